@@ -8,14 +8,15 @@ Shape suffixes, as in `logits_BI`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias
 
 from annotated_types import Ge, Gt, Interval
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
+    from torch import Tensor, nn
 
 # A batch maps field names to tensors. A field is batch-first, [B, ...], or ragged: then `x` holds the flat
 # values, [N], and `x_offsets` where each row begins and ends, int64 [B + 1].
@@ -23,6 +24,7 @@ Batch: TypeAlias = "dict[str, Tensor]"
 
 Metrics: TypeAlias = dict[str, float]
 Split: TypeAlias = Literal["valid", "test"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 # Numbers with a range. The config check reads them from constructor signatures, so a bad value is refused early.
 Count: TypeAlias = Annotated[int, Ge(1)]
@@ -33,11 +35,27 @@ Probability: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
 Fraction: TypeAlias = Annotated[float, Interval(gt=0, lt=1)]
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluator finds.
+
+    Attributes:
+        metrics: Means over the units, and metrics that only the whole has (coverage).
+        ids: Ids of the units, as strings [U].
+        units: One value per unit for every metric that has one, {"ndcg@10": float32 [U]}.
+    """
+
+    metrics: Metrics
+    ids: np.ndarray
+    units: dict[str, np.ndarray]
+
+
 class Dataset(Protocol):
     """Reads files once into arrays and yields batches. One instance serves all the stages of a run.
 
     Attributes:
         kind: What the batches hold; a model names the kind it reads. A plain literal in the class body.
+        unit: What a row of a batch is, in the plural: "users", "sessions". Progress is counted in it.
         sizes: Constructor arguments of the model that the data decide, for example {"n_items": 1682}.
         monitor: The metric that early stopping and `keep: best` watch by default.
         evaluator: The object that judges a model on this data (see recrun.evaluate).
@@ -45,6 +63,7 @@ class Dataset(Protocol):
     """
 
     kind: ClassVar[str]
+    unit: ClassVar[str]
     sizes: Mapping[str, int]
     monitor: str
     evaluator: Evaluator
@@ -73,4 +92,14 @@ class Dataset(Protocol):
 
 
 class Evaluator(Protocol):
-    """Judges a model on a split; see recrun.evaluate."""
+    """Judges a model on a split of a data set; see recrun.evaluate."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        split: Split,
+        to_device: Callable[[Batch], Batch],
+        limit: int | None = None,
+    ) -> Evaluation:
+        """Metrics, and one value per unit, on a split or its first `limit` batches."""

@@ -1,0 +1,204 @@
+"""Checkpoints: written atomically, readable without executing anything, refused with a reason when they do not fit.
+
+A checkpoint is a directory: `model.safetensors` (weights and buffers), `model.json` (what they are) and, where
+training can go on from it, `state.pt` (loop, optimizer, scheduler, objective, random streams), which holds only
+tensors and plain values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from recrun.errors import CheckpointError
+
+WEIGHTS, CARD, STATE = "model.safetensors", "model.json", "state.pt"
+
+
+def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> str:
+    """Writes a checkpoint whole, or not at all: a reader sees the old one or the new one, even after `kill -9`.
+
+    Args:
+        directory: Where it goes; an earlier checkpoint there is replaced.
+        model: Its parameters and buffers are saved.
+        card: Plain values about the weights (stage, epoch, model config, dataset fingerprint …).
+        state: What else is needed to go on training; tensors and plain values only.
+
+    Returns:
+        The sha256 of the weights' file.
+    """
+    fresh = directory.with_name(directory.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    weights = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    save_file(weights, fresh / WEIGHTS)
+    digest = sha256(fresh / WEIGHTS)
+    if state is not None:
+        torch.save(dict(state), fresh / STATE)
+    # The card is written last: a directory that has one is complete.
+    (fresh / CARD).write_text(json.dumps({**card, "weights_sha256": digest}, indent=2) + "\n")
+    for path in fresh.iterdir():
+        flush(path)
+    replace_directory(fresh, directory)
+    return digest
+
+
+def replace_directory(fresh: Path, directory: Path) -> None:
+    """Puts `fresh` in the place of `directory`. Between the two renames `settle` finds the complete new one."""
+    old = directory.with_name(directory.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    fresh.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def settle(directory: Path) -> None:
+    """Finishes a replacement that a kill interrupted between its two renames."""
+    fresh, old = (directory.with_name(directory.name + end) for end in (".new", ".old"))
+    if not directory.exists() and old.exists():
+        (fresh if (fresh / CARD).exists() else old).rename(directory)
+
+
+def flush(path: Path) -> None:
+    """Forces a file's content to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def exists(directory: Path) -> bool:
+    """Whether a directory is, or can be settled into, a checkpoint."""
+    settle(directory)
+    return (directory / CARD).is_file()
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        CheckpointError: No checkpoint there, or a damaged one.
+    """
+    settle(directory)
+    path = directory / CARD
+    if not path.is_file():
+        raise CheckpointError(
+            f"{directory} is not a checkpoint: it has no {CARD}. A checkpoint directory holds {CARD} and {WEIGHTS}"
+        )
+    try:
+        card = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Take another checkpoint of the run") from None
+    return dict(card)
+
+
+def find(path: Path, stages: Sequence[str] = ()) -> Path:
+    """The checkpoint directory that `path` (a run, stage or checkpoint directory) stands for.
+
+    A stage directory stands for its `best` weights, or its `last` where it keeps no best; a run directory for
+    the last of its stages, in the order of its run.json, that is in `stages` (any, if `stages` is empty).
+
+    Raises:
+        CheckpointError: There is none; the message says what was looked for.
+    """
+    if not path.is_dir():
+        what = "is a file; pickled models are never loaded" if path.is_file() else "does not exist"
+        raise CheckpointError(f"{path} {what}: give a run, stage or checkpoint directory")
+    if exists(path):
+        return path
+    for name in ("best", "last"):
+        if exists(path / name):
+            return path / name
+    run = path / "run.json"
+    if not run.is_file():
+        raise CheckpointError(f"{path} holds no checkpoint: expected {CARD}, best/, last/ or a run directory")
+    finished = [name for name in json.loads(run.read_text()).get("stages", {}) if (path / name).is_dir()]
+    for name in reversed(finished):
+        if not stages or name in stages:
+            return find(path / name)
+    wanted = f" of stage {' or '.join(stages)}" if stages else ""
+    raise CheckpointError(f"{path} holds no checkpoint{wanted}; its stages are: {', '.join(finished) or 'none yet'}")
+
+
+def load_weights(directory: Path, model: nn.Module, fingerprint: str | None = None) -> dict[str, Any]:
+    """Puts a checkpoint's weights into `model` and returns its card.
+
+    Args:
+        directory: A checkpoint directory.
+        model: Must have exactly the checkpoint's parameter names and shapes.
+        fingerprint: Of the data at hand; a checkpoint that was trained on other rows is refused. None: not checked.
+
+    Raises:
+        CheckpointError: Damaged, from another model, or from other data. The model is then as it was.
+    """
+    card = read_card(directory)
+    if fingerprint is not None and card["dataset_fingerprint"] != fingerprint:
+        raise CheckpointError(
+            f"{directory} was trained on other data (fingerprint {card['dataset_fingerprint'][:12]}, here "
+            f"{fingerprint[:12]}): its training rows may be your test rows. Use the data settings of its run"
+        )
+    weights = read_weights(directory, card)
+    refuse_other_shapes(directory, weights, dict(model.state_dict()))
+    model.load_state_dict(weights)
+    return card
+
+
+def read_weights(directory: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, on the CPU, after checking that the file is whole."""
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{directory} has no {WEIGHTS}")
+    if sha256(path) != card.get("weights_sha256"):
+        raise CheckpointError(
+            f"{path} is damaged or was changed ({path.stat().st_size:,} bytes): its sha256 is not the one in {CARD}"
+        )
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from None
+
+
+def refuse_other_shapes(directory: Path, there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError with the first difference in names or shapes."""
+    for name in sorted(there.keys() | here.keys()):
+        shapes = [tuple(side[name].shape) if name in side else None for side in (there, here)]
+        if shapes[0] != shapes[1]:
+            told = [f"{list(shape)}" if shape is not None else "absent" for shape in shapes]
+            raise CheckpointError(
+                f"{directory} is of another model: {name} is {told[0]} there and {told[1]} here. "
+                f"Give the model settings in its {CARD}"
+            )
+
+
+def load_state(directory: Path) -> dict[str, Any]:
+    """The training state beside the weights.
+
+    Raises:
+        CheckpointError: Absent or unreadable.
+    """
+    path = directory / STATE
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise CheckpointError(f"{directory} has no {STATE}: training cannot go on from it") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} cannot be read: {reason}") from None

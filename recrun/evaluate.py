@@ -1,0 +1,113 @@
+"""Evaluators: a model and a data set's split in, metrics and one value per unit out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from recrun import metrics as M
+from recrun.errors import DataError
+from recrun.ranking import top_k
+from recrun.types import Batch, Count, Dataset, Evaluation, Split
+
+MB = 2**20
+BYTES_PER_SCORE = 8  # a float32 score, its relevance, and the room that top-k takes
+MOST_USERS = 4096
+
+
+class FullRanking:
+    """Ranks the whole catalogue for every unit; items it has seen are left out, nothing is sampled.
+
+    Ties go to the item with the lower index, so a result never depends on batch size or device.
+
+    Args:
+        metrics: Which metrics; `coverage` is the share of the catalogue that appears in anyone's first k.
+        ks: Cut-offs.
+        memory_mb: Memory for scores, in MiB; it decides how many units are scored at once.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[
+            Literal["recall", "calibrated_recall", "precision", "hit", "mrr", "map", "ndcg", "coverage"]
+        ] = ("recall", "ndcg"),
+        ks: Sequence[Count] = (10, 100),
+        memory_mb: Count = 64,
+    ) -> None:
+        self.per_unit = [name for name in metrics if name != "coverage"]
+        self.coverage = "coverage" in metrics
+        self.ks = sorted(ks)
+        self.memory_mb = memory_mb
+
+    def batch_size(self, n_items: int) -> int:
+        """Units whose scores fit the memory budget."""
+        return min(MOST_USERS, max(1, self.memory_mb * MB // (n_items * BYTES_PER_SCORE)))
+
+    def names(self) -> list[str]:
+        """Every metric this evaluator computes, as "name@k"."""
+        return [f"{name}@{k}" for name in [*self.per_unit, *["coverage"] * self.coverage] for k in self.ks]
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        split: Split,
+        to_device: Callable[[Batch], Batch],
+        limit: int | None = None,
+    ) -> Evaluation:
+        """Evaluates `model` in eval mode on a split, or on its first `limit` batches.
+
+        Raises:
+            DataError: The split has no unit to judge.
+        """
+        n_items = dataset.sizes["n_items"]
+        batches = islice(dataset.eval_batches(split, self.batch_size(n_items)), limit)
+        parts, recommended = [], []
+        for batch in map(to_device, batches):
+            hits_BK, top_BK, relevant_B = rank(model, batch, max(self.ks))
+            parts.append(M.ranking(self.per_unit, self.ks, hits_BK, relevant_B))
+            if self.coverage:
+                recommended.append([top_BK[:, :k].unique() for k in self.ks])
+        if not parts:
+            raise DataError(f"the {split} part has no unit with a held-out item: there is nothing to evaluate")
+        units = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+        found = {name: float(values.mean(dtype="float64")) for name, values in units.items()}
+        for at, k in enumerate(self.ks if self.coverage else ()):
+            seen = torch.cat([row[at] for row in recommended]).unique()
+            found[f"coverage@{k}"] = int((seen >= 0).sum()) / n_items
+        scored = sum(len(next(iter(part.values()))) for part in parts) if units else 0
+        return Evaluation(found, dataset.units(split)[:scored], units)
+
+
+def rank(model: nn.Module, batch: Batch, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ranks the catalogue for a batch.
+
+    Returns:
+        hits_BK: bool, whether the item at each of the first k ranks is one of the targets.
+        top_BK: int64, the items themselves; -1 where only seen items are left.
+        relevant_B: int64, the number of targets.
+    """
+    scores_BI = full_sort_scores(model, batch)
+    top_BK = top_k(scores_BI, k)
+    reachable_BK = scores_BI.gather(1, top_BK) > -torch.inf
+    relevant_BI = torch.zeros_like(scores_BI, dtype=torch.bool)
+    relevant_BI[rows(batch["target_offsets"]), batch["target"]] = True
+    hits_BK = relevant_BI.gather(1, top_BK) & reachable_BK
+    return hits_BK, top_BK.where(reachable_BK, -1), batch["target_offsets"].diff()
+
+
+def full_sort_scores(model: nn.Module, batch: Batch) -> Tensor:
+    """The model's scores of all items, float [B, I], with the items to leave out at -inf."""
+    scores_BI: Tensor = model(batch).float()
+    scores_BI[rows(batch["seen_offsets"]), batch["seen"]] = -torch.inf
+    return scores_BI
+
+
+def rows(offsets: Tensor) -> Tensor:
+    """The row that each flat value of a ragged field belongs to, int64 [N]."""
+    return torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff())

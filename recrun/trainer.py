@@ -1,0 +1,486 @@
+"""The one training loop: epochs, validation, early stopping, checkpoints and exact resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from recrun import checkpoint, seeds
+from recrun.errors import ConfigError, RecrunError
+from recrun.metrics import lower_is_better
+from recrun.objectives import Objective
+from recrun.types import (
+    Batch,
+    Count,
+    Dataset,
+    Evaluation,
+    Metrics,
+    NonNegative,
+    Positive,
+    Precision,
+    Split,
+)
+
+SAVE_SECONDS = 30.0  # a killed run repeats at most this much work; short epochs share a checkpoint
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (SIGINT or SIGTERM); its state is saved and it can be resumed."""
+
+
+class Diverged(RecrunError):
+    """The loss became NaN or infinite."""
+
+
+class Reporter(Protocol):
+    """What the loop tells while it works; see recrun.report."""
+
+    def step(self, fit: Fit) -> None:
+        """After every step. `fit.running_losses()` waits for the device: not to be called every time."""
+
+    def evaluated(self, fit: Fit, value: float) -> None:
+        """After every validation, with the monitored value."""
+
+
+class Log(Protocol):
+    """metrics.jsonl; see recrun.report."""
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Adds a line."""
+
+    def keep(self, rows: int) -> None:
+        """Cuts the file to its first lines: those after a checkpoint are written again."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and under which limits a stage runs: what belongs to the run and not to the trainer.
+
+    Attributes:
+        stage: The stage's name.
+        index: Its number; random streams depend on it.
+        directory: Its directory in the run, for checkpoints.
+        seed: The run's seed.
+        device: Where model and batches are.
+        precision: fp32, or the type of autocast.
+        step_limit: Training steps per epoch, None for all.
+        eval_limit: Evaluation batches, None for all.
+        card: What every checkpoint says of itself.
+        reporter: Is told of progress.
+        log: Takes the rows of metrics.jsonl.
+        stop: Says whether the run was asked to stop.
+    """
+
+    stage: str
+    index: int
+    directory: Path
+    seed: int
+    device: torch.device
+    precision: Precision
+    step_limit: int | None
+    eval_limit: int | None
+    card: Mapping[str, Any]
+    reporter: Reporter
+    log: Log
+    stop: Callable[[], bool]
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch on the device; copies from pinned memory overlap with computation."""
+        if self.device.type == "cpu":
+            return batch
+        return {name: value.pin_memory().to(self.device, non_blocking=True) for name, value in batch.items()}
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision for forward passes, or nothing."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
+
+    def evaluate(self, model: nn.Module, dataset: Dataset, split: Split) -> Evaluation:
+        """Judges a model on a split, as this data set is judged."""
+        model.eval()
+        with self.autocast():
+            return dataset.evaluator(model, dataset, split, self.to_device, self.eval_limit)
+
+
+@dataclass
+class Progress:
+    """All that the loop knows besides tensors: plain numbers, saved with every `last` checkpoint.
+
+    `units` and `seconds` count since the last row of metrics.jsonl; the `total_` ones since the stage began.
+    """
+
+    epoch: int = 0  # epochs finished
+    step: int = 0  # steps done in the epoch under way
+    steps: int = 0  # steps done in the stage
+    rows: int = 0  # lines of metrics.jsonl, those of earlier stages included
+    best: float | None = None
+    best_epoch: int = 0
+    stale: int = 0  # validations since the best
+    units: int = 0
+    seconds: float = 0.0
+    steps_at_row: int = 0
+    total_units: int = 0
+    total_seconds: float = 0.0
+    eval_seconds: float = 0.0
+
+    def improved(self, value: float, margin: float, lower: bool) -> bool:
+        """Whether `value` beats the best so far by more than `margin`."""
+        if math.isnan(value):
+            return False
+        gain = math.inf if self.best is None else (self.best - value if lower else value - self.best)
+        return gain > margin
+
+    def close_row(self, eval_seconds: float) -> None:
+        """Starts counting for the next row."""
+        self.total_units += self.units
+        self.total_seconds += self.seconds
+        self.eval_seconds += eval_seconds
+        self.units, self.seconds, self.steps_at_row = 0, 0.0, self.steps
+
+
+class Trainer:
+    """Minimises an objective on a data set's training part and keeps the best or the last weights.
+
+    Args:
+        objective: What is minimised.
+        optimizer: Makes the optimizer from parameter groups.
+        epochs: Passes over the training part.
+        lr: Learning rate.
+        batch_size: Units (users, sessions, impressions) per step.
+        part_lr: Learning rates of parts of the model by parameter-name prefix, in place of `lr`.
+        scheduler: Makes a torch scheduler from the optimizer; stepped once per epoch, or once per validation
+            with the monitored value if it is a ReduceLROnPlateau.
+        clip_norm: Largest global gradient norm.
+        patience: Validations without improvement after which training stops.
+        min_improvement: A value must beat the best by more than this to count as an improvement.
+        monitor: Metric that decides; the data set's own by default.
+        keep: Which weights the stage hands on, saves and is tested with.
+        trainable: Prefixes of the parameters that move; the others are frozen.
+        eval_every: Epochs between validations; the last epoch is always validated.
+        save_step: Epochs between extra checkpoints `epoch-<n>`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        epochs: Count,
+        lr: Positive,
+        batch_size: Count,
+        *,
+        part_lr: Mapping[str, Positive] | None = None,
+        scheduler: Callable[..., Any] | None = None,
+        clip_norm: Positive | None = None,
+        patience: Count | None = None,
+        min_improvement: NonNegative = 0.0,
+        monitor: str | None = None,
+        keep: Literal["best", "last"] = "best",
+        trainable: Sequence[str] | None = None,
+        eval_every: Count = 1,
+        save_step: Count | None = None,
+    ) -> None:
+        self.objective = objective
+        self.optimizer = optimizer
+        self.epochs = epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.part_lr = dict(part_lr or {})
+        self.scheduler = scheduler
+        self.clip_norm = clip_norm
+        self.patience = patience
+        self.min_improvement = min_improvement
+        self.monitor = monitor
+        self.keep = keep
+        self.trainable = trainable
+        self.eval_every = eval_every
+        self.save_step = save_step
+
+    def fit(self, model: nn.Module, dataset: Dataset, place: Place, rows: int = 0) -> Progress:
+        """Trains `model` in place, going on from the stage's last checkpoint if there is one.
+
+        Args:
+            model: Ends with the weights that the stage keeps.
+            dataset: Gives the batches and judges the model.
+            place: Where this happens.
+            rows: Lines that metrics.jsonl holds before this stage.
+
+        Raises:
+            Interrupted: After saving, if the run was asked to stop.
+            Diverged: The loss is not finite; the last good checkpoint is on the disk.
+            ConfigError: A key does not fit the model or the data.
+        """
+        return Fit(self, model, dataset, place).run(rows)
+
+
+class Fit:
+    """One training of one model: the state that `Trainer.fit` works on."""
+
+    def __init__(self, trainer: Trainer, model: nn.Module, dataset: Dataset, place: Place) -> None:
+        self.trainer, self.model, self.dataset, self.place = trainer, model, dataset, place
+        self.objective = trainer.objective.to(place.device)
+        self.monitor = trainer.monitor or dataset.monitor
+        self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
+        self.optimizer = trainer.optimizer(self.parameter_groups(), lr=trainer.lr)
+        self.scheduler = trainer.scheduler(self.optimizer) if trainer.scheduler else None
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=place.precision == "fp16")
+        self.progress = Progress()
+        self.sums: dict[str, Tensor] = {}
+        self.bad_step = torch.full((), -1, device=place.device)
+        self.saved_at = time.monotonic()
+
+    def run(self, rows: int) -> Progress:
+        """Trains to the end and leaves the kept weights in the model."""
+        self.progress.rows = rows
+        if checkpoint.exists(self.place.directory / "last"):
+            self.restore()
+        self.place.log.keep(self.progress.rows)
+        while self.progress.epoch < self.trainer.epochs and not self.out_of_patience():
+            self.train_epoch()
+            self.finish_epoch()
+        self.save("last")
+        if self.trainer.keep == "best":
+            checkpoint.load_weights(self.place.directory / "best", self.model)
+        return self.progress
+
+    def train_epoch(self) -> None:
+        """The rest of an epoch, from the step where `progress` stands."""
+        if self.progress.step == 0:
+            seeds.seed_torch(self.place.seed, "noise", self.place.index, self.progress.epoch)
+        self.model.train()
+        hold_frozen_norms(self.model)
+        started = time.perf_counter()
+        for batch in self.batches():
+            self.pause()
+            self.step(self.place.to_device(batch))
+            self.progress.step += 1
+            self.progress.steps += 1
+            self.progress.units += rows_of(batch)
+            self.place.reporter.step(self)
+            now = time.perf_counter()
+            self.progress.seconds += now - started
+            started = now
+        self.check_finite()
+
+    def step(self, batch: Batch) -> None:
+        """One update. Sums of losses stay on the device: nothing here waits for it."""
+        with self.place.autocast():
+            losses = self.objective(self.model, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.objective.backward(losses, self.model, self.scaler.scale)
+        if self.trainer.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.learned, self.trainer.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        values = {name: loss.detach().float() for name, loss in losses.items()}
+        for name, value in values.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        bad = ~torch.stack(list(values.values())).isfinite().all() & (self.bad_step < 0)
+        self.bad_step = torch.where(bad, self.progress.step + 1, self.bad_step)
+
+    def pause(self) -> None:
+        """Between two steps: stop if asked to, save if the last checkpoint is old."""
+        if self.place.stop():
+            self.save("last")
+            raise Interrupted(f"stage {self.place.stage}, epoch {self.progress.epoch + 1}, step {self.progress.step}")
+        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+            self.save("last")
+
+    def batches(self) -> Iterator[Batch]:
+        """What is left of this epoch's batches."""
+        rng = seeds.numpy_stream(self.place.seed, "shuffle", self.place.index, self.progress.epoch)
+        left = self.dataset.train_batches(self.trainer.batch_size, rng, start=self.progress.step)
+        limit = self.place.step_limit
+        return islice(left, None if limit is None else max(0, limit - self.progress.step))
+
+    def steps_per_epoch(self) -> int:
+        """Training steps in one epoch."""
+        steps = math.ceil(self.dataset.train_size() / self.trainer.batch_size)
+        return steps if self.place.step_limit is None else min(steps, self.place.step_limit)
+
+    def finish_epoch(self) -> None:
+        """Counts the epoch, validates, steps the scheduler and saves."""
+        progress = self.progress
+        progress.epoch += 1
+        progress.step = 0
+        if progress.epoch % self.trainer.eval_every == 0 or progress.epoch == self.trainer.epochs:
+            self.validate()
+        elif self.scheduler is not None and not needs_metric(self.scheduler):
+            self.scheduler.step()
+        if self.trainer.save_step and progress.epoch % self.trainer.save_step == 0:
+            self.save(f"epoch-{progress.epoch}")
+        self.pause()
+
+    def validate(self) -> None:
+        """Evaluates on the validation part, writes the row, keeps the best and steps the scheduler."""
+        started = time.perf_counter()
+        found = self.place.evaluate(self.model, self.dataset, "valid").metrics
+        self.write_row(found, time.perf_counter() - started)
+        value = self.monitored(found)
+        self.place.reporter.evaluated(self, value)
+        if self.progress.improved(value, self.trainer.min_improvement, lower_is_better(self.monitor)):
+            self.progress.best, self.progress.best_epoch, self.progress.stale = value, self.progress.epoch, 0
+            if self.trainer.keep == "best":
+                self.save("best")
+        else:
+            self.progress.stale += 1
+        if self.scheduler is not None:
+            self.scheduler.step(value) if needs_metric(self.scheduler) else self.scheduler.step()
+
+    def monitored(self, found: Metrics) -> float:
+        """The value of the monitored metric."""
+        if self.monitor not in found:
+            raise ConfigError(f"trainer.monitor={self.monitor} is not computed here; there are: {', '.join(found)}")
+        return found[self.monitor]
+
+    def write_row(self, found: Metrics, seconds: float) -> None:
+        """One line of metrics.jsonl: the losses since the line before, and what the validation found."""
+        progress = self.progress
+        row = {
+            "stage": self.place.stage,
+            "epoch": progress.epoch,
+            "step": progress.steps,
+            "split": "valid",
+            "metrics": found,
+            "losses": self.running_losses(),
+            "train_seconds": round(progress.seconds, 6),
+            "eval_seconds": round(seconds, 6),
+            "samples_per_second": round(progress.units / max(progress.seconds, 1e-9), 1),
+        }
+        self.place.log.append(row)
+        progress.rows += 1
+        progress.close_row(seconds)
+        self.sums = {}
+
+    def running_losses(self) -> dict[str, float]:
+        """Mean losses since the last row. Waits for the device."""
+        steps = max(1, self.progress.steps - self.progress.steps_at_row)
+        return {name: float(total) / steps for name, total in self.sums.items()}
+
+    def out_of_patience(self) -> bool:
+        """Whether early stopping ends the stage."""
+        return self.trainer.patience is not None and self.progress.stale >= self.trainer.patience
+
+    def check_finite(self) -> None:
+        """Raises Diverged if a loss has been NaN or infinite. Waits for the device."""
+        step = int(self.bad_step)
+        if step >= 0:
+            raise Diverged(
+                f"stage {self.place.stage}: the loss is not finite at step {step} of epoch {self.progress.epoch + 1}. "
+                f"Checkpoints in {self.place.directory} are from before; try a lower lr or trainer.clip_norm"
+            )
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups: each prefix of `part_lr` with its own rate, the rest together."""
+        groups: dict[str | None, list[nn.Parameter]] = {None: [*self.objective.parameters()]}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                part = next((p for p in self.trainer.part_lr if is_part(name, p)), None)
+                groups.setdefault(part, []).append(parameter)
+        missing = self.trainer.part_lr.keys() - groups.keys()
+        if missing:
+            raise ConfigError(
+                f"stage {self.place.stage}: part_lr names {', '.join(sorted(missing))}, which is no trainable part; "
+                f"parts are: {', '.join(parts_of(self.model))}"
+            )
+        return [
+            {"params": parameters, "lr": self.trainer.lr if part is None else self.trainer.part_lr[part]}
+            for part, parameters in groups.items()
+            if parameters
+        ]
+
+    def save(self, name: str) -> None:
+        """Writes a checkpoint of the stage; `last` carries the state that `restore` reads."""
+        self.check_finite()
+        card = {
+            **self.place.card,
+            "stage": self.place.stage,
+            "epoch": self.progress.epoch,
+            "step": self.progress.steps,
+        }
+        card |= {
+            "kind": name,
+            "best_epoch": self.progress.best_epoch,
+            "monitor": self.monitor,
+            "best": self.progress.best,
+        }
+        checkpoint.save(self.place.directory / name, self.model, card, self.state() if name == "last" else None)
+        if name == "last":
+            self.saved_at = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Everything besides the weights that the next step depends on."""
+        return {
+            "progress": asdict(self.progress),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "objective": self.objective.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "sums": self.sums,
+            "random": seeds.torch_state(),
+        }
+
+    def restore(self) -> None:
+        """Goes back to the stage's last checkpoint."""
+        last = self.place.directory / "last"
+        checkpoint.load_weights(last, self.model, self.dataset.fingerprint)
+        state = checkpoint.load_state(last)
+        self.progress = Progress(**state["progress"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.objective.load_state_dict(state["objective"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.sums = {name: total.to(self.place.device) for name, total in state["sums"].items()}
+        seeds.set_torch_state(state["random"])
+
+
+def freeze_others(model: nn.Module, prefixes: Sequence[str] | None, stage: str) -> list[nn.Parameter]:
+    """Lets only the parts named by `prefixes` move (all, if None) and returns their parameters."""
+    for prefix in prefixes or ():
+        if not any(is_part(name, prefix) for name, _ in model.named_parameters()):
+            raise ConfigError(
+                f"stage {stage}: trainable names {prefix!r}, which is no part of the model; "
+                f"parts are: {', '.join(parts_of(model))}"
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(prefixes is None or any(is_part(name, prefix) for prefix in prefixes))
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def is_part(name: str, prefix: str) -> bool:
+    """Whether a parameter's name lies under a prefix: `actor.mean.weight` under `actor` and `actor.mean`."""
+    return name == prefix or name.startswith(prefix.rstrip(".") + ".")
+
+
+def parts_of(model: nn.Module) -> list[str]:
+    """First components of the parameters' names."""
+    return sorted({name.split(".")[0] for name, _ in model.named_parameters()})
+
+
+def hold_frozen_norms(model: nn.Module) -> None:
+    """Puts batch normalisation of frozen parts in eval mode: `requires_grad` does not hold its statistics."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
+            module.train(module.training and module.weight.requires_grad)
+
+
+def needs_metric(scheduler: Any) -> bool:
+    """Whether a scheduler's step takes the monitored value."""
+    return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+
+def rows_of(batch: Batch) -> int:
+    """The number of units in a batch."""
+    name, value = next(iter(batch.items()))
+    return len(value) - 1 if name.endswith("_offsets") else len(value)

@@ -1,0 +1,269 @@
+"""The loop: limits, what is kept, early stopping, schedulers, frozen parts, exact resume, divergence, interruption."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from worlds import Fitted, Line, Points, Squared, place_in, trainer_of
+
+from recrun import checkpoint, trainer
+from recrun.errors import ConfigError
+from recrun.trainer import Diverged, Interrupted
+from recrun.types import Evaluation
+
+
+def line(dropout=0.0):
+    torch.manual_seed(0)
+    return Line(dropout)
+
+
+def rows_in(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_timings(row):
+    return {key: value for key, value in row.items() if "second" not in key}
+
+
+class Scripted(Fitted):
+    """Returns values that were decided in advance, one per validation."""
+
+    def __init__(self, values):
+        self.values = iter(values)
+
+    def __call__(self, model, dataset, split, to_device, limit=None):
+        return Evaluation({"fit": next(self.values)}, dataset.units(split), {})
+
+
+def scripted(values):
+    data = Points()
+    data.evaluator = Scripted(values)
+    return data
+
+
+def test_it_learns_the_line(tmp_path):
+    model = line()
+    trainer_of(epochs=60, lr=0.1).fit(model, Points(), place_in(tmp_path))
+    assert model.slope.weight.item() == pytest.approx(2, abs=0.01)
+    assert model.slope.bias.item() == pytest.approx(1, abs=0.01)
+
+
+def test_one_epoch_equals_a_hand_written_loop(tmp_path):
+    ours, theirs, data = line(), line(), Points()
+    place = place_in(tmp_path)
+    trainer_of(epochs=1, optimizer=torch.optim.SGD).fit(ours, data, place)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05)
+    total = 0.0
+    for batch in data.train_batches(10, trainer.seeds.numpy_stream(3, "shuffle", 0, 0)):
+        loss = (theirs(batch) - batch["y"]).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    assert torch.equal(ours.slope.weight, theirs.slope.weight)
+    (row,) = rows_in(tmp_path)
+    assert row["losses"]["mse"] == pytest.approx(total / 7)
+    assert (row["stage"], row["epoch"], row["step"], row["split"]) == ("train", 1, 7, "valid")
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(None, 7), (1, 1), (3, 3), (100, 7)])
+def test_step_limit_is_per_epoch(tmp_path, limit, steps):
+    trainer_of(epochs=2).fit(line(), Points(), place_in(tmp_path, step_limit=limit))
+    assert [row["step"] for row in rows_in(tmp_path)] == [steps, 2 * steps]
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 2), ("last", 4)])
+def test_what_is_kept_is_what_is_left_in_the_model_and_on_disk(tmp_path, keep, epoch):
+    data, model = scripted([0.1, 0.9, 0.5, 0.6]), line()
+    progress = trainer_of(keep=keep, save_step=1).fit(model, data, place_in(tmp_path))
+    assert progress.best_epoch == 2
+    assert (tmp_path / "train" / "best").exists() == (keep == "best")
+    expected = checkpoint.read_weights(*with_card(tmp_path / "train" / f"epoch-{epoch}"))
+    for place in (checkpoint.read_weights(*with_card(tmp_path / "train" / keep)), model.state_dict()):
+        assert all(torch.equal(place[name], value) for name, value in expected.items())
+
+
+def with_card(directory):
+    return directory, checkpoint.read_card(directory)
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "margin", "epochs"),
+    [
+        ([0.5, 0.4, 0.3, 0.9], 2, 0.0, 3),
+        ([0.5, 0.4, 0.6, 0.5, 0.4], 2, 0.0, 5),
+        ([0.5, 0.55, 0.58, 0.7], 2, 0.1, 3),
+        ([0.5, 0.5, 0.5], 2, 0.0, 3),
+    ],
+)
+def test_early_stopping(tmp_path, values, patience, margin, epochs):
+    data = scripted([*values, *[0.0] * 20])
+    made = trainer_of(epochs=len(values), patience=patience, min_improvement=margin)
+    assert made.fit(line(), data, place_in(tmp_path)).epoch == epochs
+
+
+def test_a_lower_loss_is_better(tmp_path):
+    data = scripted([])
+    data.evaluator = type("Loss", (Fitted,), {"__call__": lambda *_: Evaluation({"logloss": next(values)}, None, {})})()
+    values = iter([0.5, 0.3, 0.4])
+    assert trainer_of(epochs=3, monitor="logloss").fit(line(), data, place_in(tmp_path)).best_epoch == 2
+
+
+def test_the_last_epoch_is_always_validated(tmp_path):
+    trainer_of(epochs=5, eval_every=2).fit(line(), Points(), place_in(tmp_path))
+    rows = rows_in(tmp_path)
+    assert [row["epoch"] for row in rows] == [2, 4, 5]
+    assert [row["step"] for row in rows] == [14, 28, 35]
+
+
+def test_save_step_leaves_extra_checkpoints(tmp_path):
+    trainer_of(epochs=5, save_step=2).fit(line(), Points(), place_in(tmp_path))
+    names = sorted(path.name for path in (tmp_path / "train").iterdir())
+    assert names == ["best", "epoch-2", "epoch-4", "last"]
+
+
+def test_unknown_monitor_names_what_there_is(tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer.monitor=ndcg@7 is not computed here; there are: fit"):
+        trainer_of(monitor="ndcg@7").fit(line(), Points(), place_in(tmp_path))
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(1, 1), nn.Linear(1, 1)
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, batch):
+        return self.norm(self.second(self.first(batch["x"])))
+
+
+def test_only_trainable_parts_move_and_frozen_norms_keep_their_statistics(tmp_path):
+    model = Two()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer_of(epochs=1, trainable=["second"]).fit(model, Points(), place_in(tmp_path))
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"second.weight", "second.bias"}
+
+
+def test_parts_have_their_own_learning_rates(tmp_path):
+    model = Two()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    made = trainer_of(epochs=1, lr=0.125, part_lr={"first": 0.5}, optimizer=torch.optim.Adam)
+    made.fit(model, Points(), place_in(tmp_path, step_limit=1))
+    change = {name: (value - before[name]).abs().max().item() for name, value in model.named_parameters()}
+    assert change["first.weight"] == pytest.approx(0.5, rel=1e-3)  # Adam's first step has the size of its rate
+    assert change["norm.bias"] == pytest.approx(0.125, rel=1e-3)
+
+
+@pytest.mark.parametrize("keys", [{"trainable": ["secnd"]}, {"part_lr": {"secnd": 0.1}}])
+def test_a_part_that_is_not_there_is_refused(tmp_path, keys):
+    with pytest.raises(ConfigError, match=r"'?secnd'?, which is no .*parts are: first, norm, second"):
+        trainer_of(**keys).fit(Two(), Points(), place_in(tmp_path))
+
+
+def test_clip_norm_bounds_the_step(tmp_path):
+    model = line()
+    before = torch.cat([value.flatten().clone() for value in model.parameters()])
+    made = trainer_of(epochs=1, lr=1.0, clip_norm=0.01, optimizer=torch.optim.SGD)
+    made.fit(model, Points(), place_in(tmp_path, step_limit=1))
+    after = torch.cat([value.detach().flatten() for value in model.parameters()])
+    assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-4)
+
+
+def test_schedulers_step_once_per_epoch(tmp_path):
+    seen = []
+
+    class Spy(torch.optim.lr_scheduler.StepLR):
+        def step(self, *arguments):
+            super().step(*arguments)
+            seen.append(self.get_last_lr()[0])
+
+    made = trainer_of(epochs=3, eval_every=2, lr=1.0, scheduler=lambda optimizer: Spy(optimizer, 1, gamma=0.5))
+    made.fit(line(), Points(), place_in(tmp_path))
+    assert seen == [1.0, 0.5, 0.25, 0.125]  # torch calls step once itself, at construction
+
+
+def test_plateau_sees_the_monitored_value(tmp_path):
+    rates = []
+
+    class Spy(torch.optim.lr_scheduler.ReduceLROnPlateau):
+        def step(self, value):
+            super().step(value)
+            rates.append(self.get_last_lr()[0])
+
+    made = trainer_of(epochs=4, lr=1.0, scheduler=lambda o: Spy(o, mode="max", factor=0.5, patience=0))
+    made.fit(line(), scripted([0.1, 0.2, 0.2, 0.1]), place_in(tmp_path))
+    assert rates == [1.0, 1.0, 0.5, 0.25]
+
+
+class NotFinite(Squared):
+    """The loss is infinite at one step."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def forward(self, model, batch):
+        losses = super().forward(model, batch)
+        return {"mse": losses["mse"] * (float("inf") if int(self.steps) == self.at else 1.0)}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(Diverged, match="stage train: the loss is not finite at step 3 of epoch 2"):
+        trainer_of(objective=NotFinite(10)).fit(line(), Points(), place_in(tmp_path))
+    kept = checkpoint.read_weights(*with_card(tmp_path / "train" / "best"))
+    assert all(value.isfinite().all() for value in kept.values())
+    assert checkpoint.read_card(tmp_path / "train" / "best")["epoch"] == 1
+
+
+def finished(directory, **changes):
+    model = line(dropout=0.3)
+    keys = {"scheduler": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2), **changes}
+    trainer_of(**keys).fit(model, Points(), place_in(directory))
+    return model
+
+
+@pytest.mark.parametrize("stop_after", [1, 6, 7, 8, 20, 27])
+def test_resume_is_bitwise_equal_wherever_it_stopped(tmp_path, stop_after):
+    """Stopped in the middle of an epoch, at its end, at the end of the last one: weights and rows are the same."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = finished(tmp_path / "whole")
+    calls = iter(range(1, 1000))
+    stopped = line(dropout=0.3)
+    scheduler = {"scheduler": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2)}
+    place = place_in(tmp_path / "parts", stop=lambda: next(calls) >= stop_after)
+    with pytest.raises(Interrupted):
+        trainer_of(**scheduler).fit(stopped, Points(), place)
+    torch.manual_seed(999)  # the state must come from the checkpoint
+    resumed = finished(tmp_path / "parts")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    rows = [[without_timings(row) for row in rows_in(tmp_path / name)] for name in ("whole", "parts")]
+    assert rows[0] == rows[1]
+
+
+def test_rows_after_the_checkpoint_are_written_again_not_twice(tmp_path, monkeypatch):
+    """As after `kill -9`: metrics.jsonl is ahead of the last checkpoint."""
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 1e9)
+    calls = iter(range(1, 1000))
+    place = place_in(tmp_path, stop=lambda: next(calls) >= 10)
+    with pytest.raises(Interrupted):
+        trainer_of().fit(line(), Points(), place)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"stage": "train", "epoch": 2}) + "\n" + '{"stage": "tr')
+    trainer_of().fit(line(), Points(), place_in(tmp_path))
+    assert [row["epoch"] for row in rows_in(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_the_streams_do_not_depend_on_each_other():
+    from recrun import seeds
+
+    draws = {role: seeds.numpy_stream(0, role, 1, 2).integers(2**62) for role in seeds.ROLES}
+    assert len(set(draws.values())) == len(seeds.ROLES)
+    assert seeds.numpy_stream(0, "shuffle", 1, 3).integers(2**62) != draws["shuffle"]
+    seeds.seed_torch(0, "noise", 1)
+    first = torch.rand(3)
+    seeds.seed_torch(0, "noise", 1)
+    assert torch.equal(torch.rand(3), first)
