@@ -1,0 +1,88 @@
+"""Finds checkpoints and reads what they say of themselves, without torch: a wrong path is an error at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recrun.errors import CheckpointError
+
+WEIGHTS, CARD, STATE = "model.safetensors", "model.json", "state.pt"
+
+
+def settle(directory: Path) -> None:
+    """Finishes a replacement that a kill interrupted between its two renames."""
+    fresh, old = (directory.with_name(directory.name + end) for end in (".new", ".old"))
+    if not directory.exists() and old.exists():
+        (fresh if (fresh / CARD).exists() else old).rename(directory)
+
+
+def exists(directory: Path) -> bool:
+    """Whether a directory is, or can be settled into, a checkpoint."""
+    settle(directory)
+    return (directory / CARD).is_file()
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        CheckpointError: No checkpoint there, or a damaged one.
+    """
+    settle(directory)
+    path = directory / CARD
+    if not path.is_file():
+        raise CheckpointError(
+            f"{directory} is not a checkpoint: it has no {CARD}. A checkpoint directory holds {CARD} and {WEIGHTS}"
+        )
+    try:
+        card = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Take another checkpoint of the run") from None
+    return dict(card)
+
+
+def find(path: Path, stages: Sequence[str] = ()) -> Path:
+    """The checkpoint directory that `path` (a run, stage or checkpoint directory) stands for.
+
+    A stage directory stands for its `best` weights, or its `last` where it keeps no best; a run directory for
+    the last of its stages, in the order of its run.json, that is in `stages` (any, if `stages` is empty).
+
+    Raises:
+        CheckpointError: There is none; the message says what was looked for.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is not a directory: give a run, stage or checkpoint directory")
+    if exists(path):
+        return path
+    for name in ("best", "last"):
+        if exists(path / name):
+            return path / name
+    run = path / "run.json"
+    if not run.is_file():
+        raise CheckpointError(f"{path} holds no checkpoint: expected {CARD}, best/, last/ or a run directory")
+    finished = [name for name in json.loads(run.read_text()).get("stages", {}) if (path / name).is_dir()]
+    for name in reversed(finished):
+        if not stages or name in stages:
+            return find(path / name)
+    wanted = f" of stage {' or '.join(stages)}" if stages else ""
+    raise CheckpointError(f"{path} holds no checkpoint{wanted}; its stages are: {', '.join(finished) or 'none yet'}")
+
+
+def refuse_damaged(directory: Path) -> None:
+    """Raises CheckpointError unless the weights' file is there and as long as its own header says."""
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{directory} has no {WEIGHTS}")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            entries = json.loads(file.read(length) if length < size else b"")
+            ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+        except (ValueError, AttributeError, KeyError, TypeError):
+            raise CheckpointError(f"{path} is not a safetensors file ({size:,} bytes)") from None
+    if 8 + length + max(ends, default=0) != size:
+        raise CheckpointError(f"{path} is damaged: {size:,} bytes where {8 + length + max(ends, default=0):,} belong")

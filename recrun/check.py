@@ -1,0 +1,289 @@
+"""Refuses a config that cannot work, before torch is imported and before anything is written.
+
+Keys, types, choices and ranges come from constructor signatures (recrun.schema). What one signature cannot say
+is here: which stages suit a model, which data it reads, where a stage may start from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from recrun import cards
+from recrun.config import SECTIONS, Composition, elsewhere, follows_in, options, target_in
+from recrun.errors import CheckpointError, ConfigError
+from recrun.kinds import Items, Text, choices, did_you_mean
+from recrun.schema import Field, Schema, signature
+
+Node = Mapping[str, Any]
+
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
+
+# What the program itself gives to a target, by the key that holds it, and what a person can do instead.
+GIVEN = {
+    "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr or stage.<name>.lr"},
+    "scheduler": {"optimizer": "choose optimizer=…"},
+    "model": {"n_users": "the data decide it", "n_items": "the data decide it"},
+}
+NODES = ("objective", "optimizer", "scheduler")  # trainer keys that name a class
+
+
+def check(composed: Composition, training: bool = True) -> None:
+    """Raises ConfigError, in one or two lines, for the first thing in a composed config that cannot work.
+
+    Args:
+        composed: What to check.
+        training: False where only a stored model is used: then stages, start and output do not matter.
+    """
+    checker = Checker(composed)
+    checker.components()
+    if training:
+        checker.run()
+
+
+def without_effect(composed: Composition) -> list[str]:
+    """Notes on typed trainer keys that every stage of the run replaces: `trainer.lr=…` where each sets its `lr`."""
+    stages = {name: node or {} for name, node in composed.config["stage"].items()}
+    notes = []
+    for word in composed.overrides:
+        parts = word.lstrip("+").split("=")[0].split(".")
+        if parts[0] == "trainer" and len(parts) > 1 and all(parts[1] in node for node in stages.values()):
+            instead = ", ".join(".".join(["stage", name, *parts[1:]]) for name in stages)
+            notes.append(f"{word} has no effect: every stage of this run sets its own; see {instead}")
+    return notes
+
+
+class Checker:
+    """The checks of one config, in the order in which a person would want to hear of them."""
+
+    def __init__(self, composed: Composition) -> None:
+        self.composed = composed
+        self.config = composed.config
+        self.raw = composed.raw
+
+    def components(self) -> None:
+        """What is in the config, and whether model and data go together."""
+        self.settings()
+        for section in ("model", "dataset", "trainer"):
+            self.component(section, self.section(section))
+        self.stages()
+        self.dataset_suits_model()
+
+    def run(self) -> None:
+        """Whether the stages can be trained, from where they start to where they write."""
+        self.stages_suit_model()
+        self.start()
+        self.output()
+
+    def settings(self) -> None:
+        """The keys at the top."""
+        fields = signature("recrun.config.Settings").fields
+        for name, field in fields.items():
+            if name not in self.config:
+                raise ConfigError(f"the key {name} is missing (conf/config.yaml)")
+            self.value(name, self.config[name], field)
+        device = self.config["device"]
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")
+        if device == "cpu" and self.config["precision"] == "fp16":
+            raise ConfigError("precision=fp16 needs a GPU; on the CPU use precision=bf16 or precision=fp32")
+
+    def section(self, name: str) -> Node:
+        """A group's part of the config, which must be a mapping."""
+        node = self.config.get(name)
+        if not isinstance(node, Mapping) or not node:
+            raise ConfigError(f"{name} is empty: choose one, {name}=… (there are: {self.listed(name)})")
+        return node
+
+    def component(self, path: str, node: Node, extra: Mapping[str, Field] | None = None) -> None:
+        """A node with a `_target_`: every key, and every node under it."""
+        schema = self.schema(path, node)
+        fields = {**schema.fields, **(extra or {})}
+        given = GIVEN.get(path.rpartition(".")[2], {})
+        for key, value in node.items():
+            where = f"{path}.{key}"
+            if key in given:
+                raise ConfigError(f"{where} comes from elsewhere: {given[key]}{self.origin(where)}")
+            if key in fields:
+                self.value(where, value, fields[key])
+            elif key not in HYDRA_KEYS and not schema.is_open:
+                known = [name for name in fields if name not in given]
+                raise ConfigError(self.unknown(where, key, known, schema.target))
+        if not node.get("_partial_"):
+            self.all_there(path, node, schema)
+
+    def schema(self, path: str, node: Node) -> Schema:
+        """The signature of a node's `_target_`."""
+        target = node.get("_target_")
+        if not isinstance(target, str):
+            raise ConfigError(self.no_target(path))
+        try:
+            return signature(target)
+        except ConfigError as error:
+            raise ConfigError(f"{path}._target_={target}: {error}{self.origin(path)}") from None
+
+    def value(self, path: str, value: Any, field: Field) -> None:
+        """One value against its parameter; nodes with a `_target_` are checked as components."""
+        if isinstance(value, Mapping) and "_target_" in value:
+            return self.component(path, value)
+        if field.kind.accepts(value):
+            part = path.rpartition(".")[2]
+            if isinstance(value, Mapping) and part in NODES:
+                raise ConfigError(self.no_target(path))
+            return None
+        hint = did_you_mean(value, choices(field.kind)) if isinstance(value, str) else ""
+        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
+        raise ConfigError(f"{path}={shown}: expected {field.kind}{hint}{self.origin(path)}")
+
+    def all_there(self, path: str, node: Node, schema: Schema) -> None:
+        """Parameters without a default must be given; a model's `n_…` may come from the data."""
+        for name, field in schema.fields.items():
+            from_data = path == "model" and name.startswith("n_")
+            if field.required and name not in node and not from_data:
+                raise ConfigError(f"{path}.{name} must be given: {schema.target} needs {field.kind}{self.origin(path)}")
+
+    def stages(self) -> None:
+        """Stages: their keys are the trainer's; together with the trainer's they must be complete."""
+        trainer = self.section("trainer")
+        for name, node in self.section("stage").items():
+            changes = node or {}
+            if not isinstance(changes, Mapping):
+                raise ConfigError(f"stage.{name} must hold trainer keys{self.origin(f'stage.{name}')}")
+            whole = {"_target_": trainer.get("_target_"), "_partial_": True, **changes}
+            self.component(f"stage.{name}", whole, STAGE_KEYS)
+
+    def unknown(self, path: str, key: str, known: list[str], target: str) -> str:
+        """What to say of a key that nothing takes."""
+        hint = did_you_mean(key, known) or elsewhere(key, self.config, path)
+        return f"unknown key {path}{hint}{self.origin(path)}\n{target} takes: {', '.join(known) or 'no keys'}"
+
+    def no_target(self, path: str) -> str:
+        """What to say of a node that should name a class and does not."""
+        group = path.rpartition(".")[2]
+        if path.startswith("stage."):
+            return f"{path} has no _target_: a stage replaces trainer.{group} whole; set trainer.{group}.… instead"
+        return f"{path} has no _target_: choose {group}=… first (there are: {self.listed(group)})"
+
+    def listed(self, group: str) -> str:
+        """The options of a group in words."""
+        return ", ".join(options(group, self.composed.folders)) or "none"
+
+    def origin(self, path: str) -> str:
+        """Where a key's value comes from: the YAML file in brackets, nothing if it was typed."""
+        typed = [word.lstrip("+~").split("=")[0] for word in self.composed.overrides]
+        if any(path == word or path.startswith(f"{word}.") for word in typed if "." in word or word not in SECTIONS):
+            return ""
+        node: Any = self.raw
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        source = f", which says {node}" if isinstance(node, str) and "${" in node else ""
+        return f" ({self.file(path)}{source})"
+
+    def file(self, path: str) -> str:
+        """The YAML file that a part of the config comes from, an experiment's where it speaks of that key."""
+        parts = path.split(".")
+        experiment = self.composed.option("experiment")
+        if experiment:
+            text = options("experiment", self.composed.folders)[experiment].read_text(encoding="utf-8")
+            if re.search(rf"^\s*{re.escape(parts[-1])}\s*:", text, re.MULTILINE):
+                return self.composed.file("experiment")
+        if parts[0] == "stage" and len(parts) > 1:
+            return self.composed.file("stage", parts[1])
+        inner = [part for part in parts[1:2] if part in NODES]
+        return self.composed.file(inner[0] if inner else parts[0])
+
+    def dataset_suits_model(self) -> None:
+        """A model reads one kind of batches; the data must be of that kind."""
+        reads, gives = (self.schema(name, self.config[name]).attributes.get("kind") for name in ("model", "dataset"))
+        if reads and gives and reads != gives:
+            raise ConfigError(
+                f"model={self.composed.option('model')} ({self.file('model')}) reads {reads}, but "
+                f"dataset={self.composed.option('dataset')} ({self.file('dataset')}) holds {gives}\n"
+                f"choose a dataset of {reads}: {', '.join(self.datasets_of(reads)) or 'there is none'}"
+            )
+
+    def datasets_of(self, kind: str) -> Iterator[str]:
+        """Dataset options whose class is of a kind."""
+        for name, path in options("dataset", self.composed.folders).items():
+            target = target_in(path)
+            if target and signature(target).attributes.get("kind") == kind:
+                yield name
+
+    def stages_suit_model(self) -> None:
+        """An objective names the members of the model that it needs."""
+        for name, node in self.config["stage"].items():
+            objective = {**self.config["trainer"], **(node or {})}.get("objective")
+            lacking = self.lacking(objective["_target_"]) if objective else []
+            if lacking:
+                path = f"stage.{name}" if "objective" in (node or {}) else "trainer.objective"
+                raise ConfigError(
+                    f"stage {name} ({self.file(path)}) needs a model with {' and '.join(lacking)}, which "
+                    f"{self.config['model']['_target_']} ({self.file('model')}) does not have\n"
+                    f"stages for this model: {', '.join(self.suitable()) or 'none'}"
+                )
+
+    def lacking(self, objective: str) -> list[str]:
+        """What an objective needs and the model does not have."""
+        model = signature(self.config["model"]["_target_"])
+        needs = signature(objective).attributes.get("needs", ())
+        return [] if model.is_open and not model.members else [name for name in needs if name not in model.members]
+
+    def suitable(self) -> Iterator[str]:
+        """Stage options whose objective finds what it needs in the model."""
+        own = self.config["trainer"].get("objective")
+        for name, path in options("stage", self.composed.folders).items():
+            target = target_in(path) or (own and own["_target_"])
+            if target and not self.lacking(target):
+                yield name
+
+    def start(self) -> None:
+        """A stage with `follows` needs one of those before it, in this run or in `pre_model_path`."""
+        before: list[str] = []
+        path = self.config["pre_model_path"]
+        stage_of_checkpoint = self.checkpoint(path) if path is not None else None
+        for name, node in self.config["stage"].items():
+            follows = (node or {}).get("follows") or []
+            if follows and not set(follows) & set(before):
+                self.follows(name, follows, stage_of_checkpoint)
+            before.append(name)
+
+    def checkpoint(self, path: str) -> str:
+        """The stage that the checkpoint at `pre_model_path` is of."""
+        first = next(iter(self.config["stage"].values())) or {}
+        try:
+            directory = cards.find(Path(path), first.get("follows") or ())
+            cards.refuse_damaged(directory)
+            return str(cards.read_card(directory).get("stage"))
+        except CheckpointError as error:
+            raise ConfigError(f"pre_model_path: {error}") from None
+
+    def follows(self, name: str, follows: list[str], stage_of_checkpoint: str | None) -> None:
+        """Refuses a start without a predecessor, or from a checkpoint of another stage."""
+        wanted = " or ".join(follows)
+        if stage_of_checkpoint is None:
+            raise ConfigError(
+                f"stage {name} follows {wanted}, which this run does not do before it ({self.file(f'stage.{name}')})\n"
+                f"give pre_model_path=<run directory with {wanted}>, or stage=[{','.join(self.chain(name))}]"
+            )
+        if stage_of_checkpoint not in follows:
+            raise ConfigError(
+                f"pre_model_path={self.config['pre_model_path']} is a checkpoint of stage {stage_of_checkpoint}, "
+                f"but stage {name} follows {wanted} ({self.file(f'stage.{name}')})"
+            )
+
+    def chain(self, name: str, seen: tuple[str, ...] = ()) -> list[str]:
+        """A stage and, before it, what it follows, what that follows, and so on."""
+        path = options("stage", self.composed.folders).get(name)
+        follows = [stage for stage in (follows_in(path) if path else []) if stage not in (name, *seen)]
+        return [*(self.chain(follows[0], (name, *seen)) if follows else []), name]
+
+    def output(self) -> None:
+        """The output directory must be one that we can write in."""
+        folder = Path(self.config["output_dir"]).absolute()
+        standing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
+            raise ConfigError(f"output_dir={self.config['output_dir']}: cannot write in {standing}; give another one")

@@ -1,0 +1,214 @@
+"""The command line. What only looks is answered without Hydra; nothing here waits for torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from recrun import __version__, report
+from recrun.errors import ConfigError, RecrunError
+from recrun.kinds import did_you_mean
+
+INSPECT = ("--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
+FLAGS = ("--help", "--version", "--multirun", "--config-dir", *(flag for flag in INSPECT if flag.startswith("--")))
+
+USAGE = """\
+recrun {version}: config-driven experiments with recommender models
+
+  recrun [key=value ...]             train and evaluate: the stages of a model, in one run directory
+  recrun -m key=a,b [key=value ...]  a run for every combination of the values
+  recrun resume RUN                  go on with an interrupted run or sweep, exactly where it stood
+  recrun evaluate RUN [key=value]    judge the stored weights again, or on other data
+  recrun list [WHAT]                 models, datasets, trainers, stages, experiments or runs
+
+  recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
+  recrun model=ract stage=finetune stage.finetune.lr=1e-6 pre_model_path=outputs/ract/ml_100k/...
+  recrun step_limit=10 epochs=1      a smoke run
+  recrun --cfg job                   show the config and do nothing
+
+{groups}
+
+Options: -m/--multirun, --config-dir DIR (searched before ./conf), --version, -h/--help, and Hydra's for looking:
+--cfg job|hydra|all, --resolve, --package KEY, --info, --shell-completion, --hydra-help.
+Exit codes: 0 done, 1 the run failed, 2 wrong usage or config, 130 interrupted (resume it)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line (sys.argv by default) and returns the exit code: 0, 1, 2 or 130."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))  # a user's own models and data sets; last, so that it shadows nothing
+    try:
+        return command(words)
+    except RecrunError as error:
+        report.error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        report.note("interrupted")
+        return 130
+
+
+def command(words: list[str]) -> int:
+    """Finds out what is wanted and does it."""
+    if "-h" in words or "--help" in words:
+        return show_help()
+    if "--version" in words:
+        report.text(f"recrun {__version__}")
+        return 0
+    verbs: dict[str, Callable[[list[str]], int]] = {"resume": resume, "evaluate": evaluate, "list": show_list}
+    if words and not words[0].startswith(("-", "~")) and "=" not in words[0]:
+        if words[0] not in verbs:
+            raise ConfigError(unknown_command(words[0], list(verbs)))
+        return verbs[words[0]](words[1:])
+    return train(words)
+
+
+def unknown_command(word: str, verbs: Sequence[str]) -> str:
+    """What to say of a first word that is no command; a model's or another option's name gets its group."""
+    from recrun.config import GROUPS, options, search_path
+
+    hint = did_you_mean(word, verbs)
+    groups = [group for group in GROUPS if word in options(group, search_path())]
+    hint = f"; did you mean {groups[0]}={word}?" if groups else hint
+    return f"unknown command '{word}'{hint}\ncommands: {', '.join(verbs)}; without a command, recrun trains"
+
+
+def train(words: list[str]) -> int:
+    """No verb: a run, a sweep, or a look at the config."""
+    flags, overrides, extra = split_words(words)
+    from recrun.config import search_path
+
+    folders = search_path(extra)
+    if any(flag in INSPECT for flag in flags):
+        return inspect(flags, overrides, folders)
+    if flags:
+        from recrun import sweep
+
+        return sweep.start(overrides, folders)
+    from recrun import jobs
+    from recrun.check import check, without_effect
+    from recrun.config import compose
+
+    composed = compose(overrides, folders)
+    check(composed)
+    for note in without_effect(composed):
+        report.note(note)
+    return carry_out(jobs.prepare(composed))
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
+    """Flags with their values, overrides, and the folder of --config-dir."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    extra: Path | None = None
+    rest = iter(words)
+    for word in rest:
+        name, has_value, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            extra = Path(value if has_value else next(rest, ""))
+        elif name in ("-m", "--multirun"):
+            flags.append("--multirun")
+        elif name in INSPECT:
+            takes_value = name not in ("--resolve", "--hydra-help") and not has_value
+            following = next(rest, None) if takes_value else None
+            flags += [word] if following is None else [word, following]
+        elif word.startswith("-"):
+            raise ConfigError(f"unknown option {word}{did_you_mean(name, FLAGS)} (recrun --help lists them)")
+        else:
+            overrides.append(word)
+    return flags, overrides, extra
+
+
+def carry_out(directory: Path) -> int:
+    """Runs a prepared directory and says how it ended if it did not end well."""
+    from recrun import jobs
+
+    outcome = jobs.attempt(directory)
+    if outcome.code == jobs.INTERRUPTED:
+        report.note(f"interrupted{': ' if outcome.error else ''}{outcome.error}; go on with: recrun resume {directory}")
+    elif outcome.code:
+        report.error(outcome.error)
+    return outcome.code
+
+
+def inspect(flags: list[str], overrides: list[str], folders: Sequence[Path]) -> int:
+    """Hands Hydra what only looks at the config."""
+    import hydra
+
+    from recrun.config import conf_dir, prepare_hydra
+
+    prepare_hydra(folders)
+    # A dotted key may be one that no YAML file mentions: Hydra takes it only with ++.
+    dotted = [word if not is_dotted(word) else f"++{word.lstrip('+')}" for word in overrides]
+    before = sys.argv
+    sys.argv = ["recrun", *flags, *dotted]
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(lambda config: None)()
+    except SystemExit as error:
+        return 2 if error.code else 0
+    finally:
+        sys.argv = before
+    return 0
+
+
+def is_dotted(word: str) -> bool:
+    """Whether an override sets a value below the top of our config."""
+    key = word.partition("=")[0]
+    return "." in key and "/" not in key and not key.lstrip("+").startswith(("hydra.", "~"))
+
+
+def resume(words: list[str]) -> int:
+    """`resume RUN`: a run or a sweep that was interrupted or failed."""
+    directory = run_directory("resume", words[:1])
+    if words[1:]:
+        raise ConfigError("resume takes a run directory alone: it goes on with the config that is in it")
+    if (directory / "sweep.json").is_file():
+        from recrun import sweep
+
+        return sweep.carry_out(directory)
+    from recrun import jobs
+
+    if jobs.status(directory) == "finished":
+        report.text(f"{directory} is finished: nothing to resume")
+        return 0
+    return carry_out(directory)
+
+
+def evaluate(words: list[str]) -> int:
+    """`evaluate RUN [overrides]`: the stored weights, judged again."""
+    directory = run_directory("evaluate", words[:1])
+    from recrun.check import check
+    from recrun.config import recompose
+
+    check(recompose(directory, words[1:]), training=False)
+    from recrun import run
+
+    run.evaluate(directory, words[1:])
+    return 0
+
+
+def run_directory(verb: str, words: list[str]) -> Path:
+    """The directory that a verb is about."""
+    if not words:
+        raise ConfigError(f"{verb} needs a run directory: recrun {verb} outputs/… (recrun list runs shows them)")
+    directory = Path(words[0])
+    holds = ["config.yaml"] + (["sweep.json"] if verb == "resume" else [])
+    if not any((directory / name).is_file() for name in holds):
+        raise ConfigError(f"{directory} is not a run directory: it has no {' or '.join(holds)}")
+    return directory
+
+
+def show_list(words: list[str]) -> int:
+    """`list [WHAT]`: what there is, with a line each."""
+    from recrun import catalogue
+
+    return catalogue.show(words)
+
+
+def show_help() -> int:
+    """Usage, and the options of each group."""
+    from recrun import catalogue
+
+    report.text(USAGE.format(version=__version__, groups=catalogue.groups_in_short()))
+    return 0

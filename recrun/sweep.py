@@ -1,0 +1,107 @@
+"""Multirun: every job composed and checked before the first one starts, then one after another in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recrun import jobs, report
+from recrun.check import check, without_effect
+from recrun.config import Composition, composer
+from recrun.errors import ConfigError
+
+PLAN = "sweep.json"
+
+
+def start(overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
+    """Plans a sweep in a directory of its own and carries it out.
+
+    Args:
+        overrides: Hydra's grammar: `seed=0,1`, `seed=range(0,5)`, `model=choice(a,b)`, `stage=glob(f*)`.
+        folders: The conf folders, those that win first.
+
+    Returns:
+        The exit code.
+    """
+    composed = compose_all(overrides, folders)
+    for note in dict.fromkeys(note for job in composed for note in without_effect(job)):
+        report.note(note)
+    return carry_out(plan(composed))
+
+
+def compose_all(overrides: Sequence[str], folders: Sequence[Path]) -> list[Composition]:
+    """The checked configs of all jobs; the error of a bad one says which it is."""
+    composed = []
+    with composer(folders) as compose:
+        for number, words in enumerate(compose.jobs(overrides)):
+            try:
+                job = compose(words)
+                check(job)
+            except ConfigError as error:
+                raise ConfigError(f"{error}\nin job {number}: {' '.join(words)}") from None
+            composed.append(job)
+    if len({job.config["output_dir"] for job in composed}) > 1:
+        raise ConfigError("output_dir must be the same for all jobs of a sweep")
+    return composed
+
+
+def plan(composed: Sequence[Composition]) -> Path:
+    """Makes the sweep's directory: sweep.json and one prepared run directory per job."""
+    directory = jobs.new_directory(Path(composed[0].config["output_dir"]) / "multirun")
+    listed = []
+    for number, job in enumerate(composed):
+        jobs.prepare(job, directory / str(number))
+        listed.append({"number": number, "overrides": job.overrides, "directory": str(number)})
+    text = json.dumps({"argv": sys.argv, "jobs": listed}, indent=2) + "\n"
+    (directory / PLAN).write_text(text, encoding="utf-8")
+    return directory
+
+
+def carry_out(directory: Path) -> int:
+    """Runs the jobs of a sweep that are not finished, in order, and shows what came of all.
+
+    Returns:
+        0, 1 if a job failed, 130 if it was interrupted.
+    """
+    listed = json.loads((directory / PLAN).read_text(encoding="utf-8"))["jobs"]
+    changes = distinct([job["overrides"] for job in listed])
+    rows: list[dict[str, Any]] = []
+    for job, change in zip(listed, changes, strict=True):
+        place = directory / job["directory"]
+        row = {"job": job["number"], "changes": change, "directory": str(place)}
+        if jobs.status(place) == "finished":
+            results = json.loads((place / "results.json").read_text(encoding="utf-8"))
+            rows.append({**row, "status": "finished", "results": results, "error": ""})
+            continue
+        report.note(f"job {job['number']} of {len(listed)}: {change or 'no overrides'}")
+        outcome = jobs.attempt(place)
+        if outcome.code == jobs.INTERRUPTED:
+            report.note(f"interrupted; go on with: recrun resume {directory}")
+            return jobs.INTERRUPTED
+        if outcome.code:
+            report.error(f"job {job['number']} ({change}) failed: {outcome.error}")
+        ended = "failed" if outcome.code else "finished"
+        rows.append({**row, "status": ended, "results": outcome.results, "error": outcome.error})
+    return conclude(directory, rows)
+
+
+def conclude(directory: Path, rows: Sequence[dict[str, Any]]) -> int:
+    """The table of all jobs, and what to do about those that failed."""
+    report.sweep_table(rows)
+    failed = [str(row["job"]) for row in rows if row["status"] == "failed"]
+    if failed:
+        report.error(
+            f"{len(failed)} of {len(rows)} jobs failed: {', '.join(failed)}\ntry them again: recrun resume {directory}"
+        )
+    else:
+        report.text(str(directory))
+    return 1 if failed else 0
+
+
+def distinct(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Of each job the overrides that not all jobs share."""
+    shared = set.intersection(*(set(words) for words in overrides)) if len(overrides) > 1 else set()
+    return [" ".join(word for word in words if word not in shared) for words in overrides]
