@@ -1,0 +1,135 @@
+"""Public data sets on first use: resumed where it stopped, checked by its checksum, put in place in one step."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import logging
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from recrun.errors import DataError
+
+log = logging.getLogger("recrun")
+
+BLOCK = 1 << 20
+TIMEOUT = 30  # seconds without a byte
+
+
+class Archive:
+    """A zip file on the web and the one file of it that is needed."""
+
+    def __init__(self, url: str, md5: str, member: str) -> None:
+        """Sets up, without downloading.
+
+        Args:
+            url: Address of the zip file.
+            md5: Checksum of the zip file, in hexadecimal, as its publisher gives it.
+            member: Path of the wanted file in the zip file, and under the data folder.
+        """
+        self.url, self.md5, self.member = url, md5, member
+
+    def fetch(self, root: Path) -> Path:
+        """Puts the file at `root / member`, if it is not there, and returns its path.
+
+        An interrupted download is continued by the next call. Two processes may call this at the same time.
+
+        Raises:
+            DataError: It cannot be downloaded, written or trusted; says what to do by hand.
+        """
+        root = root.expanduser()
+        target = root / self.member
+        part = root / (Path(urlsplit(self.url).path).name + ".part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(part.with_suffix(".lock")):
+                if not target.is_file():
+                    self._download(part, target)
+                    self._verify(part)
+                    self._extract(part, target)
+        except OSError as error:
+            raise DataError(f"{target}: cannot be written ({error}); {self._by_hand(target)}") from None
+        return target
+
+    def _download(self, part: Path, target: Path) -> None:
+        """Appends to `part` what is missing of it."""
+        have = part.stat().st_size if part.exists() else 0
+        request = urllib.request.Request(self.url, headers={"Range": f"bytes={have}-"} if have else {})
+        log.info("downloading %s to %s%s", self.url, target, f", from byte {have}" if have else "")
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+                resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
+                with part.open("ab" if resumed else "wb") as file:
+                    _copy(response, file, have if resumed else 0)
+        except urllib.error.HTTPError as error:
+            if not (have and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):  # it is whole already
+                raise self._failed(f"HTTP {error.code} {error.reason}", target) from None
+        except urllib.error.URLError as error:
+            raise self._failed(str(error.reason), target) from None
+        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            raise self._failed(f"{error or type(error).__name__}; run again to go on", target) from None
+
+    def _verify(self, part: Path) -> None:
+        with part.open("rb") as file:
+            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if found != self.md5:
+            part.unlink()
+            raise DataError(
+                f"{self.url}: the download has the MD5 checksum {found}, expected {self.md5}; it was removed. "
+                "Run again; if it happens again, a proxy changes it or the publisher has replaced the file"
+            )
+
+    def _extract(self, part: Path, target: Path) -> None:
+        """Writes the one member beside its place, then moves it there: its name in the archive is not trusted."""
+        temporary = target.with_name(target.name + ".part")
+        try:
+            with zipfile.ZipFile(part) as archive, archive.open(self.member) as source, temporary.open("wb") as file:
+                shutil.copyfileobj(source, file, BLOCK)
+        except (KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{self.url}: not a zip file with {self.member} in it ({error})") from None
+        temporary.replace(target)
+        part.unlink()
+
+    def _failed(self, reason: str, target: Path) -> DataError:
+        return DataError(f"cannot download {self.url} ({reason}); {self._by_hand(target)}")
+
+    def _by_hand(self, target: Path) -> str:
+        return (
+            f"without a connection, get that file elsewhere, take {self.member} out of it and put it at "
+            f"{target.absolute()}, or set dataset.root (or RECRUN_DATA) to the folder that holds {self.member}"
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with the process, its empty file with the last holder."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _copy(response: http.client.HTTPResponse, file: BinaryIO, have: int) -> None:
+    """Copies to the end; says in the log at each tenth how far it is."""
+    rest = response.length
+    total = have + (rest or 0)
+    told = 0
+    while block := response.read(BLOCK):
+        file.write(block)
+        have += len(block)
+        if total and (tenth := 10 * have // total) > told:
+            told = tenth
+            log.info("%d %% of %.1f MB", 10 * tenth, total / 1e6)
+    if rest is not None and have < total:
+        raise ConnectionError(f"the connection ended after {have} of {total} bytes")

@@ -1,0 +1,233 @@
+"""Delimited text, plain or gzipped: read fast by pandas, and exact about what is wrong on which line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recrun.data.columns import Columns, Role
+from recrun.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK_ROWS = 1 << 19
+SAMPLE_BYTES = 1 << 16
+MOVIELENS = ("user_id", "item_id", "rating", "timestamp")  # the columns of u.data and ratings.dat, which have no header
+BOM = b"\xef\xbb\xbf"
+
+
+class TextIdsError(Exception):
+    """The ids are not all plain integers: read the files again with ids as text."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the rows of a file look.
+
+    A separator of two characters is parsed as its first one with empty fields between, which keeps the fast parser.
+    """
+
+    separator: str
+    header: tuple[str, ...]
+    has_header: bool
+
+    @property
+    def delimiter(self) -> str:
+        return self.separator[0]
+
+    @property
+    def step(self) -> int:
+        return len(self.separator)
+
+    @property
+    def width(self) -> int:
+        """Fields per row as the parser sees them."""
+        return (len(self.header) - 1) * self.step + 1
+
+
+def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: bool) -> Iterator[dict[Role, Any]]:
+    """The wanted columns of a text file, some rows at a time: ids int64 or object arrays, numbers float64.
+
+    Raises:
+        DataError: The file or a row of it cannot be used; names the line.
+        TextIdsError: `text_ids` is off and an id is not a plain integer ("007" is not).
+    """
+    with _open(path) as stream:
+        layout = _layout(path, stream)
+        places = columns.find(layout.header, path, needed)
+        if not text_ids and not _integers(stream, layout, places):
+            raise TextIdsError
+        counted = _SeparatorCount(stream, layout.delimiter.encode())
+        rows = 0
+        try:
+            for frame in _frames(counted, layout, places, text_ids):
+                chunk = {role: frame[place * layout.step].to_numpy() for role, place in places.items()}
+                _check(chunk)
+                rows += len(frame)
+                yield chunk
+        except (ValueError, OverflowError) as error:
+            if not (text_ids or isinstance(error, UnicodeDecodeError)):
+                raise TextIdsError from None
+            raise DataError(_first_fault(path, layout, places) or f"{path}: {error}") from None
+    if counted.total != rows * (layout.width - 1):
+        fault = _first_fault(path, layout, places)  # none if quoted fields hold separators
+        if fault:
+            raise DataError(fault)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[io.BufferedReader]:
+    """The bytes of a file, unzipped, behind a byte order mark."""
+    try:
+        with path.open("rb") as file:
+            raw: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            stream = io.BufferedReader(raw, SAMPLE_BYTES)
+            if stream.peek(len(BOM))[: len(BOM)] == BOM:
+                stream.read(len(BOM))
+            yield stream
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: broken gzip file ({error}); copy or download it again") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+class _SeparatorCount(io.RawIOBase):
+    """Counts a byte in what is read through it, so that short rows are noticed in columns that nobody reads."""
+
+    def __init__(self, stream: io.BufferedReader, separator: bytes) -> None:
+        self.stream, self.separator, self.total = stream, separator, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = self.stream.readinto(buffer)
+        self.total += bytes(memoryview(buffer)[:size]).count(self.separator)
+        return size
+
+
+def _layout(path: Path, stream: io.BufferedReader) -> Layout:
+    """Reads the header line, if the file has one."""
+    sample = stream.peek(SAMPLE_BYTES)
+    if not sample.strip():
+        raise DataError(f"{path}: the file is empty; it needs a header line and one row per interaction")
+    kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
+    first = _decode(path, 1, sample.split(b"\n", 1)[0])
+    separator = "\t" if kind in ("tsv", "inter", "data") else _sniff(first)
+    if kind in ("dat", "data") and first.split(separator)[0].strip().isdigit():
+        return Layout(separator, MOVIELENS, has_header=False)
+    line = _decode(path, 1, stream.readline(1 << 20)).strip("\r\n")
+    names = [name.strip() for name in next(csv.reader([line], delimiter=separator[0]))][:: len(separator)]
+    if kind == "inter":
+        names = [name.partition(":")[0] for name in names]  # user_id:token
+    return Layout(separator, tuple(names), has_header=True)
+
+
+def _sniff(header: str) -> str:
+    if "::" in header:
+        return "::"
+    return max((",", "\t", ";", "|"), key=header.count)
+
+
+def _decode(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number}: not UTF-8 text (byte {error.start + 1} of the line)") from None
+
+
+def _integers(stream: io.BufferedReader, layout: Layout, places: dict[Role, int]) -> bool:
+    """Whether the ids at the beginning of the file are integers that are written plainly."""
+    lines = stream.peek(SAMPLE_BYTES).decode(errors="replace").splitlines()
+    for row in csv.reader(lines[:1000], delimiter=layout.delimiter):
+        for role in ("user", "item"):
+            place = places[role] * layout.step
+            if place < len(row) and not _is_plain(row[place]):
+                return False
+    return True
+
+
+def _is_plain(text: str) -> bool:
+    return text == "0" or (text.removeprefix("-").isdecimal() and text.isascii() and text.lstrip("-")[0] != "0")
+
+
+def _frames(stream: Any, layout: Layout, places: dict[Role, int], text_ids: bool) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    ids = object if text_ids else np.int64
+    types = {p * layout.step: ids if role in ("user", "item") else np.float64 for role, p in places.items()}
+    try:
+        with pd.read_csv(
+            stream,
+            sep=layout.delimiter,
+            header=None,
+            names=list(range(layout.width)),
+            usecols=sorted(types),
+            dtype=types,
+            na_filter=False,
+            index_col=False,
+            chunksize=CHUNK_ROWS,
+        ) as reader:
+            yield from reader
+    except pd.errors.EmptyDataError:
+        return
+
+
+def _check(chunk: dict[Role, Any]) -> None:
+    """Raises ValueError if there is an empty id or a number that is none; the line is looked up then."""
+    for role, values in chunk.items():
+        if role in ("rating", "time"):
+            bad = not np.isfinite(values).all()
+        else:
+            bad = values.dtype == object and bool((values == "").any())
+        if bad:
+            raise ValueError(f"bad {role}")
+
+
+def _first_fault(path: Path, layout: Layout, places: dict[Role, int]) -> str | None:
+    """Where and what the first unusable row is; slow, for error messages only."""
+    with _open(path) as stream:
+        lines = (_decode(path, number, line) for number, line in enumerate(stream, 1))
+        reader = csv.reader(lines, delimiter=layout.delimiter)
+        begin = 1
+        try:
+            for row in reader:
+                fault = None if not row or (begin == 1 and layout.has_header) else _fault(row, layout, places)
+                if fault:
+                    return f"{path}:{begin}: {fault}"
+                begin = reader.line_num + 1
+        except csv.Error as error:
+            return f"{path}:{begin}: {error}"
+    return None
+
+
+def _fault(row: list[str], layout: Layout, places: dict[Role, int]) -> str | None:
+    if len(row) != layout.width:
+        fields = (len(row) - 1) // layout.step + 1
+        return f"the row has {fields} fields, expected {len(layout.header)}: {', '.join(layout.header)}"
+    for role, place in places.items():
+        value, name = row[place * layout.step], layout.header[place]
+        if role in ("user", "item"):
+            if not value:
+                return f"the {role} id is empty (column {name})"
+        elif not _is_number(value):
+            return f"the {role} is {value!r}, not a finite number (column {name})"
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
