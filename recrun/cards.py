@@ -54,7 +54,8 @@ def find(path: Path, stages: Sequence[str] = ()) -> Path:
         CheckpointError: There is none; the message says what was looked for.
     """
     if not path.is_dir():
-        raise CheckpointError(f"{path} is not a directory: give a run, stage or checkpoint directory")
+        what = "is a file; pickled models are never loaded" if path.is_file() else "does not exist"
+        raise CheckpointError(f"{path} {what}: give a run, stage or checkpoint directory")
     if exists(path):
         return path
     for name in ("best", "last"):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from recrun.cards import CARD, STATE, WEIGHTS, exists, find, read_card, settle
 from recrun.errors import CheckpointError
 
-WEIGHTS, CARD, STATE = "model.safetensors", "model.json", "state.pt"
+__all__ = [
+    "CARD",
+    "STATE",
+    "WEIGHTS",
+    "exists",
+    "find",
+    "load_state",
+    "load_weights",
+    "read_card",
+    "read_weights",
+    "save",
+    "settle",
+]
 
 
 def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> str:
@@ -36,8 +49,24 @@ def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapp
 
     Returns:
         The sha256 of the weights' file.
+
+    Raises:
+        CheckpointError: The disk is full or cannot be written; the earlier checkpoint is untouched.
     """
     fresh = directory.with_name(directory.name + ".new")
+    try:
+        digest = write(fresh, model, card, state)
+        replace_directory(fresh, directory)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot write {directory}: {error}. The checkpoint before it is whole; make room and resume the run"
+        ) from None
+    return digest
+
+
+def write(fresh: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping[str, Any] | None) -> str:
+    """Writes the files of a checkpoint through to the disk."""
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     weights = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
@@ -49,7 +78,6 @@ def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapp
     (fresh / CARD).write_text(json.dumps({**card, "weights_sha256": digest}, indent=2) + "\n")
     for path in fresh.iterdir():
         flush(path)
-    replace_directory(fresh, directory)
     return digest
 
 
@@ -61,13 +89,6 @@ def replace_directory(fresh: Path, directory: Path) -> None:
         directory.rename(old)
     fresh.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def settle(directory: Path) -> None:
-    """Finishes a replacement that a kill interrupted between its two renames."""
-    fresh, old = (directory.with_name(directory.name + end) for end in (".new", ".old"))
-    if not directory.exists() and old.exists():
-        (fresh if (fresh / CARD).exists() else old).rename(directory)
 
 
 def flush(path: Path) -> None:
@@ -83,59 +104,6 @@ def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def exists(directory: Path) -> bool:
-    """Whether a directory is, or can be settled into, a checkpoint."""
-    settle(directory)
-    return (directory / CARD).is_file()
-
-
-def read_card(directory: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself.
-
-    Raises:
-        CheckpointError: No checkpoint there, or a damaged one.
-    """
-    settle(directory)
-    path = directory / CARD
-    if not path.is_file():
-        raise CheckpointError(
-            f"{directory} is not a checkpoint: it has no {CARD}. A checkpoint directory holds {CARD} and {WEIGHTS}"
-        )
-    try:
-        card = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Take another checkpoint of the run") from None
-    return dict(card)
-
-
-def find(path: Path, stages: Sequence[str] = ()) -> Path:
-    """The checkpoint directory that `path` (a run, stage or checkpoint directory) stands for.
-
-    A stage directory stands for its `best` weights, or its `last` where it keeps no best; a run directory for
-    the last of its stages, in the order of its run.json, that is in `stages` (any, if `stages` is empty).
-
-    Raises:
-        CheckpointError: There is none; the message says what was looked for.
-    """
-    if not path.is_dir():
-        what = "is a file; pickled models are never loaded" if path.is_file() else "does not exist"
-        raise CheckpointError(f"{path} {what}: give a run, stage or checkpoint directory")
-    if exists(path):
-        return path
-    for name in ("best", "last"):
-        if exists(path / name):
-            return path / name
-    run = path / "run.json"
-    if not run.is_file():
-        raise CheckpointError(f"{path} holds no checkpoint: expected {CARD}, best/, last/ or a run directory")
-    finished = [name for name in json.loads(run.read_text()).get("stages", {}) if (path / name).is_dir()]
-    for name in reversed(finished):
-        if not stages or name in stages:
-            return find(path / name)
-    wanted = f" of stage {' or '.join(stages)}" if stages else ""
-    raise CheckpointError(f"{path} holds no checkpoint{wanted}; its stages are: {', '.join(finished) or 'none yet'}")
 
 
 def load_weights(directory: Path, model: nn.Module, fingerprint: str | None = None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from typing import Literal
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from recrun import metrics as M
+from recrun.device import Device
 from recrun.errors import DataError
 from recrun.ranking import top_k
 from recrun.types import Batch, Count, Dataset, Evaluation, Split
@@ -57,29 +58,31 @@ class FullRanking:
         model: nn.Module,
         dataset: Dataset,
         split: Split,
-        to_device: Callable[[Batch], Batch],
+        device: Device,
         limit: int | None = None,
     ) -> Evaluation:
-        """Evaluates `model` in eval mode on a split, or on its first `limit` batches.
+        """Puts `model` in eval mode and judges it on a split, or on its first `limit` batches.
 
         Raises:
             DataError: The split has no unit to judge.
         """
+        model.eval()
         n_items = dataset.sizes["n_items"]
         batches = islice(dataset.eval_batches(split, self.batch_size(n_items)), limit)
-        parts, recommended = [], []
-        for batch in map(to_device, batches):
-            hits_BK, top_BK, relevant_B = rank(model, batch, max(self.ks))
+        parts: list[dict[str, Tensor]] = []
+        shown_KI = torch.zeros(len(self.ks), n_items + 1, dtype=torch.bool)  # the last column is for "nothing left"
+        for batch in map(device.move, batches):
+            with device.autocast():
+                hits_BK, top_BK, relevant_B = rank(model, batch, max(self.ks))
             parts.append(M.ranking(self.per_unit, self.ks, hits_BK, relevant_B))
-            if self.coverage:
-                recommended.append([top_BK[:, :k].unique() for k in self.ks])
+            for at, k in enumerate(self.ks if self.coverage else ()):
+                shown_KI[at, top_BK[:, :k].cpu()] = True
         if not parts:
             raise DataError(f"the {split} part has no unit with a held-out item: there is nothing to evaluate")
         units = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
-        found = {name: float(values.mean(dtype="float64")) for name, values in units.items()}
+        found = {name: float(values.mean()) for name, values in units.items()}
         for at, k in enumerate(self.ks if self.coverage else ()):
-            seen = torch.cat([row[at] for row in recommended]).unique()
-            found[f"coverage@{k}"] = int((seen >= 0).sum()) / n_items
+            found[f"coverage@{k}"] = int(shown_KI[at, :n_items].sum()) / n_items
         scored = sum(len(next(iter(part.values()))) for part in parts) if units else 0
         return Evaluation(found, dataset.units(split)[:scored], units)
 

@@ -1,8 +1,9 @@
 """Ranking metrics: pure functions of tensors, one value per unit (user, session or impression).
 
-All take the same two arguments:
+All take the same three arguments and return float64 [B]:
     hits_BK: bool [B, K]; entry r says whether the item at rank r + 1 is relevant.
     relevant_B: int64 [B]; how many relevant items the unit has in all, at least 1.
+    k: The cut-off.
 A ranking shorter than the cut-off (a small catalogue) simply has no further hits.
 """
 
@@ -15,39 +16,39 @@ from torch import Tensor
 
 
 def discounts(k: int, device: torch.device | None = None) -> Tensor:
-    """1 / log2(rank + 1) for the ranks 1 to k, float32 [k]."""
-    return 1 / torch.arange(2, k + 2, device=device, dtype=torch.float32).log2()
+    """1 / log2(rank + 1) for the ranks 1 to k, float64 [k]."""
+    return 1 / torch.arange(2, k + 2, device=device, dtype=torch.float64).log2()
 
 
 def recall(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
     """Share of the relevant items that are among the first k."""
-    return hits_BK[:, :k].sum(1) / relevant_B
+    return hits_BK[:, :k].sum(1).double() / relevant_B
 
 
 def calibrated_recall(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
     """Recall over what k places can hold, min(k, relevant): Liang et al. 2018 call this Recall@k."""
-    return hits_BK[:, :k].sum(1) / relevant_B.clamp(max=k)
+    return hits_BK[:, :k].sum(1).double() / relevant_B.clamp(max=k)
 
 
 def precision(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
     """Share of the first k places that hold a relevant item."""
-    return hits_BK[:, :k].sum(1) / k
+    return hits_BK[:, :k].sum(1).double() / k
 
 
 def hit(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
     """1 where at least one relevant item is among the first k."""
-    return hits_BK[:, :k].any(1).float()
+    return hits_BK[:, :k].any(1).double()
 
 
 def mrr(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
     """1 / rank of the first relevant item, 0 where none is among the first k."""
     ranks_K = torch.arange(1, hits_BK[:, :k].shape[1] + 1, device=hits_BK.device)
-    return (hits_BK[:, :k] / ranks_K).amax(1)
+    return (hits_BK[:, :k].double() / ranks_K).amax(1)
 
 
 def average_precision(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
     """Mean of precision@r over the ranks r <= k that hold a relevant item, over min(k, relevant)."""
-    first_BK = hits_BK[:, :k].float()
+    first_BK = hits_BK[:, :k].double()
     ranks_K = torch.arange(1, first_BK.shape[1] + 1, device=hits_BK.device)
     return (first_BK * first_BK.cumsum(1) / ranks_K).sum(1) / relevant_B.clamp(max=k)
 
@@ -56,7 +57,7 @@ def ndcg(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
     """Binary NDCG@k with discount 1 / log2(rank + 1) (Järvelin and Kekäläinen 2002)."""
     weights_K = discounts(k, hits_BK.device)
     ideal_K = weights_K.cumsum(0)
-    gained_B = hits_BK[:, :k].float() @ weights_K[: hits_BK[:, :k].shape[1]]
+    gained_B = hits_BK[:, :k].double() @ weights_K[: hits_BK[:, :k].shape[1]]
     return gained_B / ideal_K[relevant_B.clamp(max=k) - 1]
 
 
@@ -72,7 +73,7 @@ RANKING: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 
 
 def ranking(names: Sequence[str], ks: Sequence[int], hits_BK: Tensor, relevant_B: Tensor) -> dict[str, Tensor]:
-    """The named metrics at every cut-off as {"name@k": float [B]}."""
+    """The named metrics at every cut-off as {"name@k": float64 [B]}."""
     return {f"{name}@{k}": RANKING[name](hits_BK, relevant_B, k) for name in names for k in ks}
 
 

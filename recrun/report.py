@@ -70,7 +70,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     console = Console()
-    console.print(table, width=console.width if console.is_terminal else 200)
+    (console if console.is_terminal else Console(width=200)).print(table)
 
 
 def sweep_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -85,6 +85,14 @@ def sweep_table(rows: Sequence[Mapping[str, Any]]) -> None:
     cells = [[f"{values[name]:.4f}" if name in values else "" for name in metrics] for values in found]
     start = [[str(row["job"]), row["changes"] or "-", row["status"]] for row in rows]
     print_table(["job", "changes", "status", *metrics], [a + b for a, b in zip(start, cells, strict=True)])
+
+
+def evaluation(results: Mapping[str, Any]) -> None:
+    """What `recrun evaluate` found: a line per metric, a column per part."""
+    parts = [part for part in ("valid", "test") if results.get(part)]
+    names = list(dict.fromkeys(name for part in parts for name in results[part]))
+    rows = [(name, "  ".join(f"{results[part].get(name, float('nan')):>8.4f}" for part in parts)) for name in names]
+    listing(f"stage {results['stage']}, epoch {results['epoch']}: {', '.join(parts)}", rows)
 
 
 def _metrics(row: Mapping[str, Any]) -> Mapping[str, float]:

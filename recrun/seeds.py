@@ -7,6 +7,7 @@ changing one (another batch size, another model) does not shift the others, and 
 from __future__ import annotations
 
 from typing import Literal
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -15,19 +16,19 @@ Role = Literal["init", "shuffle", "noise"]
 ROLES: tuple[Role, ...] = ("init", "shuffle", "noise")
 
 
-def sequence(seed: int, role: Role, *key: int) -> np.random.SeedSequence:
-    """The seed sequence of one stream."""
-    return np.random.SeedSequence(entropy=seed, spawn_key=(ROLES.index(role), *key))
+def sequence(seed: int, role: Role, stage: str = "", epoch: int = 0) -> np.random.SeedSequence:
+    """The seed sequence of one stream. A stage counts by its name: run alone or after others, it draws the same."""
+    return np.random.SeedSequence(entropy=seed, spawn_key=(ROLES.index(role), crc32(stage.encode()), epoch))
 
 
-def numpy_stream(seed: int, role: Role, *key: int) -> np.random.Generator:
+def numpy_stream(seed: int, role: Role, stage: str = "", epoch: int = 0) -> np.random.Generator:
     """A numpy generator of one stream; a data set spawns what it needs (order, negatives) from it."""
-    return np.random.default_rng(sequence(seed, role, *key))
+    return np.random.default_rng(sequence(seed, role, stage, epoch))
 
 
-def seed_torch(seed: int, role: Role, *key: int) -> None:
+def seed_torch(seed: int, role: Role, stage: str = "", epoch: int = 0) -> None:
     """Starts torch's global generators, on every device, at the beginning of one stream."""
-    torch.manual_seed(int(sequence(seed, role, *key).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(int(sequence(seed, role, stage, epoch).generate_state(1, np.uint64)[0] >> 1))
 
 
 def torch_state() -> dict[str, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,20 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from recrun import checkpoint, seeds
+from recrun.device import Device
 from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
-from recrun.types import (
-    Batch,
-    Count,
-    Dataset,
-    Evaluation,
-    Metrics,
-    NonNegative,
-    Positive,
-    Precision,
-    Split,
-)
+from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
 
 SAVE_SECONDS = 30.0  # a killed run repeats at most this much work; short epochs share a checkpoint
 
@@ -67,11 +57,9 @@ class Place:
 
     Attributes:
         stage: The stage's name.
-        index: Its number; random streams depend on it.
         directory: Its directory in the run, for checkpoints.
         seed: The run's seed.
         device: Where model and batches are.
-        precision: fp32, or the type of autocast.
         step_limit: Training steps per epoch, None for all.
         eval_limit: Evaluation batches, None for all.
         card: What every checkpoint says of itself.
@@ -81,35 +69,15 @@ class Place:
     """
 
     stage: str
-    index: int
     directory: Path
     seed: int
-    device: torch.device
-    precision: Precision
+    device: Device
     step_limit: int | None
     eval_limit: int | None
     card: Mapping[str, Any]
     reporter: Reporter
     log: Log
     stop: Callable[[], bool]
-
-    def to_device(self, batch: Batch) -> Batch:
-        """The batch on the device; copies from pinned memory overlap with computation."""
-        if self.device.type == "cpu":
-            return batch
-        return {name: value.pin_memory().to(self.device, non_blocking=True) for name, value in batch.items()}
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision for forward passes, or nothing."""
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
-
-    def evaluate(self, model: nn.Module, dataset: Dataset, split: Split) -> Evaluation:
-        """Judges a model on a split, as this data set is judged."""
-        model.eval()
-        with self.autocast():
-            return dataset.evaluator(model, dataset, split, self.to_device, self.eval_limit)
 
 
 @dataclass
@@ -227,15 +195,15 @@ class Fit:
 
     def __init__(self, trainer: Trainer, model: nn.Module, dataset: Dataset, place: Place) -> None:
         self.trainer, self.model, self.dataset, self.place = trainer, model, dataset, place
-        self.objective = trainer.objective.to(place.device)
+        self.objective = trainer.objective.to(place.device.torch)
         self.monitor = trainer.monitor or dataset.monitor
         self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
         self.optimizer = trainer.optimizer(self.parameter_groups(), lr=trainer.lr)
         self.scheduler = trainer.scheduler(self.optimizer) if trainer.scheduler else None
-        self.scaler = torch.amp.GradScaler(place.device.type, enabled=place.precision == "fp16")
+        self.scaler = place.device.scaler()
         self.progress = Progress()
         self.sums: dict[str, Tensor] = {}
-        self.bad_step = torch.full((), -1, device=place.device)
+        self.bad_step = torch.full((), -1, device=place.device.torch)
         self.saved_at = time.monotonic()
 
     def run(self, rows: int) -> Progress:
@@ -255,13 +223,13 @@ class Fit:
     def train_epoch(self) -> None:
         """The rest of an epoch, from the step where `progress` stands."""
         if self.progress.step == 0:
-            seeds.seed_torch(self.place.seed, "noise", self.place.index, self.progress.epoch)
+            seeds.seed_torch(self.place.seed, "noise", self.place.stage, self.progress.epoch)
         self.model.train()
         hold_frozen_norms(self.model)
         started = time.perf_counter()
         for batch in self.batches():
             self.pause()
-            self.step(self.place.to_device(batch))
+            self.step(self.place.device.move(batch))
             self.progress.step += 1
             self.progress.steps += 1
             self.progress.units += rows_of(batch)
@@ -273,7 +241,7 @@ class Fit:
 
     def step(self, batch: Batch) -> None:
         """One update. Sums of losses stay on the device: nothing here waits for it."""
-        with self.place.autocast():
+        with self.place.device.autocast():
             losses = self.objective(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.objective.backward(losses, self.model, self.scaler.scale)
@@ -298,7 +266,7 @@ class Fit:
 
     def batches(self) -> Iterator[Batch]:
         """What is left of this epoch's batches."""
-        rng = seeds.numpy_stream(self.place.seed, "shuffle", self.place.index, self.progress.epoch)
+        rng = seeds.numpy_stream(self.place.seed, "shuffle", self.place.stage, self.progress.epoch)
         left = self.dataset.train_batches(self.trainer.batch_size, rng, start=self.progress.step)
         limit = self.place.step_limit
         return islice(left, None if limit is None else max(0, limit - self.progress.step))
@@ -324,7 +292,8 @@ class Fit:
     def validate(self) -> None:
         """Evaluates on the validation part, writes the row, keeps the best and steps the scheduler."""
         started = time.perf_counter()
-        found = self.place.evaluate(self.model, self.dataset, "valid").metrics
+        judge = self.dataset.evaluator
+        found = judge(self.model, self.dataset, "valid", self.place.device, self.place.eval_limit).metrics
         self.write_row(found, time.perf_counter() - started)
         value = self.monitored(found)
         self.place.reporter.evaluated(self, value)
@@ -441,7 +410,7 @@ class Fit:
             self.scheduler.load_state_dict(state["scheduler"])
         self.objective.load_state_dict(state["objective"])
         self.scaler.load_state_dict(state["scaler"])
-        self.sums = {name: total.to(self.place.device) for name, total in state["sums"].items()}
+        self.sums = {name: total.to(self.place.device.torch) for name, total in state["sums"].items()}
         seeds.set_torch_state(state["random"])
 
 

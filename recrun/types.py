@@ -8,7 +8,7 @@ Shape suffixes, as in `logits_BI`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias
 
@@ -42,7 +42,7 @@ class Evaluation:
     Attributes:
         metrics: Means over the units, and metrics that only the whole has (coverage).
         ids: Ids of the units, as strings [U].
-        units: One value per unit for every metric that has one, {"ndcg@10": float32 [U]}.
+        units: One value per unit for every metric that has one, {"ndcg@10": float64 [U]}.
     """
 
     metrics: Metrics
@@ -99,7 +99,7 @@ class Evaluator(Protocol):
         model: nn.Module,
         dataset: Dataset,
         split: Split,
-        to_device: Callable[[Batch], Batch],
+        device: Device,
         limit: int | None = None,
     ) -> Evaluation:
         """Metrics, and one value per unit, on a split or its first `limit` batches."""

@@ -129,3 +129,16 @@ def test_run_stage_and_checkpoint_directories_are_found(tmp_path):
         checkpoint.find(tmp_path, ["finetune"])
     with pytest.raises(CheckpointError, match="does not exist"):
         checkpoint.find(tmp_path / "nowhere")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(saved, monkeypatch):
+    directory, model = saved
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(CheckpointError, match="No space left on device. The checkpoint before it is whole"):
+        checkpoint.save(directory, model, {**CARD, "epoch": 4})
+    assert checkpoint.load_weights(directory, nn.Linear(3, 2))["epoch"] == 3
+    assert [path.name for path in directory.parent.iterdir()] == ["last"]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from recrun.device import Device
 from recrun.errors import DataError
 from recrun.evaluate import FullRanking
 
@@ -39,8 +40,7 @@ class Held:
         return np.array([f"u{n}" for n in range(len(self.seen))])
 
 
-def same(batch):
-    return batch
+CPU = Device(torch.device("cpu"))
 
 
 def test_a_world_worked_out_by_hand():
@@ -49,7 +49,7 @@ def test_a_world_worked_out_by_hand():
     model = Table([[0.1, 0.5, 0.9, 0.2], [0.9, 0.5, 0.3, 0.1]])
     data = Held(4, seen=[[2], []], target=[[3, 0], [0]])
     evaluator = FullRanking(["recall", "mrr", "coverage"], ks=[1, 2])
-    found = evaluator(model, data, "test", same)
+    found = evaluator(model, data, "test", CPU)
     assert found.metrics == pytest.approx(
         {
             "recall@1": 0.5,
@@ -69,13 +69,13 @@ def test_a_world_worked_out_by_hand():
 def test_ties_go_to_the_lower_index_whatever_the_batch(monkeypatch, users):
     monkeypatch.setattr("recrun.evaluate.MOST_USERS", users)
     data = Held(50, seen=[[0]] * 7, target=[[1 + user] for user in range(7)])
-    found = FullRanking(["mrr"], ks=[10])(Table(np.zeros((7, 50))), data, "valid", same)
+    found = FullRanking(["mrr"], ks=[10])(Table(np.zeros((7, 50))), data, "valid", CPU)
     assert found.units["mrr@10"].tolist() == pytest.approx([1 / (1 + user) for user in range(7)])
 
 
 def test_seen_items_are_never_recommended_even_when_nothing_else_is_left():
     data = Held(3, seen=[[0, 1]], target=[[2]])
-    found = FullRanking(["precision", "coverage"], ks=[3])(Table([[3, 2, 1]]), data, "valid", same)
+    found = FullRanking(["precision", "coverage"], ks=[3])(Table([[3, 2, 1]]), data, "valid", CPU)
     assert found.metrics == pytest.approx({"precision@3": 1 / 3, "coverage@3": 1 / 3})
 
 
@@ -83,10 +83,10 @@ def test_a_limit_judges_the_first_batches_only():
     evaluator = FullRanking(["hit"], ks=[1], memory_mb=1)
     rows = evaluator.batch_size(100_000)
     data = Held(100_000, seen=[[]] * (rows + 3), target=[[5]] * (rows + 3))
-    found = evaluator(Table(np.zeros((rows + 3, 100_000))), data, "valid", same, limit=1)
+    found = evaluator(Table(np.zeros((rows + 3, 100_000))), data, "valid", CPU, limit=1)
     assert len(found.ids) == len(found.units["hit@1"]) == rows
 
 
 def test_nothing_to_judge_is_an_error():
     with pytest.raises(DataError, match="test part has no unit"):
-        FullRanking()(Table([[1.0]]), Held(1, [], []), "test", same)
+        FullRanking()(Table([[1.0]]), Held(1, [], []), "test", CPU)

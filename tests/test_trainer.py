@@ -32,7 +32,7 @@ class Scripted(Fitted):
     def __init__(self, values):
         self.values = iter(values)
 
-    def __call__(self, model, dataset, split, to_device, limit=None):
+    def __call__(self, model, dataset, split, device, limit=None):
         return Evaluation({"fit": next(self.values)}, dataset.units(split), {})
 
 
@@ -55,7 +55,7 @@ def test_one_epoch_equals_a_hand_written_loop(tmp_path):
     trainer_of(epochs=1, optimizer=torch.optim.SGD).fit(ours, data, place)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05)
     total = 0.0
-    for batch in data.train_batches(10, trainer.seeds.numpy_stream(3, "shuffle", 0, 0)):
+    for batch in data.train_batches(10, trainer.seeds.numpy_stream(3, "shuffle", "train", 0)):
         loss = (theirs(batch) - batch["y"]).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -260,10 +260,10 @@ def test_rows_after_the_checkpoint_are_written_again_not_twice(tmp_path, monkeyp
 def test_the_streams_do_not_depend_on_each_other():
     from recrun import seeds
 
-    draws = {role: seeds.numpy_stream(0, role, 1, 2).integers(2**62) for role in seeds.ROLES}
+    draws = {role: seeds.numpy_stream(0, role, "train", 2).integers(2**62) for role in seeds.ROLES}
     assert len(set(draws.values())) == len(seeds.ROLES)
-    assert seeds.numpy_stream(0, "shuffle", 1, 3).integers(2**62) != draws["shuffle"]
-    seeds.seed_torch(0, "noise", 1)
+    assert seeds.numpy_stream(0, "shuffle", "train", 3).integers(2**62) != draws["shuffle"]
+    seeds.seed_torch(0, "noise", "train", 1)
     first = torch.rand(3)
-    seeds.seed_torch(0, "noise", 1)
+    seeds.seed_torch(0, "noise", "train", 1)
     assert torch.equal(torch.rand(3), first)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recrun.device import Device
 from recrun.objectives import Objective
 from recrun.provenance import MetricsLog
 from recrun.trainer import Place, Trainer
@@ -41,7 +42,7 @@ class Squared(Objective):
 class Fitted:
     """Evaluator: minus the error on all the data."""
 
-    def __call__(self, model, dataset, split, to_device, limit=None):
+    def __call__(self, model, dataset, split, device, limit=None):
         with torch.no_grad():
             error = (model({"x": dataset.x}) - dataset.y).square().mean()
         return Evaluation({"fit": -float(error)}, dataset.units(split), {})
@@ -101,11 +102,9 @@ def place_in(directory: Path, **changes) -> Place:
     """A place on the CPU, in a temporary directory."""
     values = {
         "stage": "train",
-        "index": 0,
         "directory": directory / "train",
         "seed": 3,
-        "device": torch.device("cpu"),
-        "precision": "fp32",
+        "device": Device(torch.device("cpu")),
         "step_limit": None,
         "eval_limit": None,
         "card": {"dataset_fingerprint": "points"},

@@ -1,0 +1,38 @@
+# Everything a newcomer needs: `make demo` trains, `make test` tests. Each sets up its virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check smoke bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready  ## Make the virtual environment in .venv
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: setup  ## Train three-stage RaCT on embedded data (about a minute)
+	$(BIN)/recrun
+
+test: check  ## Run style, types and all the tests
+	$(BIN)/python -m pytest
+
+check: setup  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+smoke: setup  ## Run every model for a few steps
+	$(BIN)/recrun -m "model=glob(*)" step_limit=3 epochs=1 output_dir=$(VENV)/smoke
+
+bench: setup  ## Measure our stages (benchmarks/README.md: side by side with RecBole)
+	$(BIN)/python benchmarks/ract.py
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,54 @@
+"""Where tensors are and in which precision they are computed."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from recrun.errors import ConfigError
+from recrun.types import Batch, Precision
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and a precision: fp32, or the type of autocast."""
+
+    torch: torch.device
+    precision: Precision = "fp32"
+
+    @classmethod
+    def named(cls, name: str, precision: Precision) -> Device:
+        """The device that the config keys `device` and `precision` mean on this machine.
+
+        Raises:
+            ConfigError: The machine has no such device, or the device not that precision.
+        """
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(name)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"device={name}: this machine has no usable GPU; use device=auto or device=cpu")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"device={name}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+        if device.type == "cpu" and precision == "fp16":
+            raise ConfigError("precision=fp16 needs a GPU; use precision=bf16 or fp32 on the CPU")
+        return cls(device, precision)
+
+    def move(self, batch: Batch) -> Batch:
+        """The batch on the device; copies to a GPU overlap with computation."""
+        if self.torch.type == "cpu":
+            return batch
+        return {name: value.pin_memory().to(self.torch, non_blocking=True) for name, value in batch.items()}
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision for forward passes, or nothing."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.torch.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales losses where gradients would underflow; does nothing outside fp16."""
+        return torch.amp.GradScaler(self.torch.type, enabled=self.precision == "fp16")

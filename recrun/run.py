@@ -1,0 +1,362 @@
+"""A run: data set, model, stages in order, final evaluation. The page to read first.
+
+A run is a directory. `execute` needs nothing but the `config.yaml` in it, and goes on from whatever else is
+there: a fresh run, a resumed one and a job of a sweep are the same call.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import inspect
+import json
+import logging
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import hydra.utils
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+from torch import nn
+
+from recrun import checkpoint, provenance, report, seeds
+from recrun.device import Device
+from recrun.errors import CheckpointError, ConfigError, RecrunError
+from recrun.live import Live, live
+from recrun.trainer import Interrupted, Place, Progress, Trainer
+from recrun.types import Dataset, Evaluation, Split
+
+__all__ = ["Interrupted", "evaluate", "execute"]
+
+COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optimizer
+
+Config = dict[str, Any]
+Results = dict[str, Any]
+
+
+def execute(directory: Path) -> Results:
+    """Carries a run to its end, from wherever it stands.
+
+    Args:
+        directory: A run directory; `config.yaml` in it is the resolved config.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        Interrupted: The run was asked to stop; it is saved and can be resumed.
+        RecrunError: The run failed for a reason that its message explains.
+    """
+    config = load_config(directory)
+    record = provenance.RunRecord(directory)
+    with exclusive(directory), log_file(directory), stop_signals() as stop:
+        if record.values.get("status") == "finished":
+            return dict(json.loads((directory / "results.json").read_text()))
+        record.update(
+            status="running",
+            start=record.values.get("start", provenance.now()),
+            config_sha256=provenance.config_sha256(config),
+            **provenance.environment(),
+        )
+        try:
+            results = Run(directory, config, record, stop).to_the_end()
+        except (Interrupted, KeyboardInterrupt) as interruption:
+            record.update(status="interrupted", end=provenance.now())
+            raise Interrupted(str(interruption)) from None
+        except BaseException as error:
+            record.update(status="failed", end=provenance.now(), error=f"{type(error).__name__}: {error}")
+            raise
+        record.update(status="finished", end=provenance.now())
+        return results
+
+
+class Run:
+    """The parts of one run, made from its config."""
+
+    def __init__(self, directory: Path, config: Config, record: provenance.RunRecord, stop: threading.Event) -> None:
+        self.directory, self.config, self.record, self.stop = directory, config, record, stop
+        self.device = Device.named(config["device"], config["precision"])
+        if config["threads"]:
+            torch.set_num_threads(config["threads"])
+        self.trainers = build_trainers(config)
+        self.dataset: Dataset = build(config["dataset"])
+        self.model = build_model(config, self.dataset).to(self.device.torch)
+        self.log = provenance.MetricsLog(directory)
+        self.results = earlier_results(directory)
+
+    def to_the_end(self) -> Results:
+        """Stages in order; those that an earlier attempt finished only hand on their weights."""
+        self.note()
+        refuse_full_disk(self.directory, self.model, len(self.trainers))
+        self.start_weights()
+        with live() as reporter:
+            for name, trainer in self.trainers.items():
+                place = self.place(name, reporter)
+                if name in self.results["stages"]:
+                    checkpoint.load_weights(place.directory / trainer.keep, self.model, self.dataset.fingerprint)
+                else:
+                    self.run_stage(trainer, place)
+        report.results_table(self.results, self.dataset.monitor, self.dataset.unit, self.directory)
+        return self.results
+
+    def note(self) -> None:
+        """Writes down what this run is made of."""
+        self.record.update(
+            dataset_fingerprint=self.dataset.fingerprint,
+            dataset=self.dataset.describe(),
+            device=str(self.device.torch),
+            threads=torch.get_num_threads(),
+        )
+        for name, ids in self.dataset.vocabulary().items():
+            path = self.directory / "vocabulary" / f"{name}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(lines(ids), encoding="utf-8")
+
+    def start_weights(self) -> None:
+        """Loads `pre_model_path`, if there is one, before the first stage begins."""
+        name, first = next(iter(self.config["stage"].items()))
+        if self.config["pre_model_path"] is None or checkpoint.exists(self.directory / name / "last"):
+            return
+        source = checkpoint.find(Path(self.config["pre_model_path"]), (first or {}).get("follows") or ())
+        card = checkpoint.load_weights(source, self.model, self.dataset.fingerprint)
+        self.record.update(pre_model={"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch")}})
+
+    def place(self, name: str, reporter: Live) -> Place:
+        """Where a stage runs."""
+        card = {
+            "recrun": provenance.environment()["versions"].get("recrun"),
+            "model": self.config["model"],
+            "config_sha256": self.record.values["config_sha256"],
+            "dataset_fingerprint": self.dataset.fingerprint,
+        }
+        return Place(
+            stage=name,
+            directory=self.directory / name,
+            seed=self.config["seed"],
+            device=self.device,
+            step_limit=self.config["step_limit"],
+            eval_limit=self.config["eval_limit"],
+            card=card,
+            reporter=reporter,
+            log=self.log,
+            stop=self.stop.is_set,
+        )
+
+    def run_stage(self, trainer: Trainer, place: Place) -> None:
+        """Trains one stage, judges the weights it keeps and writes the results down."""
+        earlier = sum(row["stage"] in self.results["stages"] for row in self.log.rows())
+        progress = trainer.fit(self.model, self.dataset, place, rows=earlier)
+        found = judge_parts(self.model, self.dataset, self.device, self.config["eval_limit"])
+        results = stage_results(progress, found)
+        kept = progress.best_epoch if trainer.keep == "best" else progress.epoch
+        if "test" in found:
+            test_row = {"stage": place.stage, "epoch": kept, "step": progress.steps, "split": "test"}
+            self.log.append({**test_row, "metrics": results["test"], "losses": {}})
+        for split, evaluation in found.items():
+            save_units(self.directory / "units" / f"{split}.npz", evaluation)
+        digest = checkpoint.read_card(place.directory / trainer.keep)["weights_sha256"]
+        self.record.stage(
+            place.stage,
+            epochs=progress.epoch,
+            best_epoch=progress.best_epoch,
+            seconds=round(progress.total_seconds + progress.eval_seconds, 3),
+            checkpoint_sha256=digest,
+        )
+        self.write_results(place.stage, results)
+
+    def write_results(self, stage: str, results: Results) -> None:
+        """results.json as it stands; a stage that is in it is done."""
+        self.results["stages"][stage] = results
+        self.results |= {"valid": results["valid"], "test": results["test"]}
+        self.results["peak_memory_mb"] = provenance.peak_memory_mb()
+        if self.device.torch.type == "cuda":
+            self.results["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device.torch) / 2**20, 1)
+        provenance.write_json(self.directory / "results.json", self.results)
+
+
+def refuse_full_disk(directory: Path, model: nn.Module, stages: int) -> None:
+    """Raises RecrunError if the checkpoints will not fit on the disk: better now than after the first epoch."""
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    needed = weights * (COPIES_PER_STAGE * stages + COPIES_PER_STAGE)
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise RecrunError(
+            f"{directory}: the checkpoints need up to {needed / 2**20:,.0f} MB, and the disk has {free / 2**20:,.0f} MB "
+            "left; free some space or give another output_dir"
+        )
+
+
+def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int | None) -> dict[Split, Evaluation]:
+    """Evaluates a model on the parts that have something to judge."""
+    both: tuple[Split, Split] = ("valid", "test")
+    return {
+        split: dataset.evaluator(model, dataset, split, device, limit) for split in both if len(dataset.units(split))
+    }
+
+
+def evaluate(directory: Path, config: Config | None = None) -> Results:
+    """Judges the weights that a finished run kept, on its own data or on other data with the same items.
+
+    Args:
+        directory: A run directory.
+        config: The run's config with changes, for example another `dataset.path`; its own by default.
+
+    Returns:
+        {"valid": metrics, "test": metrics, "fingerprint": of the data}, also added to the run's evaluations.jsonl.
+
+    Raises:
+        CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
+    """
+    config = config or load_config(directory)
+    device = Device.named(config["device"], config["precision"])
+    dataset: Dataset = build(config["dataset"])
+    model = build_model(config, dataset).to(device.torch)
+    same_vocabulary(directory, config, dataset)
+    card = checkpoint.load_weights(checkpoint.find(directory), model)
+    found = judge_parts(model, dataset, device, config["eval_limit"])
+    results = {"stage": card["stage"], "epoch": card["epoch"], "dataset_fingerprint": dataset.fingerprint}
+    results |= {split: evaluation.metrics for split, evaluation in found.items()}
+    with (directory / "evaluations.jsonl").open("a") as file:
+        file.write(json.dumps({"time": provenance.now(), "dataset": config["dataset"], **results}) + "\n")
+    return results
+
+
+def same_vocabulary(directory: Path, config: Config, dataset: Dataset) -> None:
+    """Raises CheckpointError unless the data number items, and what else the weights know, as the run's data did."""
+    known = sizes_for(config, dataset)
+    for name, ids in dataset.vocabulary().items():
+        path = directory / "vocabulary" / f"{name}.txt"
+        if f"n_{name}" in known and path.read_text(encoding="utf-8") != lines(ids):
+            raise CheckpointError(
+                f"{directory} was trained with other {name}: {path} is not what this data set holds, in its order"
+            )
+
+
+def earlier_results(directory: Path) -> Results:
+    """results.json of the stages that an earlier attempt finished."""
+    path = directory / "results.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {"valid": {}, "test": {}, "stages": {}}
+
+
+def load_config(directory: Path) -> Config:
+    """The resolved config of a run directory."""
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{directory} is not a run directory: it has no config.yaml")
+    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    return dict(loaded)  # type: ignore[arg-type]
+
+
+def build(node: Mapping[str, Any], **extra: Any) -> Any:
+    """What a config node with a `_target_` describes. Errors written for people pass through unwrapped."""
+    try:
+        return hydra.utils.instantiate(dict(node), **extra, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, RecrunError):
+            raise error.__cause__ from None
+        raise
+
+
+def build_trainers(config: Config) -> dict[str, Trainer]:
+    """One trainer per stage: the trainer's keys, some of them replaced whole by the stage's."""
+    trainers = {}
+    for name, changes in config["stage"].items():
+        keys = {**config["trainer"], **(changes or {})}
+        keys.pop("follows", None)
+        if config["epochs"] is not None:
+            keys["epochs"] = config["epochs"]
+        trainers[name] = build(keys)
+    return trainers
+
+
+def build_model(config: Config, dataset: Dataset) -> nn.Module:
+    """The model, with the sizes that its constructor asks for and the data decide."""
+    seeds.seed_torch(config["seed"], "init")
+    model: nn.Module = build(config["model"], **sizes_for(config, dataset))
+    return model
+
+
+def sizes_for(config: Config, dataset: Dataset) -> dict[str, int]:
+    """The sizes of the data that the model's constructor asks for."""
+    known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
+    return {name: size for name, size in dataset.sizes.items() if name in known}
+
+
+def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Results:
+    """One stage's entry of results.json."""
+    return {
+        "valid": found["valid"].metrics if "valid" in found else {},
+        "test": found["test"].metrics if "test" in found else {},
+        "best_epoch": progress.best_epoch,
+        "train_seconds": round(progress.total_seconds, 3),
+        "eval_seconds": round(progress.eval_seconds, 3),
+        "samples_per_second": round(progress.total_units / max(progress.total_seconds, 1e-9), 1),
+    }
+
+
+def save_units(path: Path, evaluation: Evaluation) -> None:
+    """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
+    path.parent.mkdir(exist_ok=True)
+    arrays: dict[str, Any] = {"ids": evaluation.ids, **evaluation.units}
+    with path.with_name(path.name + ".new").open("wb") as file:
+        np.savez(file, **arrays)
+    path.with_name(path.name + ".new").replace(path)
+
+
+def lines(values: np.ndarray) -> str:
+    """One value per line; the line number less one is the index."""
+    return "".join(f"{value}\n" for value in values)
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Holds a run directory; a second process that wants it is refused."""
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RecrunError(f"{directory} is being run by another process") from None
+        yield
+
+
+@contextmanager
+def log_file(directory: Path) -> Iterator[None]:
+    """Sends the log of everything under `recrun` and warnings to recrun.log as well."""
+    handler = logging.FileHandler(directory / "recrun.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("recrun")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """The first SIGINT or SIGTERM asks the run to stop after its step; a second one stops it at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
