@@ -261,7 +261,8 @@ def _logits(hidden: Tensor, weight_IH: Tensor, bias_I: Tensor) -> Tensor:
 @lru_cache(maxsize=1)
 def _scratch(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A block of logits. Kept, because fresh pages of memory cost as much as three passes over them."""
-    return torch.empty(shape, dtype=dtype, device=device)
+    with torch.inference_mode(False):
+        return torch.empty(shape, dtype=dtype, device=device)
 
 
 def _softmax_minus_share(log_softmax: Tensor, rows: Rows) -> None:

@@ -7,6 +7,8 @@ matrix product that made it. Here equal scores rank in catalogue order, on every
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -23,14 +25,22 @@ def top_k(scores_BI: Tensor, k: int) -> Tensor:
     scores_BI = scores_BI.detach().float()
     k = min(k, scores_BI.shape[1])
     if scores_BI.device.type == "cpu":
-        return torch.from_numpy(_top_k_of_columns(scores_BI.numpy(), k))
+        threads = torch.get_num_threads()
+        parts = np.array_split(scores_BI.numpy(), threads)
+        return torch.from_numpy(np.concatenate(list(_pool(threads).map(partial(_top_k_of_part, k=k), parts))))
     bits = (scores_BI + 0.0).view(torch.int32).long()
     index = torch.arange(scores_BI.shape[1], device=scores_BI.device)
     keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)) * 2**32 + (LOW_BITS - index)
     return LOW_BITS - (keys.topk(k).values & LOW_BITS)
 
 
-def _top_k_of_columns(scores: np.ndarray, k: int) -> np.ndarray:
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Workers for parts of a batch: NumPy lets them run side by side."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="top_k")
+
+
+def _top_k_of_part(scores: np.ndarray, k: int) -> np.ndarray:
     """Looks only into groups of items whose maximum can reach the best k; see `_candidates`.
 
     One integer key orders by score, then by index: NumPy sorts integers with vector instructions.
@@ -56,9 +66,9 @@ def _candidates(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     n_items = scores.shape[1]
     depth = max(1, math.isqrt(n_items // max(k, 1)))
     stride = n_items // depth
-    grouped = torch.from_numpy(scores[:, : depth * stride]).view(-1, depth, stride)
-    # The few columns left over are groups of one.
-    maxima = np.concatenate([grouped.amax(1).numpy(), scores[:, depth * stride :]], axis=1)
+    # A view: NumPy's reshape would copy. The few columns left over are groups of one.
+    grouped = torch.from_numpy(scores[:, : depth * stride]).view(len(scores), depth, stride).numpy()
+    maxima = np.concatenate([grouped.max(1), scores[:, depth * stride :]], axis=1)
     least = np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k]
     row, group = np.divmod(np.flatnonzero(maxima >= least[:, None]), maxima.shape[1])
     places = (row * n_items + group)[:, None] + stride * np.arange(depth)

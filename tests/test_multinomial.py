@@ -133,6 +133,16 @@ def test_gradients_of_only_what_needs_them():
         assert not decode(hidden, weight, bias, items, offsets).loss.requires_grad
 
 
+def test_training_after_inference_mode():
+    items, offsets = ragged([3, 4], 11)
+    tensors = layer(2, 2, 11)
+    with torch.inference_mode():
+        before = decode(*tensors, items, offsets).loss.item()
+    loss = decode(*tensors, items, offsets).loss
+    loss.backward()
+    assert loss.item() == before
+
+
 def test_bfloat16_products_are_near():
     items, offsets = ragged([5, 9, 3], 300)
     tensors = layer(3, 16, 300)
