@@ -25,9 +25,9 @@ STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
 
 # What the program itself gives to a target, by the key that holds it, and what a person can do instead.
 GIVEN = {
-    "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr or stage.<name>.lr"},
+    "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
     "scheduler": {"optimizer": "choose optimizer=…"},
-    "model": {"n_users": "the data decide it", "n_items": "the data decide it"},
+    "model": {"n_users": "the data decide", "n_items": "the data decide"},
 }
 NODES = ("objective", "optimizer", "scheduler")  # trainer keys that name a class
 
@@ -107,7 +107,7 @@ class Checker:
         for key, value in node.items():
             where = f"{path}.{key}"
             if key in given:
-                raise ConfigError(f"{where} comes from elsewhere: {given[key]}{self.origin(where)}")
+                raise ConfigError(f"{where} cannot be set: {given[key]}{self.origin(where)}")
             if key in fields:
                 self.value(where, value, fields[key])
             elif key not in HYDRA_KEYS and not schema.is_open:
@@ -159,7 +159,8 @@ class Checker:
     def unknown(self, path: str, key: str, known: list[str], target: str) -> str:
         """What to say of a key that nothing takes."""
         hint = did_you_mean(key, known) or elsewhere(key, self.config, path)
-        return f"unknown key {path}{hint}{self.origin(path)}\n{target} takes: {', '.join(known) or 'no keys'}"
+        takes = "" if hint else f"\n{target} takes: {', '.join(known) or 'no keys'}"
+        return f"unknown key {path}{hint}{self.origin(path)}{takes}"
 
     def no_target(self, path: str) -> str:
         """What to say of a node that should name a class and does not."""

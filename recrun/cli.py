@@ -181,10 +181,11 @@ def evaluate(words: list[str]) -> int:
     from recrun.check import check
     from recrun.config import recompose
 
-    check(recompose(directory, words[1:]), training=False)
+    composed = recompose(directory, words[1:])
+    check(composed, training=False)
     from recrun import run
 
-    run.evaluate(directory, words[1:])
+    report.evaluation(run.evaluate(directory, composed.config))
     return 0
 
 

@@ -119,12 +119,6 @@ def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
     return {name: found[name] for name in sorted(found) if not name.startswith("_")}
 
 
-def target_in(path: Path) -> str | None:
-    """The first `_target_` of a YAML file."""
-    found = re.search(r"^\s*_target_:\s*(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1] if found else None
-
-
 def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Composition:
     """The config of one run.
 
@@ -137,6 +131,20 @@ def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Compositi
     """
     with composer(folders) as compose_one:
         return compose_one(overrides)
+
+
+def target_in(path: Path) -> str | None:
+    """The class that a dataset's YAML file makes, or the objective that a stage's sets."""
+    text = path.read_text(encoding="utf-8")
+    found = re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE) or re.search(
+        r"^objective:\s*\n\s+_target_:\s*(\S+)", text, re.MULTILINE
+    )
+    if found:
+        return found[1]
+    bases = re.search(r"^defaults:\s*\[(.*?)\]", text, re.MULTILINE)
+    names = [name.strip() for name in bases[1].split(",")] if bases else []
+    files = [path.with_name(f"{name}.yaml") for name in names if name != "_self_"]
+    return next((target for file in files if file.is_file() and (target := target_in(file))), None)
 
 
 def follows_in(path: Path) -> list[str]:

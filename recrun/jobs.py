@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from recrun import schema
 from recrun.check import check
 from recrun.config import Composition, compose
 from recrun.errors import ConfigError, RecrunError
@@ -37,6 +38,7 @@ def train(overrides: Sequence[str]) -> dict[str, Any]:
         RecrunError: The config is wrong or the run failed.
         KeyboardInterrupt: It was asked to stop; it is saved and can be resumed.
     """
+    schema.forget()
     composed = compose(overrides)
     check(composed)
     directory = prepare(composed)
@@ -84,8 +86,8 @@ def write_config(composed: Composition, directory: Path) -> None:
     if resolved["pre_model_path"] is not None:
         # A resumed run may start from another working directory.
         resolved["pre_model_path"] = str(Path(resolved["pre_model_path"]).resolve())
-    hydra = composed.hydra.copy()
-    del hydra["help"], hydra["hydra_help"]
+    hydra: Any = OmegaConf.to_container(composed.hydra, enum_to_str=True)
+    hydra = {key: hydra[key] for key in hydra if key not in ("help", "hydra_help")}
     files = {
         ".hydra/config.yaml": composed.node,
         ".hydra/hydra.yaml": OmegaConf.create({"hydra": hydra}),

@@ -171,11 +171,12 @@ def choices(kind: Kind) -> list[str]:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the nearest of `words`, or nothing."""
+    """Names the nearest of `words`, whatever their case, as the end of an error; empty if none is near."""
     import difflib
 
-    near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    by_lower = {other.lower(): other for other in words}
+    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
 
 
 def _shown(value: Any) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from recrun import source
@@ -55,6 +57,11 @@ def signature(target: str) -> Schema:
     Raises:
         ConfigError: There is no such module or name.
     """
+    return _signature(target, tuple(sys.path))
+
+
+@lru_cache(maxsize=256)
+def _signature(target: str, _path: tuple[str, ...]) -> Schema:
     definition = source.find(target)
     if definition is None:
         return Schema(target, {}, True, "", {}, frozenset())
@@ -68,6 +75,12 @@ def signature(target: str) -> Schema:
         attributes={name: value for part in reversed(line) for name, value in _attributes(part)},
         members=frozenset(name for part in line for name in _members(part)),
     )
+
+
+def forget() -> None:
+    """Reads every module again from now on: in a long session, the source of a user's class may have changed."""
+    _signature.cache_clear()
+    source.forget()
 
 
 def _owner(definition: Definition) -> Definition:

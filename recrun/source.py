@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib.util
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -92,6 +93,11 @@ class Module:
 
 def find_module(name: str) -> Module | None:
     """A module by its dotted name, without importing it or its parents; None where there is none."""
+    return _find_module(name, tuple(sys.path))
+
+
+@lru_cache(maxsize=1024)
+def _find_module(name: str, _path: tuple[str, ...]) -> Module | None:
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -103,6 +109,11 @@ def find_module(name: str) -> Module | None:
         folders = list(spec.submodule_search_locations)
         spec = PathFinder.find_spec(".".join([top, *rest[:index], part]), folders)
     return Module(name, spec) if spec else None
+
+
+def forget() -> None:
+    """Finds and reads every module again from now on."""
+    _find_module.cache_clear()
 
 
 def find(target: str, depth: int = 0) -> Definition | None:
@@ -120,7 +131,7 @@ def find(target: str, depth: int = 0) -> Definition | None:
         module, used = inner, used + 1
     if module is None:
         raise ConfigError(f"there is no module '{parts[0]}'")
-    if used == len(parts):
+    if used == len(parts) or (parts[-1] not in module.bindings and find_module(target)):
         raise ConfigError(f"'{target}' is a module, not a class or function")
     return _member(module, parts[used:], depth) if depth < 20 else None
 
