@@ -79,7 +79,7 @@ def _remove(path: Path) -> None:
 
 def _load(path: Path) -> tuple[Parts, str] | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))
             parts = Parts(
                 users=stored["users"],

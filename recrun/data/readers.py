@@ -157,16 +157,17 @@ def _arrow_values(column: Any, role: Role, path: Path, begin: int, text_ids: boo
     """Values of a column as in `text_chunks`; `begin` is the number of its first row."""
     import pyarrow as pa
 
-    if role in ("user", "item"):
-        whole = pa.types.is_integer(column.type)
-        if not (whole or text_ids):
-            raise TextIdsError
-        values = column.cast(pa.int64() if whole and not text_ids else pa.string())
-        bad = np.asarray(values.is_null()) | ([] if whole else np.asarray(values.to_numpy(False) == ""))
-        array = values.to_numpy(zero_copy_only=False)
-    else:
+    if role in ("rating", "time"):
         array = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         bad = ~np.isfinite(array)
+    elif text_ids:
+        array = column.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
+        bad = array == ""
+    elif pa.types.is_integer(column.type):
+        bad = column.is_null().to_numpy(zero_copy_only=False)
+        array = column.cast(pa.int64()).fill_null(0).to_numpy()
+    else:
+        raise TextIdsError
     if bad.any():
         row = begin + int(np.flatnonzero(bad)[0])
         raise DataError(f"{path}: row {row}: the {role} is missing or not a finite number")

@@ -90,7 +90,7 @@ def distinct(rows: Rows, keep: Duplicates) -> Rows:
             f"user {rows.users[user]!s} has item {rows.items[item]!s} more than once ({duplicates} duplicate rows); "
             "dataset.duplicates=first or last keeps one of each"
         )
-    end = np.ones(1, np.bool_)
+    end = np.ones(min(len(rows), 1), np.bool_)
     kept = np.concatenate([end, ~same] if keep == "first" else [~same, end])
     ranked = replace(rows, time=None if rows.time is None else _rank(rows.time))
     return ranked.take(order[kept]).counted(duplicates=duplicates)

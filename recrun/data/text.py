@@ -199,7 +199,7 @@ def _first_fault(path: Path, layout: Layout, places: dict[Role, int]) -> str | N
     """Where and what the first unusable row is; slow, for error messages only."""
     with _open(path) as stream:
         lines = (_decode(path, number, line) for number, line in enumerate(stream, 1))
-        reader = csv.reader(lines, delimiter=layout.delimiter)
+        reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         begin = 1
         try:
             for row in reader:
@@ -208,7 +208,7 @@ def _first_fault(path: Path, layout: Layout, places: dict[Role, int]) -> str | N
                     return f"{path}:{begin}: {fault}"
                 begin = reader.line_num + 1
         except csv.Error as error:
-            return f"{path}:{begin}: {error}"
+            return f"{path}:{begin}: {error} (a quote that is not closed?)"
     return None
 
 
