@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recrun import report
-from recrun.config import GROUPS, options, search_path
 from recrun.errors import ConfigError
+from recrun.folders import GROUPS, options, search_path
 from recrun.kinds import did_you_mean
 
 SHOWN = ("models", "datasets", "trainers", "stages", "experiments")  # by `recrun list` alone

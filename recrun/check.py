@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from recrun import cards
-from recrun.config import SECTIONS, Composition, elsewhere, follows_in, options, target_in
+from recrun.config import SECTIONS, Composition, elsewhere
 from recrun.errors import CheckpointError, ConfigError
+from recrun.folders import follows_in, options, target_in
 from recrun.kinds import Items, Text, choices, did_you_mean
 from recrun.schema import Field, Schema, signature
 
@@ -130,10 +131,9 @@ class Checker:
         """One value against its parameter; nodes with a `_target_` are checked as components."""
         if isinstance(value, Mapping) and "_target_" in value:
             return self.component(path, value)
+        if isinstance(value, Mapping) and path.rpartition(".")[2] in NODES:
+            raise ConfigError(self.no_target(path))
         if field.kind.accepts(value):
-            part = path.rpartition(".")[2]
-            if isinstance(value, Mapping) and part in NODES:
-                raise ConfigError(self.no_target(path))
             return None
         hint = did_you_mean(value, choices(field.kind)) if isinstance(value, str) else ""
         shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value

@@ -66,7 +66,7 @@ def command(words: list[str]) -> int:
 
 def unknown_command(word: str, verbs: Sequence[str]) -> str:
     """What to say of a first word that is no command; a model's or another option's name gets its group."""
-    from recrun.config import GROUPS, options, search_path
+    from recrun.folders import GROUPS, options, search_path
 
     hint = did_you_mean(word, verbs)
     groups = [group for group in GROUPS if word in options(group, search_path())]
@@ -77,7 +77,7 @@ def unknown_command(word: str, verbs: Sequence[str]) -> str:
 def train(words: list[str]) -> int:
     """No verb: a run, a sweep, or a look at the config."""
     flags, overrides, extra = split_words(words)
-    from recrun.config import search_path
+    from recrun.folders import search_path
 
     folders = search_path(extra)
     if any(flag in INSPECT for flag in flags):
@@ -136,7 +136,8 @@ def inspect(flags: list[str], overrides: list[str], folders: Sequence[Path]) -> 
     """Hands Hydra what only looks at the config."""
     import hydra
 
-    from recrun.config import conf_dir, prepare_hydra
+    from recrun.config import prepare_hydra
+    from recrun.folders import conf_dir
 
     prepare_hydra(folders)
     # A dotted key may be one that no YAML file mentions: Hydra takes it only with ++.

@@ -1,9 +1,9 @@
-"""From the words of a command line to one config: where YAML files are found and how they are composed."""
+"""From the words of a command line to one config."""
 
 from __future__ import annotations
 
+import copy
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recrun.errors import ConfigError
+from recrun.folders import GROUPS, conf_dir, options, search_path
 from recrun.kinds import did_you_mean
 from recrun.types import Count, Index, Precision
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-GROUPS = ("model", "dataset", "trainer", "stage", "objective", "optimizer", "scheduler", "experiment")
 SECTIONS = ("model", "dataset", "trainer", "stage")  # where the groups land
 
 _folders: list[Path] = []  # searched before ours by the composition under way; read by Hydra's plugin
@@ -96,29 +96,6 @@ class Composition:
         return "conf/config.yaml"
 
 
-def conf_dir() -> Path:
-    """The folder of our YAML files: in the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "config.yaml").is_file():
-            return folder
-    raise ConfigError(f"recrun's conf folder is missing beside {package}: install recrun again")
-
-
-def search_path(extra: Path | None = None) -> list[Path]:
-    """The conf folders that exist, those that win first: --config-dir, ./conf, ours."""
-    if extra is not None and not extra.is_dir():
-        raise ConfigError(f"--config-dir {extra} is not a folder")
-    wanted = [*([extra.resolve()] if extra else []), Path.cwd() / "conf", conf_dir()]
-    return list(dict.fromkeys(folder for folder in wanted if folder.is_dir()))
-
-
-def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
-    """The options of a group and their files, sorted; names that begin with `_` are hidden."""
-    found = {path.stem: path for folder in reversed(folders) for path in (folder / group).glob("*.yaml")}
-    return {name: found[name] for name in sorted(found) if not name.startswith("_")}
-
-
 def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Composition:
     """The config of one run.
 
@@ -131,26 +108,6 @@ def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Compositi
     """
     with composer(folders) as compose_one:
         return compose_one(overrides)
-
-
-def target_in(path: Path) -> str | None:
-    """The class that a dataset's YAML file makes, or the objective that a stage's sets."""
-    text = path.read_text(encoding="utf-8")
-    found = re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE) or re.search(
-        r"^objective:\s*\n\s+_target_:\s*(\S+)", text, re.MULTILINE
-    )
-    if found:
-        return found[1]
-    bases = re.search(r"^defaults:\s*\[(.*?)\]", text, re.MULTILINE)
-    names = [name.strip() for name in bases[1].split(",")] if bases else []
-    files = [path.with_name(f"{name}.yaml") for name in names if name != "_self_"]
-    return next((target for file in files if file.is_file() and (target := target_in(file))), None)
-
-
-def follows_in(path: Path) -> list[str]:
-    """The `follows` of a stage's YAML file."""
-    found = re.search(r"^follows:\s*\[(.*?)\]", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return [name.strip() for name in found[1].split(",")] if found else []
 
 
 def recompose(directory: Path, overrides: Sequence[str]) -> Composition:
@@ -175,9 +132,13 @@ def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
 
     folders = list(folders) or search_path()
     prepare_hydra(folders)
+    standing = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), job_name="recrun", version_base="1.3"):
-        yield Composer(folders)
+    try:
+        with initialize_config_dir(str(conf_dir()), job_name="recrun", version_base="1.3"):
+            yield Composer(folders)
+    finally:
+        GlobalHydra.instance().hydra = standing  # of a program that uses Hydra itself
 
 
 def prepare_hydra(folders: Sequence[Path]) -> None:
@@ -218,6 +179,7 @@ class Composer:
     """
 
     folders: list[Path]
+    files: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # what Hydra made of a choice of files
 
     def __call__(self, overrides: Sequence[str]) -> Composition:
         """Composes one config; see `compose`."""
@@ -226,7 +188,9 @@ class Composer:
 
         chosen, values = self._sort(self.parse(overrides))
         with explained():
-            whole = hydra.compose("config", chosen, return_hydra_config=True)
+            if tuple(chosen) not in self.files:
+                self.files[tuple(chosen)] = hydra.compose("config", chosen, return_hydra_config=True)
+            whole = copy.deepcopy(self.files[tuple(chosen)])
             with open_dict(whole):
                 own = whole.pop("hydra")
                 own.overrides.task = list(overrides)
@@ -276,7 +240,8 @@ class Composer:
                 chosen.append(line)
             elif self._is_group(key) and not isinstance(override.value(), dict):
                 if key == "experiment" and override.value() is None:
-                    continue  # none is the default
+                    chosen = [word for word in chosen if not word.startswith("experiment=")]
+                    continue
                 self._refuse_unknown(key, override.value())
                 chosen.append(line.lstrip("+") if key in GROUPS and not override.package else line)
             elif "/" in key or override.package:

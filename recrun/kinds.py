@@ -26,6 +26,17 @@ class Anything:
 
 
 @dataclass(frozen=True)
+class Made:
+    """An object: in a config, a node with a `_target_`, which whoever checks looks into; never a plain value."""
+
+    def accepts(self, value: Any) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return "something with a _target_"
+
+
+@dataclass(frozen=True)
 class Null:
     """`null` alone."""
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from recrun import source
-from recrun.kinds import Anything, Entries, Fixed, Items, Kind, Null, Number, OneOf, Text, Truth, either
+from recrun.kinds import Anything, Entries, Fixed, Items, Kind, Made, Null, Number, OneOf, Text, Truth, either
 from recrun.source import Definition, Module, qualified
 
 REQUIRED = object()  # the default of a parameter that has none
@@ -194,6 +194,8 @@ def _named(module: Module, node: ast.expr, depth: int) -> Kind:
         return Items(Anything())
     if last in MAPPINGS:
         return Entries(Anything())
+    if last == "Callable":
+        return Made()
     return _alias(name, depth)
 
 
@@ -208,6 +210,8 @@ def _alias(name: str, depth: int) -> Kind:
     binding = module.bindings.get(last)
     if isinstance(binding, str):
         return _alias(binding, depth + 1) if depth < 10 else Anything()
+    if isinstance(binding, ast.ClassDef):
+        return Made()
     return read_kind(module, binding, depth + 1) if isinstance(binding, ast.expr) else Anything()
 
 
@@ -230,7 +234,7 @@ def _generic(module: Module, node: ast.Subscript, depth: int) -> Kind:
         return either([read_kind(module, part, depth + 1) for part in parts])
     if name in ("Final", "ClassVar", "InitVar"):
         return read_kind(module, parts[0], depth + 1)
-    return Anything()
+    return Made() if name == "Callable" else Anything()
 
 
 def _bounded(kind: Kind, module: Module, notes: list[ast.expr]) -> Kind:

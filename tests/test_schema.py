@@ -13,7 +13,7 @@ from recrun.schema import REQUIRED, forget, signature
 
 PLUGIN = """
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from dataclasses import dataclass, field
     from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Optional, TypeAlias, Union
     import annotated_types as at
@@ -51,6 +51,8 @@ PLUGIN = """
             old: Optional[Union[int, str]] = None,
             weights: "Tensor | None" = None,
             small: Small = 1,
+            helper: "Base | None" = None,
+            hook: Callable[..., int] | None = None,
             on: bool = os.path.exists("/"),
             *,
             any_thing=None,
@@ -135,6 +137,8 @@ def test_parameters_in_order_with_defaults(plugin):
         ("old", [1, "x", None], [1.5, [1], True]),
         ("weights", [1, "x", None, [1]], []),
         ("small", [9, -1], [10]),
+        ("helper", [None], ["Base", 1, {}]),
+        ("hook", [None], ["len", 1]),
         ("on", [True, False], [1, "true", None]),
         ("n_items", [1, "x", None], []),
     ],
