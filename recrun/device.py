@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.amp.grad_scaler import GradScaler
 
 from recrun.errors import ConfigError
 from recrun.types import Batch, Precision
@@ -49,6 +50,6 @@ class Device:
             return nullcontext()
         return torch.autocast(self.torch.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
 
-    def scaler(self) -> torch.amp.GradScaler:
+    def scaler(self) -> GradScaler:
         """Scales losses where gradients would underflow; does nothing outside fp16."""
-        return torch.amp.GradScaler(self.torch.type, enabled=self.precision == "fp16")
+        return GradScaler(self.torch.type, enabled=self.precision == "fp16")

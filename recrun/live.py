@@ -48,8 +48,7 @@ class Live:
         if self.task is None or self.progress.tasks[-1].description != stage:
             if self.task is not None:
                 self.progress.remove_task(self.task)
-            fields = {"epoch": "", "losses": "", "speed": "", "validation": ""}
-            self.task = self.progress.add_task(stage, total=steps, **fields)
+            self.task = self.progress.add_task(stage, total=steps, epoch="", losses="", speed="", validation="")
         return self.task
 
     def evaluated(self, fit: Fit, value: float) -> None:

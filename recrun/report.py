@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MOST_METRICS = 6  # columns of a table; results.json has them all
+MOST_METRICS = 5  # columns of a table; results.json has them all
+SPEED = ("train_seconds", "samples_per_second")
 
 
 def error(message: str) -> None:
@@ -47,24 +48,23 @@ def results_table(results: Mapping[str, Any], monitor: str, unit: str, directory
         directory: The run directory.
     """
     others = [name for name in results["test"] or results["valid"] if name != monitor][:MOST_METRICS]
-    columns = ["stage", "best epoch", f"valid {monitor}", f"test {monitor}", *others, "train s", f"{unit}/s", "eval s"]
+    columns = ["stage", "best epoch", f"valid {monitor}", monitor, *others, "train s", f"{unit}/s"]
     rows = []
     for name, stage in results["stages"].items():
         metrics = [stage["valid"].get(monitor), stage["test"].get(monitor), *map(stage["test"].get, others)]
         cells = ["-" if value is None else f"{value:.4f}" for value in metrics]
-        timings = (f"{stage[key]:,.1f}" for key in ("train_seconds", "samples_per_second", "eval_seconds"))
-        rows.append([name, str(stage["best_epoch"]), *cells, *timings])
-    print_table(columns, rows)
+        rows.append([name, str(stage["best_epoch"]), *cells, *(f"{stage[key]:,.1f}" for key in SPEED)])
+    print_table(columns, rows, f"metrics of the test part, unless it says valid; {monitor} on valid decided")
     print(f"peak memory {results['peak_memory_mb']:,.0f} MB; everything is in {directory}", flush=True)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
     """A plain table: the first column to the left, the others to the right; as wide as it needs off a terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption or None, caption_justify="left")
     for at, name in enumerate(columns):
         table.add_column(name, justify="right" if at else "left")
     for row in rows:

@@ -188,8 +188,8 @@ def refuse_full_disk(directory: Path, model: nn.Module, stages: int) -> None:
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise RecrunError(
-            f"{directory}: the checkpoints need up to {needed / 2**20:,.0f} MB, and the disk has {free / 2**20:,.0f} MB "
-            "left; free some space or give another output_dir"
+            f"{directory}: checkpoints need up to {needed / 2**20:,.0f} MB, the disk has {free / 2**20:,.0f} MB left; "
+            "free some space or give another output_dir"
         )
 
 

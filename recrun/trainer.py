@@ -20,8 +20,6 @@ from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
 from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
 
-SAVE_SECONDS = 30.0  # a killed run repeats at most this much work; short epochs share a checkpoint
-
 
 class Interrupted(Exception):
     """The run was asked to stop (SIGINT or SIGTERM); its state is saved and it can be resumed."""
@@ -136,6 +134,7 @@ class Trainer:
         trainable: Prefixes of the parameters that move; the others are frozen.
         eval_every: Epochs between validations; the last epoch is always validated.
         save_step: Epochs between extra checkpoints `epoch-<n>`.
+        save_seconds: Seconds between checkpoints `last`, also within an epoch: a killed run repeats at most these.
     """
 
     def __init__(
@@ -156,6 +155,7 @@ class Trainer:
         trainable: Sequence[str] | None = None,
         eval_every: Count = 1,
         save_step: Count | None = None,
+        save_seconds: NonNegative = 30.0,
     ) -> None:
         self.objective = objective
         self.optimizer = optimizer
@@ -172,6 +172,7 @@ class Trainer:
         self.trainable = trainable
         self.eval_every = eval_every
         self.save_step = save_step
+        self.save_seconds = save_seconds
 
     def fit(self, model: nn.Module, dataset: Dataset, place: Place, rows: int = 0) -> Progress:
         """Trains `model` in place, going on from the stage's last checkpoint if there is one.
@@ -261,7 +262,7 @@ class Fit:
         if self.place.stop():
             self.save("last")
             raise Interrupted(f"stage {self.place.stage}, epoch {self.progress.epoch + 1}, step {self.progress.step}")
-        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+        if time.monotonic() - self.saved_at >= self.trainer.save_seconds:
             self.save("last")
 
     def batches(self) -> Iterator[Batch]:

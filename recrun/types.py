@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from recrun.device import Device
+
 # A batch maps field names to tensors. A field is batch-first, [B, ...], or ragged: then `x` holds the flat
 # values, [N], and `x_offsets` where each row begins and ends, int64 [B + 1].
 Batch: TypeAlias = "dict[str, Tensor]"

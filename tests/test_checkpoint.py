@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(CheckpointError, match="No space left on device. The checkpoint before it is whole"):
+    with pytest.raises(CheckpointError, match=r"No space left on device\. The checkpoint before it is whole"):
         checkpoint.save(directory, model, {**CARD, "epoch": 4})
     assert checkpoint.load_weights(directory, nn.Linear(3, 2))["epoch"] == 3
     assert [path.name for path in directory.parent.iterdir()] == ["last"]

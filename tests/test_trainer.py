@@ -244,9 +244,27 @@ def test_resume_is_bitwise_equal_wherever_it_stopped(tmp_path, stop_after):
     assert rows[0] == rows[1]
 
 
-def test_rows_after_the_checkpoint_are_written_again_not_twice(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("seconds", "saves"), [(0, True), (1e9, False)])
+def test_save_seconds_decides_whether_a_killed_epoch_is_lost(tmp_path, seconds, saves):
+    class Killed(Exception):
+        pass
+
+    class Kill(Squared):
+        def forward(self, model, batch):
+            if self.steps == 3:
+                raise Killed
+            return super().forward(model, batch)
+
+    with pytest.raises(Killed):
+        trainer_of(objective=Kill(), save_seconds=seconds).fit(line(), Points(), place_in(tmp_path))
+    last = tmp_path / "train" / "last"
+    assert checkpoint.exists(last) == saves
+    if saves:
+        assert checkpoint.load_state(last)["progress"]["step"] == 3
+
+
+def test_rows_after_the_checkpoint_are_written_again_not_twice(tmp_path):
     """As after `kill -9`: metrics.jsonl is ahead of the last checkpoint."""
-    monkeypatch.setattr(trainer, "SAVE_SECONDS", 1e9)
     calls = iter(range(1, 1000))
     place = place_in(tmp_path, stop=lambda: next(calls) >= 10)
     with pytest.raises(Interrupted):

@@ -1,0 +1,7 @@
+"""`python -m recrun` is `recrun`."""
+
+import sys
+
+from recrun.cli import main
+
+sys.exit(main())
