@@ -227,9 +227,7 @@ class _Gradients:
         self.bias_I = torch.zeros_like(bias_I)
         self.started = False
 
-    def add(
-        self, block: slice, residual: Tensor, scale: Tensor, hidden_BH: Tensor, weight_IH: Tensor
-    ) -> None:
+    def add(self, block: slice, residual: Tensor, scale: Tensor, hidden_BH: Tensor, weight_IH: Tensor) -> None:
         """Adds a block's part; `residual` is softmax minus share, [R, I], and `scale` is [R]."""
         narrow = residual.to(weight_IH.dtype)
         self.hidden_BH[block] = (narrow @ weight_IH) * scale[:, None]

@@ -26,9 +26,7 @@ class Objective(nn.Module):
         """Scalar losses by name; what is minimised is their sum."""
         raise NotImplementedError
 
-    def backward(
-        self, losses: dict[str, Tensor], model: nn.Module, scale: Callable[[Tensor], Tensor]
-    ) -> None:
+    def backward(self, losses: dict[str, Tensor], model: nn.Module, scale: Callable[[Tensor], Tensor]) -> None:
         """Adds the gradients to the parameters' `grad`.
 
         Args:
