@@ -60,6 +60,11 @@ def server():
         thread.join()
 
 
+def visible(folder):
+    """Files, without the empty lock file."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("[!.]*") if p.is_file())
+
+
 def archive(server, content=None, **changes):
     md5 = hashlib.md5(content or server.content).hexdigest()
     return Archive(**{"url": server.url, "md5": md5, "member": "ml-100k/u.data", **changes})
@@ -69,9 +74,7 @@ def test_fetch_puts_only_the_member_in_place(server, tmp_path):
     root = tmp_path / "not" / "there"
     path = archive(server).fetch(root)
     assert path.read_text() == RATINGS
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
-        "not/there/ml-100k/u.data"
-    ]
+    assert visible(tmp_path) == ["not/there/ml-100k/u.data"]
     archive(server).fetch(root)
     assert len(server.requests) == 1  # what is there is not fetched again
 
@@ -93,10 +96,20 @@ def test_whole_part_file_is_used(server, tmp_path):
     assert archive(server).fetch(tmp_path).read_text() == RATINGS
 
 
+def test_two_at_once_download_once(server, tmp_path):
+    threads = [threading.Thread(target=archive(server).fetch, args=[tmp_path]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "ml-100k/u.data").read_text() == RATINGS
+    assert len(server.requests) == 1
+
+
 def test_wrong_checksum_leaves_nothing(server, tmp_path):
     with pytest.raises(DataError, match=r"MD5 checksum [0-9a-f]{32}, expected 0{32}; it was removed"):
         archive(server, md5="0" * 32).fetch(tmp_path)
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert visible(tmp_path) == []
 
 
 @pytest.mark.parametrize("content", [b"no zip file", zipped("other.txt")])
@@ -116,6 +129,7 @@ def test_offline_says_what_to_put_where(server, tmp_path):
             archive(server, url=url).fetch(tmp_path)
         for part in (url, reason, "take ml-100k/u.data out of it", str(tmp_path / "ml-100k/u.data"), "RECRUN_DATA"):
             assert part in str(error.value)
+        assert not (tmp_path / "ml-100k").exists()
 
 
 def test_unwritable_root(server, tmp_path):

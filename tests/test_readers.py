@@ -135,6 +135,7 @@ BROKEN = {
     "empty_item": ("user,item\na,2\nb,\n", r"a.csv:3: the item id is empty \(column item\)"),
     "after_quoted_lines": ('user,t,item\n1,"a\nb",2\n1,"c\nd",\n', r"a.csv:4: the item id is empty"),
     "open_quote": ('user,item\n1,2\n1,"2\n3,4\n', r"a.csv:3: .*a quote that is not closed"),
+    "old_mac_lines": ("user,item\r1,2\r", r"a.csv:1: lines end with a carriage return alone"),
     "not_utf8": (b"user,item\n1,2\n\xff\xfe,3\n", r"a.csv:3: not UTF-8 text \(byte 1 of the line\)"),
     "not_utf8_header": (b"us\xe9r,item\n1,2\n", r"a.csv:1: not UTF-8 text \(byte 3 of the line\)"),
 }

@@ -50,8 +50,8 @@ class Archive:
         target = root / self.member
         part = root / (Path(urlsplit(self.url).path).name + ".part")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(part.with_suffix(".lock")):
+            root.mkdir(parents=True, exist_ok=True)
+            with _locked(part.with_name(f".{part.stem}.lock")):
                 if not target.is_file():
                     self._download(part, target)
                     self._verify(part)
@@ -90,6 +90,7 @@ class Archive:
 
     def _extract(self, part: Path, target: Path) -> None:
         """Writes the one member beside its place, then moves it there: its name in the archive is not trusted."""
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(target.name + ".part")
         try:
             with zipfile.ZipFile(part) as archive, archive.open(self.member) as source, temporary.open("wb") as file:
@@ -111,13 +112,10 @@ class Archive:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process, its empty file with the last holder."""
+    """One process at a time. The lock goes with the process; its empty file stays, since others may wait on it."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield
 
 
 def _copy(response: http.client.HTTPResponse, file: BinaryIO, have: int) -> None:

@@ -16,6 +16,7 @@ Int64: TypeAlias = NDArray[np.int64]
 Int8: TypeAlias = NDArray[np.int8]
 Mask: TypeAlias = NDArray[np.bool_]
 Float: TypeAlias = NDArray[np.float64]
+Times: TypeAlias = NDArray[Any]  # float64 seconds, or int32 ranks
 Ids: TypeAlias = NDArray[Any]  # int64 or unicode, sorted
 
 Duplicates: TypeAlias = Literal["first", "last", "error"]
@@ -30,7 +31,8 @@ class Rows:
     Attributes:
         user, item: Indices into `users` and `items`, int32 [R].
         users, items: The ids, sorted (integers by value, else as text).
-        time: Seconds, float64 [R]; None where the input has no time.
+        time: Seconds, float64 [R], as read; from `distinct` on their rank, int32 [R], where later rows of the input
+            are later and no two are equal. None where the input has no time.
         part: TRAIN, VALID or TEST, int8 [R]; None where the input is not split yet.
         counts: What was read and dropped so far, for `Interactions.describe`.
     """
@@ -39,7 +41,7 @@ class Rows:
     item: Int32
     users: Ids
     items: Ids
-    time: Float | None = None
+    time: Times | None = None
     part: Int8 | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
 
@@ -74,11 +76,11 @@ class Source(Protocol):
 def distinct(rows: Rows, keep: Duplicates) -> Rows:
     """One row per (user, item) pair, its first or last one in input order; the result is sorted by user, then item.
 
-    Input order also decides between equal times: `time` becomes its rank, which has no ties.
-
     Raises:
         DataError: If `keep` is "error" and a pair occurs twice.
     """
+    if rows.time is not None:
+        rows = replace(rows, time=_rank(rows.time))
     pair = rows.user.astype(np.int64) * len(rows.items) + rows.item
     order = np.argsort(pair, kind="stable")
     pair = pair[order]
@@ -92,13 +94,13 @@ def distinct(rows: Rows, keep: Duplicates) -> Rows:
         )
     end = np.ones(min(len(rows), 1), np.bool_)
     kept = np.concatenate([end, ~same] if keep == "first" else [~same, end])
-    ranked = replace(rows, time=None if rows.time is None else _rank(rows.time))
-    return ranked.take(order[kept]).counted(duplicates=duplicates)
+    del pair, same
+    return rows.take(order[kept]).counted(duplicates=duplicates)
 
 
-def _rank(time: Float) -> Float:
-    rank = np.empty(len(time), np.float64)
-    rank[np.argsort(time, kind="stable")] = np.arange(len(time))
+def _rank(time: Times) -> Int32:
+    rank = np.empty(len(time), np.int32)
+    rank[np.argsort(time, kind="stable")] = np.arange(len(time), dtype=np.int32)
     return rank
 
 

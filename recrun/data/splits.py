@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recrun.data.rows import TEST, TRAIN, VALID, Float, Int8, Int32, Int64, Mask
+from recrun.data.rows import TEST, TRAIN, VALID, Int8, Int32, Int64, Mask, Times
 
 FEWEST_TO_HOLD_OUT = 5  # a held-out user with fewer rows is wholly fold-in (Liang et al. 2018, Lobel et al. 2020)
 
@@ -22,27 +22,36 @@ def random_split(user: Int32, valid_fraction: float, test_fraction: float, rng: 
     test = np.minimum(test, np.maximum(count - 1, 0))
     valid = np.where(count >= 3, np.maximum(_share(count, valid_fraction), 1), 0)
     valid = np.minimum(valid, np.maximum(count - test - 1, 0))
-    rank = _rank_within(user, rng.permutation(len(user)))
-    return _by_rank(rank, test[user], valid[user])
+    return _by_rank(user, _rank_within(user, _shuffled(len(user), rng)), test, valid)
 
 
-def temporal_split(time: Float, valid_fraction: float, test_fraction: float) -> Int8:
+def temporal_split(time: Times, valid_fraction: float, test_fraction: float) -> Int8:
     """Two cuts in time for everybody: the last `test_fraction` of all rows, before them the valid rows.
 
-    Rows of the same time count as later when they come later in the input.
+    Args:
+        time: Times or ranks [R]; of equal ones the later row is the later.
     """
-    total = np.array(len(time))
-    return _by_rank(_latest_first(time), _share(total, test_fraction), _share(total, valid_fraction))
+    total = np.array([len(time)])
+    test = int(_share(total, test_fraction)[0])
+    held_out = test + int(_share(total, valid_fraction)[0])
+    by_time = np.argsort(time, kind="stable")
+    part = np.full(len(time), TRAIN, np.int8)
+    part[by_time[len(time) - held_out :]] = VALID
+    part[by_time[len(time) - test :]] = TEST
+    return part
 
 
-def leave_last_out(user: Int32, time: Float) -> Int8:
+def leave_last_out(user: Int32, time: Times) -> Int8:
     """Each user's last row is the test row, the one before the valid row; one row at least stays for training.
 
-    A user with 2 rows has no valid row, one with 1 row is for training only. Ties as in `temporal_split`.
+    A user with 2 rows has no valid row, one with 1 row is for training only.
+
+    Args:
+        time: Distinct ranks in time, int32 [R].
     """
-    count = np.bincount(user)[user]
-    rank = _rank_within(user, _latest_first(time))
-    return _by_rank(rank, (count >= 2).astype(np.int64), (count >= 3).astype(np.int64))
+    count = np.bincount(user)
+    rank = _rank_within(user, time.max() - time)
+    return _by_rank(user, rank, test=(count >= 2), valid=(count >= 3))
 
 
 def hold_out_users(n_users: int, count: int, rng: np.random.Generator) -> Int8:
@@ -63,8 +72,12 @@ def held_out_rows(user: Int32, fold_in: float, rng: np.random.Generator) -> Mask
         return np.zeros(0, np.bool_)
     count = np.bincount(user)
     targets = np.where(count >= FEWEST_TO_HOLD_OUT, _share(count, 1 - fold_in), 0)
-    rank = _rank_within(user, rng.permutation(len(user)))
+    rank = _rank_within(user, _shuffled(len(user), rng))
     return np.asarray(rank < targets[user], np.bool_)
+
+
+def _shuffled(size: int, rng: np.random.Generator) -> Int32:
+    return rng.permutation(np.arange(size, dtype=np.int32))
 
 
 def _share(count: Int64, fraction: float) -> Int64:
@@ -72,24 +85,22 @@ def _share(count: Int64, fraction: float) -> Int64:
     return np.asarray(np.floor(count * fraction + 1e-9), np.int64)
 
 
-def _latest_first(time: Float) -> Int64:
-    """Each row's place from the last in time, 0, to the first; of equal times the later row is the later."""
-    place = np.empty(len(time), np.int64)
-    place[np.argsort(time, kind="stable")] = np.arange(len(time))[::-1]
-    return place
-
-
-def _rank_within(user: Int32, place: Int64) -> Int64:
-    """Each row's rank, from 0, among the rows of its user; `place` [R] is a permutation that orders all rows."""
-    order = np.argsort(user.astype(np.int64) * len(user) + place, kind="stable")  # far faster than lexsort
+def _rank_within(user: Int32, place: Int32) -> Int32:
+    """Each row's rank, from 0, among the rows of its user in the order of `place`, [R] distinct numbers >= 0."""
+    key = user.astype(np.int64) * (int(place.max()) + 1) + place  # sorts far faster than lexsort
+    order = np.argsort(key, kind="stable")
+    del key
     count = np.bincount(user)
-    start = np.cumsum(count) - count
-    rank = np.empty(len(user), np.int64)
-    rank[order] = np.arange(len(user)) - np.repeat(start, count)
+    within = np.arange(len(user), dtype=np.int32)
+    within -= np.repeat((np.cumsum(count) - count).astype(np.int32), count)
+    rank = np.empty(len(user), np.int32)
+    rank[order] = within
     return rank
 
 
-def _by_rank(rank: Int64, test: Int64, valid: Int64) -> Int8:
-    """The first `test` ranks are TEST, the next `valid` ranks VALID, the others TRAIN."""
-    part = np.where(rank < test, TEST, np.where(rank < test + valid, VALID, TRAIN))
-    return part.astype(np.int8)
+def _by_rank(user: Int32, rank: Int32, test: Int64 | Mask, valid: Int64 | Mask) -> Int8:
+    """Of each user's rows the first `test` [U] are TEST, the next `valid` [U] VALID, the others TRAIN."""
+    part = np.full(len(user), TRAIN, np.int8)
+    part[rank < (test.astype(np.int32) + valid)[user]] = VALID
+    part[rank < test.astype(np.int32)[user]] = TEST
+    return part

@@ -128,6 +128,8 @@ def _layout(path: Path, stream: io.BufferedReader) -> Layout:
     if kind in ("dat", "data") and first.split(separator)[0].strip().isdigit():
         return Layout(separator, MOVIELENS, has_header=False)
     line = _decode(path, 1, stream.readline(1 << 20)).strip("\r\n")
+    if "\r" in line:
+        raise DataError(f"{path}:1: lines end with a carriage return alone; convert them to \\n or \\r\\n")
     names = [name.strip() for name in next(csv.reader([line], delimiter=separator[0]))][:: len(separator)]
     if kind == "inter":
         names = [name.partition(":")[0] for name in names]  # user_id:token
