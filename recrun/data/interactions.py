@@ -36,6 +36,31 @@ class Interactions:
             to the model. The catalogue is the training users' items; rows with others are dropped and counted.
         provided: `path` is a folder with train, valid and test files.
     Except for strong, the catalogue is the items of all parts: the ranking is over the same items, learned or not.
+
+    Args:
+        evaluator: Judges models on these data.
+        monitor: The metric that early stopping watches by default.
+        path: A file, or a folder (see recrun.data.files); relative to `root`, else to the working directory.
+        root: The data folder.
+        download: Where the file can be had if it is absent.
+        source: Gives the rows instead of `path`.
+        part_files: File names of the parts for split=provided; None = train, valid, test with a known ending.
+        user_column, item_column, rating_column, time_column: Names; None = recognised by common names.
+        threshold: Least rating that counts as an interaction; None = all rows count.
+        duplicates: Which row of a repeated (user, item) pair is kept, or "error". Parts count as in the order
+            train, valid, test.
+        min_user_count, min_item_count: Fewest interactions of a user, of an item.
+        core: Whether the two minima hold in the end (fixed_point) or are applied once, items first.
+        split: See above.
+        valid_fraction, test_fraction: For random and temporal.
+        heldout_users: For strong: users held out for each of valid and test, a number or a share.
+        fold_in: For strong.
+        split_seed: For random and strong; apart from the run's seed, so that runs can be compared.
+        cache: Folder of prepared data; None = none.
+
+    Raises:
+        ConfigError: Settings contradict each other.
+        DataError: The data cannot be used; names the file and, where there is one, the line.
     """
 
     kind: ClassVar[str] = "interactions"
@@ -67,33 +92,7 @@ class Interactions:
         split_seed: Index = 0,
         cache: str | None = None,
     ) -> None:
-        """Reads, filters and splits; or takes the result of that from the cache.
-
-        Args:
-            evaluator: Judges models on these data.
-            monitor: The metric that early stopping watches by default.
-            path: A file, or a folder (see recrun.data.files); relative to `root`, else to the working directory.
-            root: The data folder.
-            download: Where the file can be had if it is absent.
-            source: Gives the rows instead of `path`.
-            part_files: File names of the parts for split=provided; None = train, valid, test with a known ending.
-            user_column, item_column, rating_column, time_column: Names; None = recognised by common names.
-            threshold: Least rating that counts as an interaction; None = all rows count.
-            duplicates: Which row of a repeated (user, item) pair is kept, or "error". Parts count as in the order
-                train, valid, test.
-            min_user_count, min_item_count: Fewest interactions of a user, of an item.
-            core: Whether the two minima hold in the end (fixed_point) or are applied once, items first.
-            split: See the class.
-            valid_fraction, test_fraction: For random and temporal.
-            heldout_users: For strong: users held out for each of valid and test, a number or a share.
-            fold_in: For strong.
-            split_seed: For random and strong; apart from the run's seed, so that runs can be compared.
-            cache: Folder of prepared data; None = none.
-
-        Raises:
-            ConfigError: Settings contradict each other.
-            DataError: The data cannot be used; names the file and, where there is one, the line.
-        """
+        """Reads, filters and splits; or takes the result of that from the cache."""
         self.evaluator, self.monitor = evaluator, monitor
         if valid_fraction + test_fraction >= 1:
             raise ConfigError(
