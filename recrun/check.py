@@ -176,8 +176,10 @@ class Checker:
     def origin(self, path: str) -> str:
         """Where a key's value comes from: the YAML file in brackets, nothing if it was typed."""
         typed = [word.lstrip("+~").split("=")[0] for word in self.composed.overrides]
-        if any(path == word or path.startswith(f"{word}.") for word in typed if "." in word or word not in SECTIONS):
-            return ""
+        for word in typed:
+            is_group = word in SECTIONS  # `model=ract` chooses a file: what is in it was not typed
+            if f"{word}.".startswith(f"{path}.") or (f"{path}.".startswith(f"{word}.") and not is_group):
+                return ""
         node: Any = self.raw
         for part in path.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None

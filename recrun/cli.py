@@ -106,7 +106,7 @@ def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
     for word in rest:
         name, has_value, value = word.partition("=")
         if name in ("--config-dir", "-cd"):
-            extra = Path(value if has_value else next(rest, ""))
+            extra = Path(value if has_value else next(rest, "") or "(none given)")
         elif name in ("-m", "--multirun"):
             flags.append("--multirun")
         elif name in INSPECT:

@@ -204,7 +204,7 @@ class Composer:
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         for word in overrides:
-            if "=" not in word and not word.startswith("~"):
+            if not word.strip("+~").partition("=")[0] or ("=" not in word and not word.startswith("~")):
                 raise ConfigError(f"'{word}' is no override: write key=value")
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         with explained():
@@ -254,6 +254,8 @@ class Composer:
         return any((folder / key).is_dir() for folder in self.folders)
 
     def _refuse_unknown(self, group: str, value: Any) -> None:
+        if isinstance(value, list) and group != "stage":
+            raise ConfigError(f"{group} takes one option; only stage takes several (to try several: -m {group}=a,b)")
         for name in value if isinstance(value, list) else [value]:
             if not any((folder / group / f"{name}.yaml").is_file() for folder in self.folders):
                 known = list(options(group, self.folders))
