@@ -121,14 +121,16 @@ def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
 
 
 def carry_out(directory: Path) -> int:
-    """Runs a prepared directory and says how it ended if it did not end well."""
+    """Runs a prepared directory and says how it ended."""
     from recrun import jobs
 
     outcome = jobs.attempt(directory)
     if outcome.code == jobs.INTERRUPTED:
         report.note(f"interrupted{': ' if outcome.error else ''}{outcome.error}; go on with: recrun resume {directory}")
-    elif outcome.code:
+    elif outcome.results is None:
         report.error(outcome.error)
+    else:
+        report.results_table(outcome.results, directory)
     return outcome.code
 
 

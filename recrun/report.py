@@ -38,17 +38,16 @@ def listing(title: str, rows: Sequence[tuple[str, str]]) -> None:
     print("\n".join(lines if rows else [*lines, "  none"]), flush=True)
 
 
-def results_table(results: Mapping[str, Any], monitor: str, unit: str, directory: Path) -> None:
+def results_table(results: Mapping[str, Any], directory: Path) -> None:
     """The stages of a run, one line each, and where everything is.
 
     Args:
-        results: As in results.json.
-        monitor: The metric that decided, shown first, for validation and test.
-        unit: What is counted per second.
+        results: As in results.json; the monitored metric comes first, for validation and test.
         directory: The run directory.
     """
+    monitor = results["monitor"]
     others = [name for name in results["test"] or results["valid"] if name != monitor][:MOST_METRICS]
-    columns = ["stage", "best epoch", f"valid {monitor}", monitor, *others, "train s", f"{unit}/s"]
+    columns = ["stage", "best epoch", f"valid {monitor}", monitor, *others, "train s", f"{results['unit']}/s"]
     rows = []
     for name, stage in results["stages"].items():
         metrics = [stage["valid"].get(monitor), stage["test"].get(monitor), *map(stage["test"].get, others)]
@@ -96,6 +95,8 @@ def evaluation(results: Mapping[str, Any]) -> None:
 
 
 def _metrics(row: Mapping[str, Any]) -> Mapping[str, float]:
-    """The metrics that a job's line shows: those of the test part, or of validation where there is no test part."""
+    """The metrics that a job's line shows, the monitored first: of the test part, or of validation without one."""
     results = row.get("results") or {}
-    return dict(results.get("test") or results.get("valid") or {})
+    found: dict[str, float] = dict(results.get("test") or results.get("valid") or {})
+    first = results.get("monitor")
+    return {first: found[first], **found} if first in found else found

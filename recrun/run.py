@@ -26,7 +26,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
-from recrun import checkpoint, provenance, report, seeds
+from recrun import checkpoint, provenance, seeds
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError, RecrunError
 from recrun.live import Live, live
@@ -36,6 +36,8 @@ from recrun.types import Dataset, Evaluation, Split
 __all__ = ["Interrupted", "evaluate", "execute"]
 
 COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optimizer
+
+ALL_THREADS = torch.get_num_threads()  # before a run of this process asked for fewer
 
 Config = dict[str, Any]
 Results = dict[str, Any]
@@ -83,8 +85,7 @@ class Run:
     def __init__(self, directory: Path, config: Config, record: provenance.RunRecord, stop: threading.Event) -> None:
         self.directory, self.config, self.record, self.stop = directory, config, record, stop
         self.device = Device.named(config["device"], config["precision"])
-        if config["threads"]:
-            torch.set_num_threads(config["threads"])
+        torch.set_num_threads(config["threads"] or ALL_THREADS)
         self.trainers = build_trainers(config)
         self.dataset: Dataset = build(config["dataset"])
         self.model = build_model(config, self.dataset).to(self.device.torch)
@@ -103,7 +104,6 @@ class Run:
                     checkpoint.load_weights(place.directory / trainer.keep, self.model, self.dataset.fingerprint)
                 else:
                     self.run_stage(trainer, place)
-        report.results_table(self.results, self.dataset.monitor, self.dataset.unit, self.directory)
         return self.results
 
     def note(self) -> None:
@@ -175,6 +175,7 @@ class Run:
         """results.json as it stands; a stage that is in it is done."""
         self.results["stages"][stage] = results
         self.results |= {"valid": results["valid"], "test": results["test"]}
+        self.results |= {"monitor": self.dataset.monitor, "unit": self.dataset.unit}
         self.results["peak_memory_mb"] = provenance.peak_memory_mb()
         if self.device.torch.type == "cuda":
             self.results["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device.torch) / 2**20, 1)
