@@ -203,7 +203,7 @@ def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int |
 
 
 def evaluate(directory: Path, config: Config | None = None) -> Results:
-    """Judges the weights that a finished run kept, on its own data or on other data with the same items.
+    """Judges the weights that a finished run kept, on its own data or on other data.
 
     Args:
         directory: A run directory.
@@ -215,7 +215,10 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
     Raises:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
     """
-    config = config or load_config(directory)
+    own = load_config(directory)
+    config = config or own
+    if config["dataset"] != own["dataset"]:
+        config = on_catalogue_of(directory, config)
     device = Device.named(config["device"], config["precision"])
     dataset: Dataset = build(config["dataset"])
     model = build_model(config, dataset).to(device.torch)
@@ -227,6 +230,13 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
     with (directory / "evaluations.jsonl").open("a") as file:
         file.write(json.dumps({"time": provenance.now(), "dataset": config["dataset"], **results}) + "\n")
     return results
+
+
+def on_catalogue_of(directory: Path, config: Config) -> Config:
+    """Other data are read over the catalogue that the weights know, where the data set can do so."""
+    known = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
+    catalogue = str(directory / "vocabulary" / "items.txt")
+    return {**config, "dataset": {**config["dataset"], **({"catalogue": catalogue} if "catalogue" in known else {})}}
 
 
 def same_vocabulary(directory: Path, config: Config, dataset: Dataset) -> None:
