@@ -39,6 +39,8 @@ COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optim
 
 ALL_THREADS = torch.get_num_threads()  # before a run of this process asked for fewer
 
+logger = logging.getLogger(__name__)
+
 Config = dict[str, Any]
 Results = dict[str, Any]
 
@@ -61,12 +63,7 @@ def execute(directory: Path) -> Results:
     with exclusive(directory), log_file(directory), stop_signals() as stop:
         if record.values.get("status") == "finished":
             return dict(json.loads((directory / "results.json").read_text()))
-        record.update(
-            status="running",
-            start=record.values.get("start", provenance.now()),
-            config_sha256=provenance.config_sha256(config),
-            **provenance.environment(),
-        )
+        record.begin(config)
         try:
             results = Run(directory, config, record, stop).to_the_end()
         except (Interrupted, KeyboardInterrupt) as interruption:
@@ -152,6 +149,7 @@ class Run:
     def run_stage(self, trainer: Trainer, place: Place) -> None:
         """Trains one stage, judges the weights it keeps and writes the results down."""
         earlier = sum(row["stage"] in self.results["stages"] for row in self.log.rows())
+        logger.info("%s begins, after %d earlier lines of metrics.jsonl", place.stage, earlier)
         progress = trainer.fit(self.model, self.dataset, place, rows=earlier)
         found = judge_parts(self.model, self.dataset, self.device, self.config["eval_limit"])
         results = stage_results(progress, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
 from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
+
+logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
@@ -315,19 +318,21 @@ class Fit:
 
     def write_row(self, found: Metrics, seconds: float) -> None:
         """One line of metrics.jsonl: the losses since the line before, and what the validation found."""
-        progress = self.progress
+        progress, losses = self.progress, self.running_losses()
         row = {
             "stage": self.place.stage,
             "epoch": progress.epoch,
             "step": progress.steps,
             "split": "valid",
             "metrics": found,
-            "losses": self.running_losses(),
+            "losses": losses,
             "train_seconds": round(progress.seconds, 6),
             "eval_seconds": round(seconds, 6),
             "samples_per_second": round(progress.units / max(progress.seconds, 1e-9), 1),
         }
         self.place.log.append(row)
+        told = " ".join(f"{name} {value:.6g}" for name, value in [*losses.items(), *found.items()])
+        logger.info("%s epoch %d: %s", self.place.stage, progress.epoch, told)
         progress.rows += 1
         progress.close_row(seconds)
         self.sums = {}
