@@ -7,12 +7,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from recrun import checkpoint, seeds
 from recrun.device import Device
@@ -203,12 +205,22 @@ class Fit:
         self.monitor = trainer.monitor or dataset.monitor
         self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
         self.optimizer = trainer.optimizer(self.parameter_groups(), lr=trainer.lr)
-        self.scheduler = trainer.scheduler(self.optimizer) if trainer.scheduler else None
+        self.scheduler = self.make_scheduler()
         self.scaler = place.device.scaler()
         self.progress = Progress()
         self.sums: dict[str, Tensor] = {}
         self.bad_step = torch.full((), -1, device=place.device.torch)
         self.saved_at = time.monotonic()
+
+    def make_scheduler(self) -> Any:
+        """The trainer's scheduler, if it has one; a plateau is told which direction of the metric is better."""
+        make = self.trainer.scheduler
+        if not (isinstance(make, partial) and make.func is ReduceLROnPlateau):
+            return make(self.optimizer) if make else None
+        mode = "min" if lower_is_better(self.monitor) else "max"
+        if make.keywords.get("mode", mode) != mode:
+            raise ConfigError(f"trainer.scheduler.mode must be {mode}: that is the better direction of {self.monitor}")
+        return make(self.optimizer, mode=mode)
 
     def run(self, rows: int) -> Progress:
         """Trains to the end and leaves the kept weights in the model."""
@@ -452,7 +464,7 @@ def hold_frozen_norms(model: nn.Module) -> None:
 
 def needs_metric(scheduler: Any) -> bool:
     """Whether a scheduler's step takes the monitored value."""
-    return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    return isinstance(scheduler, ReduceLROnPlateau)
 
 
 def rows_of(batch: Batch) -> int:
