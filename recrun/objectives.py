@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,12 @@ class Objective(nn.Module):
 
     Attributes:
         needs: Names of the model's members that the objective uses besides `forward`. A plain literal.
+        demands: Values that other keys must have, one of those listed, for example {"dataset.num_negatives": (0,)};
+            a key without a dot in front of a group's name is a trainer's. A plain literal.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name; what is minimised is their sum."""

@@ -13,8 +13,9 @@ ROOT = Path(recrun.__file__).parent
 LAYERS = [
     ["errors", "types", "kinds"],
     ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "ranking"],
-    ["schema", "multinomial", "checkpoint", "report"],
-    ["config", "objectives", "evaluate"],
+    ["schema", "multinomial", "optim", "checkpoint", "report"],
+    ["config", "objectives", "evaluate", "next_item"],
+    ["sampled"],
     ["models", "data", "check", "catalogue", "trainer", "live"],
     ["run"],
     ["jobs"],
