@@ -6,6 +6,7 @@ other rows' targets and the drawn items, with repetition. Hidasi and Karatzoglou
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -79,6 +80,13 @@ class Sampled(Objective):
         loss = _Scored.apply(hidden_BD, rows_UD, bias_C, self, columns, batch["weight"])  # type: ignore[no-untyped-call]
         return {"loss": loss}
 
+    def backward(self, losses: dict[str, Tensor], model: nn.Module, scale: Callable[[Tensor], Tensor]) -> None:
+        """As always; then says again that the rows are distinct, which autograd forgets."""
+        super().backward(losses, model, scale)
+        for table in (model.output, model.bias):
+            if table.grad is not None and table.grad.is_sparse:
+                table.grad._coalesced_(True)
+
     def rows(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """Each row's loss [B, 1] and its derivative in the scores [B, C]; `scores_BC` may be overwritten."""
         raise NotImplementedError
@@ -120,11 +128,14 @@ class Pairwise(Sampled):
 
     def rows(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """The loss of the activated scores, and the chain rule."""
-        if not self.elu_param:
+        alpha = self.elu_param
+        if not alpha:
             return self.compare(scores_BC, columns)
-        scores_BC = torch.nn.functional.elu(scores_BC, self.elu_param, inplace=True)
-        loss, slope = self.compare(scores_BC, columns)
-        return loss, slope.mul_((scores_BC + self.elu_param).where(scores_BC <= 0, 1.0))
+        falling = scores_BC.clamp(max=0).exp_()
+        rising = scores_BC.clamp_(min=0)
+        derivative = falling.mul_(alpha).add_(rising > 0, alpha=1 - alpha)  # 1 above 0, alpha e^x below
+        loss, slope = self.compare(rising.add_(falling).sub_(alpha), columns)
+        return loss, slope.mul_(derivative)
 
     def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """Each row's loss [B, 1] and its derivative [B, C] in the activated scores."""
@@ -159,15 +170,15 @@ class BPRMax(Pairwise):
         """With A = sum s sigma and R = sum s o^2: dL/do = s ((A - sigma^2) / A + bpreg (o^2 + 2 o - R))."""
         share = columns.negatives(scores_BC)
         sigma = (columns.own(scores_BC) - scores_BC).sigmoid_()
-        won = (share * sigma).sum(1, keepdim=True)
+        won = dot(share, sigma)
         square = sigma.square_()
-        both = (share * square).sum(1, keepdim=True)
+        both = dot(share, square)
         inverse = 1 / (won + EPSILON)
         slope = (won - square).mul_(inverse)
         loss = -(won + EPSILON).log()
         if self.bpreg:
             squares = scores_BC.square()
-            penalty = (share * squares).sum(1, keepdim=True)
+            penalty = dot(share, squares)
             slope.add_(squares.add_(scores_BC, alpha=2).sub_(penalty), alpha=self.bpreg)
             loss = loss.add_(penalty, alpha=self.bpreg)
         return loss, columns.add_own(slope.mul_(share), (both - won) * inverse)
@@ -195,7 +206,7 @@ class TOP1Max(Pairwise):
         """See the class."""
         share = columns.negatives(scores_BC)
         value, ahead, size = _top1_terms(scores_BC, columns.own(scores_BC))
-        loss = (share * value).sum(1, keepdim=True)
+        loss = dot(share, value)
         ahead.mul_(share)
         own_slope = -ahead.sum(1, keepdim=True)
         return loss, columns.add_own((value - loss).add_(size).mul_(share).add_(ahead), own_slope)
@@ -231,6 +242,11 @@ class FullSoftmax(Objective):
         target_B = batch["items"][batch["target"]]
         loss_B = torch.nn.functional.cross_entropy(scores_BI.float(), target_B, reduction="none")
         return {"loss": loss_B @ batch["weight"]}
+
+
+def dot(one_BC: Tensor, other_BC: Tensor) -> Tensor:
+    """The inner product of each row, [B, 1]."""
+    return (one_BC * other_BC).sum(1, keepdim=True)
 
 
 def take_rows(table: Any, index_U: Tensor) -> Tensor:

@@ -69,13 +69,19 @@ class GRU4Rec(nn.Module):
             x_B = rows_UD.index_select(0, batch["input"])
         else:
             x_B = self.look_up(batch["items"][batch["input"]])
-        x_B = F.dropout(x_B, self.dropout_embedding, self.training)
+        x_B = self.drop(x_B, self.dropout_embedding)
         for cell in self.cells:
             assert isinstance(cell, GRU)
             before_BH = cell.carried(batch["slot"], batch["first"])
-            x_B = F.dropout(cell(x_B, before_BH), self.dropout_hidden, self.training)
+            x_B = self.drop(cell(x_B, before_BH), self.dropout_hidden)
             cell.carry(batch["slot"], x_B)
         return x_B
+
+    def drop(self, x: Tensor, share: float) -> Tensor:
+        """Inverted dropout in training; torch's own draws its mask several times slower on a CPU."""
+        if not self.training or share == 0:
+            return x
+        return x * (torch.rand_like(x) >= share).to(x.dtype).mul_(1 / (1 - share))
 
     def look_up(self, items_N: Tensor) -> Tensor:
         """The network's input for items: [N, width], or gates [N, 3 * layers[0]] if `one_hot`."""
