@@ -14,7 +14,13 @@ from recrun.errors import ConfigError
 from recrun.folders import GROUPS, conf_dir, options, search_path
 
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, [conf_dir()])]
-FITS = {"stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"}}
+NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
+FITS = {
+    "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},
+    "dataset": dict.fromkeys(NEWS, "nrms"),
+    "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms"),
+    "trainer": dict.fromkeys(("ctr", "mtl"), "nrms"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +63,10 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
         if option in ("critic_pretrain", "finetune"):
             follows = {"critic_pretrain": "actor_pretrain", "finetune": "critic_pretrain"}[option]
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
-    if option == "interactions":
-        words.append("dataset.path=ratings.csv")
-    if group == "objective":
-        words.append("model=mult_vae")
+    if option in ("interactions", "mind"):
+        words.append("dataset.path=somewhere")
+    if group in ("dataset", "objective", "trainer"):
+        words.append(f"model={FITS[group].get(option, 'mult_vae')}")
     composed = compose(words)
     check(composed)
     assert composed.option(group) in (option, None)
@@ -113,7 +119,7 @@ def test_first_is_the_first_that_is_not_null():
         (["+sede=1"], "unknown key sede; did you mean 'seed'?"),
         (["modle=ract"], "unknown key modle; did you mean 'model'?"),
         (["stage.finetun.lr=1"], "stages are actor_pretrain, critic_pretrain, finetune; did you mean 'finetune'?"),
-        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: mult_dae, mult_vae, ract)"),
+        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: mult_dae, mult_vae, nrms, ract)"),
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
         (["experiment=nothing_like_it"], "unknown experiment 'nothing_like_it'"),
         (["scheduler=null"], "unknown scheduler 'None'"),

@@ -14,7 +14,7 @@ LAYERS = [
     ["errors", "types", "kinds"],
     ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "ranking"],
     ["schema", "multinomial", "checkpoint", "report"],
-    ["config", "objectives", "evaluate"],
+    ["config", "objectives", "evaluate", "impressions"],
     ["models", "data", "check", "catalogue", "trainer", "live"],
     ["run"],
     ["jobs"],
