@@ -28,7 +28,10 @@ STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
 GIVEN = {
     "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
     "scheduler": {"optimizer": "choose optimizer=…"},
-    "model": {"n_users": "the data decide", "n_items": "the data decide"},
+    "model": {
+        **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories"), "the data decide"),
+        "word_vectors": "set dataset.word_vectors",
+    },
 }
 NODES = ("objective", "optimizer", "scheduler")  # trainer keys that name a class
 

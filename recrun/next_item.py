@@ -59,8 +59,11 @@ class NextItem:
             DataError: The split has no event to predict.
         """
         model.eval()
-        found = [part for batch in islice(dataset.eval_batches(split, SESSIONS_AT_ONCE), limit)
-                 for part in self.blocks(model, device.move(batch), device, dataset.sizes["n_items"])]
+        found = [
+            part
+            for batch in islice(dataset.eval_batches(split, SESSIONS_AT_ONCE), limit)
+            for part in self.blocks(model, device.move(batch), device, dataset.sizes["n_items"])
+        ]
         if not found:
             raise DataError(f"the {split} part has no event to predict: there is nothing to evaluate")
         rank, bpr = (np.concatenate(values) for values in zip(*found, strict=True))
@@ -68,7 +71,9 @@ class NextItem:
         means: Metrics = {name: float(values.mean()) for name, values in units.items()}
         return Evaluation(means, dataset.units(split)[: len(rank)], units)
 
-    def blocks(self, model: nn.Module, batch: Batch, device: Device, n_items: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def blocks(
+        self, model: nn.Module, batch: Batch, device: Device, n_items: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ranks and bpr losses of the judged events, some at a time under the memory budget."""
         with device.autocast():
             hidden_ND = model.encode(batch)  # type: ignore[operator]

@@ -284,8 +284,8 @@ def build_model(config: Config, dataset: Dataset) -> nn.Module:
     return model
 
 
-def sizes_for(config: Config, dataset: Dataset) -> dict[str, int]:
-    """The sizes of the data that the model's constructor asks for."""
+def sizes_for(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """What the model's constructor asks for and the data decide."""
     known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
     return {name: size for name, size in dataset.sizes.items() if name in known}
 

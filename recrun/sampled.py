@@ -131,11 +131,11 @@ class Pairwise(Sampled):
         alpha = self.elu_param
         if not alpha:
             return self.compare(scores_BC, columns)
-        falling = scores_BC.clamp(max=0).exp_()
-        rising = scores_BC.clamp_(min=0)
-        derivative = falling.mul_(alpha).add_(rising > 0, alpha=1 - alpha)  # 1 above 0, alpha e^x below
-        loss, slope = self.compare(rising.add_(falling).sub_(alpha), columns)
-        return loss, slope.mul_(derivative)
+        above = scores_BC > 0
+        falling = scores_BC.clamp(max=0).exp_().mul_(alpha)
+        activated = scores_BC.clamp_(min=0).add_(falling).sub_(alpha)
+        loss, slope = self.compare(activated, columns)
+        return loss, slope.mul_(falling.add_(above, alpha=1 - alpha))  # 1 above 0, alpha e^x below
 
     def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """Each row's loss [B, 1] and its derivative [B, C] in the activated scores."""
@@ -266,9 +266,7 @@ class _TakeRows(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index_U,) = ctx.saved_tensors
-        return torch.sparse_coo_tensor(
-            index_U[None], grad, ctx.shape, is_coalesced=True, check_invariants=False
-        ), None
+        return torch.sparse_coo_tensor(index_U[None], grad, ctx.shape, is_coalesced=True, check_invariants=False), None
 
 
 class _Scored(torch.autograd.Function):
@@ -276,7 +274,13 @@ class _Scored(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_BD: Tensor, rows_UD: Tensor, bias_C: Tensor, objective: Sampled, columns: Columns, weight_B: Tensor
+        ctx: Any,
+        hidden_BD: Tensor,
+        rows_UD: Tensor,
+        bias_C: Tensor,
+        objective: Sampled,
+        columns: Columns,
+        weight_B: Tensor,
     ) -> Tensor:
         with torch.autocast(hidden_BD.device.type, enabled=False):
             hidden = hidden_BD.to(rows_UD.dtype)

@@ -73,7 +73,11 @@ def test_an_epoch_and_its_evaluation_equal_the_authors(case, tmp_path, monkeypat
     monkeypatch.setattr(module, "Negatives", Given)
     judge = NextItem(["recall", "mrr"], [5, 20])
     data = module.Sessions(
-        judge, source=Clicks(), split="provided", valid_days=0, num_negatives=settings["n_sample"],
+        judge,
+        source=Clicks(),
+        split="provided",
+        valid_days=0,
+        num_negatives=settings["n_sample"],
         sample_alpha=settings["sample_alpha"],
     )
     if case.startswith("xe"):
@@ -90,8 +94,13 @@ def test_an_epoch_and_its_evaluation_equal_the_authors(case, tmp_path, monkeypat
     progress = trainer.fit(model, data, place_in(tmp_path))
     assert progress.steps == settings["steps"]
     for name, expected in weights(case, "final").items():
-        torch.testing.assert_close(model.state_dict()[name], expected, rtol=0, atol=1e-5, msg=lambda told, name=name: f"{name}: {told}")
+        torch.testing.assert_close(
+            model.state_dict()[name], expected, rtol=0, atol=1e-5, msg=lambda told, name=name: f"{name}: {told}"
+        )
     found = judge(model, data, "test", Device(torch.device("cpu"))).metrics
     for metric in ("recall", "mrr"):
         for k, expected in settings[metric].items():
-            assert found[f"{metric}@{k}"] == pytest.approx(expected, abs=1e-7), (metric, k)  # theirs are means in float32
+            assert found[f"{metric}@{k}"] == pytest.approx(expected, abs=1e-7), (
+                metric,
+                k,
+            )  # theirs are means in float32

@@ -14,7 +14,7 @@ LAYERS = [
     ["errors", "types", "kinds"],
     ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "ranking"],
     ["schema", "multinomial", "optim", "checkpoint", "report"],
-    ["config", "objectives", "evaluate", "next_item"],
+    ["config", "objectives", "evaluate", "impressions", "next_item"],
     ["sampled"],
     ["models", "data", "check", "catalogue", "trainer", "live"],
     ["run"],
