@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -95,11 +96,20 @@ class NextItem:
             elif name == "warp":
                 found[name] = harmonic(rank - 1)
             else:
-                gain = {"recall": np.ones_like, "mrr": np.reciprocal, "ndcg": lambda r: 1 / np.log2(r + 1)}
-                for k in self.ks:
-                    value = np.full_like(rank, 1 / k) if name == "precision" else gain[name](rank)
-                    found[f"{name}@{k}"] = np.where(rank <= k, value, 0.0)
+                found |= {f"{name}@{k}": np.where(rank <= k, gain(name, rank, k), 0.0) for k in self.ks}
         return found
+
+
+def gain(metric: str, rank: np.ndarray, k: int) -> Any:
+    """What a target at a rank within the first k adds to a metric."""
+    match metric:
+        case "mrr":
+            return 1 / rank
+        case "ndcg":
+            return 1 / np.log2(rank + 1)
+        case "precision":
+            return 1 / k
+    return 1.0
 
 
 def ranks(scores_BI: Tensor, target_B1: Tensor, ties: Ties) -> Tensor:
@@ -121,11 +131,12 @@ def count(mask_BI: Tensor) -> Tensor:
 def bpr(scores_BI: Tensor, target_B1: Tensor) -> Tensor:
     """Mean over the other items j of -log sigmoid(target - j), float64 [B]."""
     behind = scores_BI - scores_BI.gather(1, target_B1)
-    total = torch.nn.functional.softplus(behind).sum(1, dtype=torch.float64) - np.log(2)
-    return total / max(1, scores_BI.shape[1] - 1)
+    total = torch.nn.functional.softplus(behind).sum(1, dtype=torch.float64).sub_(math.log(2))
+    return total.div_(max(1, scores_BI.shape[1] - 1))
 
 
 def harmonic(n: np.ndarray) -> np.ndarray:
     """1 + 1/2 + ... + 1/n, 0 for n < 1; between whole numbers that of the lower one."""
     whole = np.maximum(n, 0).astype(np.int64)
-    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, whole.max(initial=0) + 1))])[whole]
+    sums = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, whole.max(initial=0) + 1))])
+    return np.asarray(sums[whole])

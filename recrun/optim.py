@@ -15,10 +15,23 @@ from torch import Tensor
 from recrun.types import NonNegative, Positive, Probability
 
 
+def clip_norm(parameters: Iterable[Tensor], largest: float) -> None:
+    """Scales all gradients down so that their global Euclidean norm is at most `largest`; sparse ones by their rows."""
+    values = []
+    for parameter in parameters:
+        grad = parameter.grad
+        if grad is not None and grad.is_sparse:
+            parameter.grad = grad = grad.coalesce()
+            grad = grad.values()
+        if grad is not None:
+            values.append(grad)
+    if values:
+        scale = (largest / (torch.nn.utils.get_total_norm(values) + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(values, scale)
+
+
 class RowOptimizer(torch.optim.Optimizer):
     """What the optimizers share: the walk over the parameters, and the rows of each."""
-
-    moments: tuple[str, ...] = ()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -120,4 +133,5 @@ class RowAdam(RowOptimizer):
         mean.lerp_(grad, 1 - first)
         square.mul_(second).addcmul_(grad, grad, value=1 - second)
         root = (square / (1 - second**step)).sqrt_().add_(group["eps"])
-        return (mean / root).mul_(-group["lr"]).div_(1 - first**step)
+        change: Tensor = (mean / root).mul_(-group["lr"]).div_(1 - first**step)
+        return change

@@ -83,7 +83,7 @@ class Sampled(Objective):
     def backward(self, losses: dict[str, Tensor], model: nn.Module, scale: Callable[[Tensor], Tensor]) -> None:
         """As always; then says again that the rows are distinct, which autograd forgets."""
         super().backward(losses, model, scale)
-        for table in (model.output, model.bias):
+        for table in (model.get_parameter("output"), model.get_parameter("bias")):
             if table.grad is not None and table.grad.is_sparse:
                 table.grad._coalesced_(True)
 
@@ -228,7 +228,7 @@ def refuse_one_slot(batch: Batch) -> None:
 
 
 class FullSoftmax(Objective):
-    """-log of the target's share in the softmax over the whole catalogue: no sampling, and a cost that grows with it."""
+    """-log of the target's share in the softmax over the whole catalogue: no sampling, but a cost that grows."""
 
     needs: ClassVar[tuple[str, ...]] = ("advance", "score")
     demands: ClassVar[dict[str, tuple[Any, ...]]] = {

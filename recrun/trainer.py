@@ -18,6 +18,7 @@ from recrun.device import Device
 from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
+from recrun.optim import clip_norm
 from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
 
 
@@ -262,7 +263,7 @@ class Fit:
         self.objective.backward(losses, self.model, self.scaler.scale)
         if self.trainer.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.learned, self.trainer.clip_norm)
+            clip_norm(self.learned, self.trainer.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         values = {name: loss.detach().float() for name, loss in losses.items()}

@@ -124,7 +124,7 @@ def test_first_is_the_first_that_is_not_null():
         (["+sede=1"], "unknown key sede; did you mean 'seed'?"),
         (["modle=ract"], "unknown key modle; did you mean 'model'?"),
         (["stage.finetun.lr=1"], "stages are actor_pretrain, critic_pretrain, finetune; did you mean 'finetune'?"),
-        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: gru4rec, mult_dae, mult_vae, nrms, ract)"),
+        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: gru4rec, mult_dae, mult_vae, nrms,"),
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
         (["experiment=nothing_like_it"], "unknown experiment 'nothing_like_it'"),
         (["scheduler=null"], "unknown scheduler 'None'"),

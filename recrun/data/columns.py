@@ -58,7 +58,8 @@ class Columns:
         if named is not None:
             if named not in header:
                 raise DataError(
-                    f"{path}:1: no column {named!r} (dataset.{self.called(role)}_column); the header has {', '.join(header)}"
+                    f"{path}:1: no column {named!r} (dataset.{self.called(role)}_column); "
+                    f"the header has {', '.join(header)}"
                 )
             return list(header).index(named)
         plain = [_plain(name) for name in header]

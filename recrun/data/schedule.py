@@ -109,4 +109,4 @@ class Negatives:
             rng = np.random.default_rng([self.key, chunk])
             self.drawn = self.popularity.draw(rng, self.steps * self.size).reshape(self.steps, self.size)
             self.chunk = chunk
-        return self.drawn[row]
+        return np.asarray(self.drawn[row], np.int32)

@@ -106,8 +106,9 @@ class SessionFilters:
         if not len(left):
             counts = left.counts
             raise DataError(
-                f"no sessions are left of {counts.get('rows_read', 0)} rows: dataset.min_session_length="
-                f"{self.min_session_length} and min_item_count={self.min_item_count} dropped {counts['below_min_count']}"
+                f"no sessions are left of {counts.get('rows_read', 0)} rows: dataset."
+                f"min_session_length={self.min_session_length} and min_item_count={self.min_item_count} dropped "
+                f"{counts['below_min_count']}"
             )
         return compact(left)
 
@@ -186,7 +187,7 @@ class SessionSplits:
 
 def _wanted(rows: Rows) -> Mask:
     """All events but the first of each session."""
-    return np.diff(rows.user, prepend=-1) == 0
+    return np.asarray(np.diff(rows.user, prepend=-1) == 0, np.bool_)
 
 
 def _cut(rows: Rows, part: Int8, code: int, days: float, fraction: float, name: SessionSplit) -> Int8:

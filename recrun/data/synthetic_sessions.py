@@ -102,4 +102,4 @@ class MarkovSessions:
 
 def _draw(cumulative: Float, rng: np.random.Generator, size: int) -> Int64:
     place = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
-    return np.minimum(place, len(cumulative) - 1)
+    return np.asarray(np.minimum(place, len(cumulative) - 1), np.int64)
