@@ -17,7 +17,7 @@ LAYERS = [
     ["config", "objectives", "evaluate", "impressions"],
     ["models", "data", "check", "catalogue", "trainer", "live"],
     ["run"],
-    ["jobs"],
+    ["jobs", "serve"],
     ["sweep"],
     ["cli"],
     ["__main__"],
