@@ -64,7 +64,7 @@ def test_impressions_come_back_as_they_were_written(tmp_path, monkeypatch, block
 
 
 def test_legal_oddities(tmp_path):
-    """A byte order mark, rows of four columns, no labels, carriage returns, unknown news, blanks doubled and at the ends."""
+    """A byte order mark, rows of four columns, no labels, carriage returns, unknown news, blanks too many."""
     lines = ["9\tU1\tt\tN1  N9 N2 \tN1 N8\r", "U2\tt\t\t N5\r", "\tU3\tt\tN9\tN2 N3\r"]
     folder = write_part(tmp_path, lines)
     path = folder / "news.tsv"
