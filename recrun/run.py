@@ -216,11 +216,7 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
     """
     config = config or load_config(directory)
-    device = Device.named(config["device"], config["precision"])
-    dataset: Dataset = build(config["dataset"])
-    model = build_model(config, dataset).to(device.torch)
-    same_vocabulary(directory, config, dataset)
-    card = checkpoint.load_weights(checkpoint.find(directory), model)
+    model, dataset, device, card = stored(directory, config)
     found = judge_parts(model, dataset, device, config["eval_limit"])
     results = {"stage": card["stage"], "epoch": card["epoch"], "dataset_fingerprint": dataset.fingerprint}
     results |= {split: evaluation.metrics for split, evaluation in found.items()}
@@ -229,7 +225,21 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
     return results
 
 
-def same_vocabulary(directory: Path, config: Config, dataset: Dataset) -> None:
+def stored(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset, Device, Mapping[str, Any]]:
+    """The model of a run with the weights it kept, the data, the device, and the checkpoint's card.
+
+    Raises:
+        CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
+    """
+    device = Device.named(config["device"], config["precision"])
+    torch.set_num_threads(config["threads"] or ALL_THREADS)
+    dataset: Dataset = build(config["dataset"])
+    model = build_model(config, dataset).to(device.torch)
+    same_vocabulary(directory, config, dataset)
+    return model, dataset, device, checkpoint.load_weights(checkpoint.find(directory), model)
+
+
+def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset) -> None:
     """Raises CheckpointError unless the data number items, and what else the weights know, as the run's data did."""
     known = sizes_for(config, dataset)
     for name, ids in dataset.vocabulary().items():
@@ -277,14 +287,14 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
     return trainers
 
 
-def build_model(config: Config, dataset: Dataset) -> nn.Module:
+def build_model(config: Mapping[str, Any], dataset: Dataset) -> nn.Module:
     """The model, with the sizes that its constructor asks for and the data decide."""
     seeds.seed_torch(config["seed"], "init")
     model: nn.Module = build(config["model"], **sizes_for(config, dataset))
     return model
 
 
-def sizes_for(config: Config, dataset: Dataset) -> dict[str, Any]:
+def sizes_for(config: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     """What the model's constructor asks for and the data decide."""
     known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
     return {name: size for name, size in dataset.sizes.items() if name in known}

@@ -27,6 +27,7 @@ Batch: TypeAlias = "dict[str, Tensor]"
 
 Metrics: TypeAlias = dict[str, float]
 Split: TypeAlias = Literal["valid", "test"]
+Side: TypeAlias = Literal["user", "item"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 # Numbers with a range. The config check reads them from constructor signatures, so a bad value is refused early.
@@ -94,6 +95,9 @@ class Dataset(Protocol):
     def vocabulary(self) -> dict[str, np.ndarray]:
         """Ids by index, as strings, for example {"items": [n_items]}."""
 
+    def entities(self, side: Side, split: Split) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Ids [n], as strings, and batches from which a model can embed a split's users, or its items, in parts."""
+
 
 class Evaluator(Protocol):
     """Judges a model on a split of a data set; see recrun.evaluate."""
@@ -107,3 +111,6 @@ class Evaluator(Protocol):
         limit: int | None = None,
     ) -> Evaluation:
         """Metrics, and one value per unit, on a split or its first `limit` batches."""
+
+    def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: Device) -> Iterator[str]:
+        """Lines of a file of predictions for the units of a split, in order."""

@@ -18,7 +18,7 @@ LAYERS = [
     ["sampled"],
     ["models", "data", "check", "catalogue", "trainer", "live"],
     ["run"],
-    ["jobs"],
+    ["jobs", "serve"],
     ["sweep"],
     ["cli"],
     ["__main__"],

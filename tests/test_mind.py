@@ -64,9 +64,12 @@ def test_impressions_come_back_as_they_were_written(tmp_path, monkeypatch, block
 
 
 def test_legal_oddities(tmp_path):
-    """Rows of four columns, no labels, carriage returns, unknown news, blanks doubled and at the ends."""
+    """A byte order mark, rows of four columns, no labels, carriage returns, unknown news, blanks too many."""
     lines = ["9\tU1\tt\tN1  N9 N2 \tN1 N8\r", "U2\tt\t\t N5\r", "\tU3\tt\tN9\tN2 N3\r"]
-    found, labels = impressions_of(write_part(tmp_path, lines))
+    folder = write_part(tmp_path, lines)
+    path = folder / "news.tsv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found, labels = impressions_of(folder)
     assert found == [
         ("9", "U1", ["N1", "N2"], ["N1", ""]),
         ("2", "U2", [], ["N5"]),

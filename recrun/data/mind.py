@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from recrun.data.news_parts import FILES, Fields, draw, load, prepare
 from recrun.data.rows import Ids, Int64
 from recrun.data.words import dictionary, given_dictionary, read_vectors, vector_table, word_numbers
 from recrun.errors import ConfigError, DataError
-from recrun.types import Batch, Count, Evaluator, Split
+from recrun.types import Batch, Count, Evaluator, Side, Split
 
 log = logging.getLogger("recrun")
 
@@ -162,16 +162,17 @@ class Mind:
         """The words by number."""
         return {"words": np.array(self._words, object)}
 
-    def entities(self, side: Literal["user", "item"], split: Split) -> tuple[Ids, Batch]:
+    def entities(self, side: Side, split: Split) -> Iterator[tuple[Ids, Batch]]:
         """News ids with their titles, or user ids with their histories, of a split's files."""
         part = self._parts.get(split)
         if part is None:
             raise DataError(f"there is no {split} part: no folder {split} beside train")
         if side == "item":
-            return part.news_ids[1:], _tensors(part.title_fields(np.arange(1, len(part.news_ids))))
+            yield part.news_ids[1:].astype(str), _tensors(part.title_fields(np.arange(1, len(part.news_ids))))
+            return
         users, first = np.unique(part.behaviors.users.astype(str), return_index=True)
         history = part.behaviors.history[first].astype(np.int64)
-        return users, _tensors(part.batch(history, np.zeros(0, np.int64)))
+        yield users, _tensors(part.batch(history, np.zeros(0, np.int64)))
 
     def _eval_batch(self, split: Split, rows: Int64) -> Batch:
         part = self._parts[split]

@@ -25,6 +25,7 @@ BLOCK_BYTES = 1 << 23
 NEWS_COLUMNS = ("news id", "category", "subcategory", "title", "abstract", "url", "title entities", "abstract entities")
 BEHAVIORS_COLUMNS = ("impression id", "user id", "time", "history", "impressions")
 TOKEN = re.compile(r"\w+|[.,!?;|]|\n")
+BOM = b"\xef\xbb\xbf"
 TAB, NEWLINE, SPACE, DASH, ZERO, ONE = b"\t\n -01"
 
 
@@ -140,6 +141,8 @@ def blocks(path: Path) -> Iterator[Block]:
         with path.open("rb") as file:
             while content := file.read(BLOCK_BYTES):
                 content += file.readline()
+                if line == 1:
+                    content = content.removeprefix(BOM)
                 if not content.endswith(b"\n"):
                     content += b"\n"
                 yield Block.of(path, line, content)
