@@ -28,7 +28,10 @@ STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
 GIVEN = {
     "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
     "scheduler": {"optimizer": "choose optimizer=…"},
-    "model": {"n_users": "the data decide", "n_items": "the data decide"},
+    "model": {
+        **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories"), "the data decide"),
+        "word_vectors": "set dataset.word_vectors",
+    },
 }
 NODES = ("objective", "optimizer", "scheduler")  # trainer keys that name a class
 
@@ -217,9 +220,12 @@ class Checker:
                 yield name
 
     def stages_suit_model(self) -> None:
-        """An objective names the members of the model that it needs."""
+        """An objective names the members of the model that it needs, and values that other keys must have."""
         for name, node in self.config["stage"].items():
-            objective = {**self.config["trainer"], **(node or {})}.get("objective")
+            trainer = {**self.config["trainer"], **(node or {})}
+            objective = trainer.get("objective")
+            if objective:
+                self.demands(objective["_target_"], trainer)
             lacking = self.lacking(objective["_target_"]) if objective else []
             if lacking:
                 path = f"stage.{name}" if "objective" in (node or {}) else "trainer.objective"
@@ -228,6 +234,25 @@ class Checker:
                     f"{self.config['model']['_target_']} ({self.file('model')}) does not have\n"
                     f"stages for this model: {', '.join(self.suitable()) or 'none'}"
                 )
+
+    def demands(self, objective: str, trainer: Node) -> None:
+        """Values that an objective says other keys must have: the stage's trainer keys, else the config's."""
+        for path, allowed in (signature(objective).attributes.get("demands") or {}).items():
+            of_trainer = path.split(".")[0] in trainer
+            value: Any = trainer if of_trainer else self.config
+            for part in path.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value not in allowed:
+                key = f"trainer.{path}" if of_trainer else path
+                raise ConfigError(
+                    f"objective {objective} goes with {key}={' or '.join(map(str, allowed))}; it is {value}"
+                    f"{self.origin(key)}{self.options_of(path.split('.')[0], allowed)}"
+                )
+
+    def options_of(self, group: str, targets: tuple[Any, ...]) -> str:
+        """The options of a group that name one of some classes, as a hint."""
+        found = [name for name, path in options(group, self.composed.folders).items() if target_in(path) in targets]
+        return f"\nchoose {group}={' or '.join(found)}" if found else ""
 
     def lacking(self, objective: str) -> list[str]:
         """What an objective needs and the model does not have."""

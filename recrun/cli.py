@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from recrun import __version__, report
 from recrun.errors import ConfigError, RecrunError
 from recrun.kinds import did_you_mean
+from recrun.types import Split
 
 INSPECT = ("--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
 FLAGS = ("--help", "--version", "--multirun", "--config-dir", *(flag for flag in INSPECT if flag.startswith("--")))
@@ -20,6 +22,8 @@ recrun {version}: config-driven experiments with recommender models
   recrun -m key=a,b [key=value ...]  a run for every combination of the values
   recrun resume RUN                  go on with an interrupted run or sweep, exactly where it stood
   recrun evaluate RUN [key=value]    judge the stored weights again, or on other data
+  recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
+  recrun embed RUN --side user|item --output FILE    ids and vectors, .npz or .tsv
   recrun list [WHAT]                 models, datasets, trainers, stages, experiments or runs
 
   recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
@@ -56,7 +60,13 @@ def command(words: list[str]) -> int:
     if "--version" in words:
         report.text(f"recrun {__version__}")
         return 0
-    verbs: dict[str, Callable[[list[str]], int]] = {"resume": resume, "evaluate": evaluate, "list": show_list}
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "resume": resume,
+        "evaluate": evaluate,
+        "predict": predict,
+        "embed": embed,
+        "list": show_list,
+    }
     if words and not words[0].startswith(("-", "~")) and "=" not in words[0]:
         if words[0] not in verbs:
             raise ConfigError(unknown_command(words[0], list(verbs)))
@@ -190,6 +200,87 @@ def evaluate(words: list[str]) -> int:
 
     report.evaluation(run.evaluate(directory, composed.config))
     return 0
+
+
+def predict(words: list[str]) -> int:
+    """`predict RUN --output FILE [--split SPLIT] [--input PATH] [overrides]`: what the stored weights predict."""
+    directory = run_directory("predict", words[:1])
+    values, overrides = named_values("predict", words[1:], ("--output", "--split", "--input"))
+    output, split = Path(needed(values, "--output", "predict")), split_named(values)
+    from recrun.check import check
+    from recrun.config import recompose
+
+    if "--input" in values:
+        overrides.append(f"{input_key(recompose(directory, overrides).config)}={Path(values['--input']).absolute()}")
+    composed = recompose(directory, overrides)
+    check(composed, training=False)
+    from recrun import serve
+
+    report.note(f"{serve.predict(directory, composed.config, split, output):,} lines in {output}")
+    return 0
+
+
+def embed(words: list[str]) -> int:
+    """`embed RUN --side SIDE --output FILE [--split SPLIT] [overrides]`: ids and vectors of users or items."""
+    directory = run_directory("embed", words[:1])
+    values, overrides = named_values("embed", words[1:], ("--side", "--output", "--split"))
+    output, side = Path(needed(values, "--output", "embed")), needed(values, "--side", "embed")
+    if side not in ("user", "item"):
+        raise ConfigError(f"--side {side}: expected user or item")
+    split = split_named(values)
+    from recrun.check import check
+    from recrun.config import recompose
+
+    composed = recompose(directory, overrides)
+    check(composed, training=False)
+    from recrun import serve
+
+    count = serve.embed(directory, composed.config, "user" if side == "user" else "item", split, output)
+    report.note(f"{count:,} vectors in {output}")
+    return 0
+
+
+def named_values(verb: str, words: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Options with a value, as `--output FILE` or `--output=FILE`, and the overrides."""
+    values: dict[str, str] = {}
+    overrides: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, has_value, value = word.partition("=")
+        if not word.startswith("--"):
+            overrides.append(word)
+        elif name in names:
+            values[name] = value if has_value else next(rest, "")
+        else:
+            raise ConfigError(
+                f"{verb}: unknown option {name}{did_you_mean(name, names)} (there are: {', '.join(names)})"
+            )
+    return values, overrides
+
+
+def needed(values: dict[str, str], name: str, verb: str) -> str:
+    """The value of an option that must be given."""
+    if not values.get(name):
+        raise ConfigError(f"{verb} needs {name}: recrun {verb} RUN … {name} VALUE")
+    return values[name]
+
+
+def split_named(values: dict[str, str]) -> Split:
+    """The split that `--split` names; test without it."""
+    name = values.get("--split", "test")
+    if name not in ("valid", "test"):
+        raise ConfigError(f"--split {name}: expected valid or test")
+    return "valid" if name == "valid" else "test"
+
+
+def input_key(config: dict[str, Any]) -> str:
+    """The key that `--input` sets: the data set's class says it."""
+    from recrun.schema import signature
+
+    key = signature(config["dataset"]["_target_"]).attributes.get("input_key")
+    if key is None:
+        raise ConfigError("--input: this data set has no part of its own for new data; set dataset.path=… instead")
+    return f"dataset.{key}"
 
 
 def run_directory(verb: str, words: list[str]) -> Path:

@@ -39,10 +39,13 @@ class Device:
         return cls(device, precision)
 
     def move(self, batch: Batch) -> Batch:
-        """The batch on the device; copies to a GPU overlap with computation."""
+        """The batch on the device; copies to a GPU overlap with computation. `x_groups` stays: it decides shapes."""
         if self.torch.type == "cpu":
             return batch
-        return {name: value.pin_memory().to(self.torch, non_blocking=True) for name, value in batch.items()}
+        return {
+            name: value if name.endswith("_groups") else value.pin_memory().to(self.torch, non_blocking=True)
+            for name, value in batch.items()
+        }
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision for forward passes, or nothing."""

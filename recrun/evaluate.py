@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Literal
 
@@ -85,6 +86,22 @@ class FullRanking:
             found[f"coverage@{k}"] = int(shown_KI[at, :n_items].sum()) / n_items
         scored = sum(len(next(iter(part.values()))) for part in parts) if units else 0
         return Evaluation(found, dataset.units(split)[:scored], units)
+
+    @torch.inference_mode()
+    def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: Device) -> Iterator[str]:
+        """A line for each of a user's best items, as many as the largest cut-off: user, item, rank, score."""
+        model.eval()
+        users, items = iter(dataset.units(split)), dataset.vocabulary()["items"]
+        for batch in map(device.move, dataset.eval_batches(split, self.batch_size(len(items)))):
+            with device.autocast():
+                scores_BI = full_sort_scores(model, batch)
+            top_BK = top_k(scores_BI, max(self.ks))
+            for user, row, scores in zip(
+                islice(users, len(top_BK)), top_BK.tolist(), scores_BI.gather(1, top_BK).tolist(), strict=True
+            ):
+                for place, (item, score) in enumerate(zip(row, scores, strict=True), 1):
+                    if score > -math.inf:
+                        yield f"{user}\t{items[item]}\t{place}\t{score:.7g}"
 
 
 def rank(model: nn.Module, batch: Batch, k: int) -> tuple[Tensor, Tensor, Tensor]:

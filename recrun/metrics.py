@@ -79,4 +79,4 @@ def ranking(names: Sequence[str], ks: Sequence[int], hits_BK: Tensor, relevant_B
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value of the metric ("logloss", "income/rmse") means a better model."""
-    return metric.rsplit("/", 1)[-1] in {"loss", "logloss", "rmse", "mae"}
+    return metric.rsplit("/", 1)[-1] in {"loss", "logloss", "rmse", "mae", "bpr", "warp"}

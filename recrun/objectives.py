@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.types import Batch
@@ -18,9 +19,12 @@ class Objective(nn.Module):
 
     Attributes:
         needs: Names of the model's members that the objective uses besides `forward`. A plain literal.
+        demands: Values that other keys must have, one of those listed, for example {"dataset.num_negatives": (0,)};
+            a key without a dot in front of a group's name is a trainer's. A plain literal.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name; what is minimised is their sum."""
@@ -35,3 +39,58 @@ class Objective(nn.Module):
             scale: Multiplies a loss for mixed precision; the identity otherwise.
         """
         scale(torch.stack(list(losses.values())).sum()).backward()  # type: ignore[no-untyped-call]
+
+
+class Listwise(Objective):
+    """Softmax over a click and the candidates shown or drawn with it.
+
+    Reads `batch["label_mask"]`, bool [B, C], if there is one: False where a row has fewer candidates.
+    """
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """{"listwise": mean cross-entropy}; the model gives logits [B, C], the click first."""
+        return {"listwise": listwise(model(batch), batch.get("label_mask"))}
+
+
+class Pairwise(Objective):
+    """BPR: a click above each candidate shown or drawn with it (Rendle et al. 2009).
+
+    Reads `batch["label_mask"]` as `Listwise` does.
+    """
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """{"pairwise": mean of -log sigmoid(click - other)}; the model gives logits [B, C], the click first."""
+        logits_BC = model(batch).float()
+        loss_BC = F.softplus(logits_BC[:, 1:] - logits_BC[:, :1])
+        return {"pairwise": masked_mean(loss_BC, _others(batch))}
+
+
+class Pointwise(Objective):
+    """Binary cross-entropy of every candidate or row by itself.
+
+    Reads `batch["label"]`, of the logits' shape, and `batch["label_mask"]` if there is one.
+    """
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """{"pointwise": mean binary cross-entropy}."""
+        logits = model(batch).float()
+        loss = F.binary_cross_entropy_with_logits(logits, batch["label"].to(logits.dtype), reduction="none")
+        return {"pointwise": masked_mean(loss, batch.get("label_mask"))}
+
+
+def listwise(logits_BC: Tensor, mask_BC: Tensor | None) -> Tensor:
+    """Mean over rows of the cross-entropy of a softmax whose first entry is the right one."""
+    logits_BC = logits_BC.float()
+    if mask_BC is not None:
+        logits_BC = logits_BC.masked_fill(~mask_BC, -torch.inf)
+    return (logits_BC.logsumexp(1) - logits_BC[:, 0]).mean()
+
+
+def masked_mean(loss: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of what the mask lets through; of everything without one."""
+    return loss.mean() if mask is None else loss.where(mask, 0).sum() / mask.sum()
+
+
+def _others(batch: Batch) -> Tensor | None:
+    mask_BC = batch.get("label_mask")
+    return None if mask_BC is None else mask_BC[:, 1:]

@@ -213,15 +213,8 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
     Raises:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
     """
-    own = load_config(directory)
-    config = config or own
-    if config["dataset"] != own["dataset"]:
-        config = on_catalogue_of(directory, config)
-    device = Device.named(config["device"], config["precision"])
-    dataset: Dataset = build(config["dataset"])
-    model = build_model(config, dataset).to(device.torch)
-    same_vocabulary(directory, config, dataset)
-    card = checkpoint.load_weights(checkpoint.find(directory), model)
+    config = config or load_config(directory)
+    model, dataset, device, card = stored(directory, config)
     found = judge_parts(model, dataset, device, config["eval_limit"])
     results = {"stage": card["stage"], "epoch": card["epoch"], "dataset_fingerprint": dataset.fingerprint}
     results |= {split: evaluation.metrics for split, evaluation in found.items()}
@@ -231,13 +224,29 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
 
 
 def on_catalogue_of(directory: Path, config: Config) -> Config:
-    """Other data are read over the catalogue that the weights know, where the data set can do so."""
+    """Other data than the run's own are read over the catalogue that the weights know, where the data set can do so."""
     known = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
-    catalogue = str(directory / "vocabulary" / "items.txt")
-    return {**config, "dataset": {**config["dataset"], **({"catalogue": catalogue} if "catalogue" in known else {})}}
+    if "catalogue" not in known or config["dataset"] == load_config(directory)["dataset"]:
+        return config
+    return {**config, "dataset": {**config["dataset"], "catalogue": str(directory / "vocabulary" / "items.txt")}}
 
 
-def same_vocabulary(directory: Path, config: Config, dataset: Dataset) -> None:
+def stored(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset, Device, Mapping[str, Any]]:
+    """The model of a run with the weights it kept, the data, the device, and the checkpoint's card.
+
+    Raises:
+        CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
+    """
+    config = on_catalogue_of(directory, dict(config))
+    device = Device.named(config["device"], config["precision"])
+    torch.set_num_threads(config["threads"] or ALL_THREADS)
+    dataset: Dataset = build(config["dataset"])
+    model = build_model(config, dataset).to(device.torch)
+    same_vocabulary(directory, config, dataset)
+    return model, dataset, device, checkpoint.load_weights(checkpoint.find(directory), model)
+
+
+def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset) -> None:
     """Raises CheckpointError unless the data number items, and what else the weights know, as the run's data did."""
     known = sizes_for(config, dataset)
     for name, ids in dataset.vocabulary().items():
@@ -285,15 +294,15 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
     return trainers
 
 
-def build_model(config: Config, dataset: Dataset) -> nn.Module:
+def build_model(config: Mapping[str, Any], dataset: Dataset) -> nn.Module:
     """The model, with the sizes that its constructor asks for and the data decide."""
     seeds.seed_torch(config["seed"], "init")
     model: nn.Module = build(config["model"], **sizes_for(config, dataset))
     return model
 
 
-def sizes_for(config: Config, dataset: Dataset) -> dict[str, int]:
-    """The sizes of the data that the model's constructor asks for."""
+def sizes_for(config: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """What the model's constructor asks for and the data decide."""
     known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
     return {name: size for name, size in dataset.sizes.items() if name in known}
 

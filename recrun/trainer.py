@@ -21,6 +21,7 @@ from recrun.device import Device
 from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
+from recrun.optim import clip_norm
 from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
 
 logger = logging.getLogger(__name__)
@@ -211,6 +212,20 @@ class Fit:
         self.sums: dict[str, Tensor] = {}
         self.bad_step = torch.full((), -1, device=place.device.torch)
         self.saved_at = time.monotonic()
+        self.validates = len(dataset.units("valid")) > 0
+        self.refuse_without_validation()
+
+    def refuse_without_validation(self) -> None:
+        """Raises ConfigError if a key needs the validation part that the data do not have."""
+        trainer = self.trainer
+        asks = {"keep=best": trainer.keep == "best", f"patience={trainer.patience}": trainer.patience is not None}
+        asks["scheduler=plateau"] = needs_metric(self.scheduler)
+        wanting = [key for key, asked in asks.items() if asked and not self.validates]
+        if wanting:
+            raise ConfigError(
+                f"stage {self.place.stage}: trainer.{wanting[0]} needs a validation part, and these data have none; "
+                "use trainer.keep=last without early stopping, or a dataset split that makes one"
+            )
 
     def make_scheduler(self) -> Any:
         """The trainer's scheduler, if it has one; a plateau is told which direction of the metric is better."""
@@ -263,7 +278,7 @@ class Fit:
         self.objective.backward(losses, self.model, self.scaler.scale)
         if self.trainer.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.learned, self.trainer.clip_norm)
+            clip_norm(self.learned, self.trainer.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         values = {name: loss.detach().float() for name, loss in losses.items()}
@@ -297,10 +312,12 @@ class Fit:
         progress = self.progress
         progress.epoch += 1
         progress.step = 0
-        if progress.epoch % self.trainer.eval_every == 0 or progress.epoch == self.trainer.epochs:
+        if self.validates and (progress.epoch % self.trainer.eval_every == 0 or progress.epoch == self.trainer.epochs):
             self.validate()
         elif self.scheduler is not None and not needs_metric(self.scheduler):
             self.scheduler.step()
+        if not self.validates:
+            self.write_row("train", {}, 0.0)
         if self.trainer.save_step and progress.epoch % self.trainer.save_step == 0:
             self.save(f"epoch-{progress.epoch}")
         self.pause()
@@ -310,7 +327,7 @@ class Fit:
         started = time.perf_counter()
         judge = self.dataset.evaluator
         found = judge(self.model, self.dataset, "valid", self.place.device, self.place.eval_limit).metrics
-        self.write_row(found, time.perf_counter() - started)
+        self.write_row("valid", found, time.perf_counter() - started)
         value = self.monitored(found)
         self.place.reporter.evaluated(self, value)
         if self.progress.improved(value, self.trainer.min_improvement, lower_is_better(self.monitor)):
@@ -328,14 +345,14 @@ class Fit:
             raise ConfigError(f"trainer.monitor={self.monitor} is not computed here; there are: {', '.join(found)}")
         return found[self.monitor]
 
-    def write_row(self, found: Metrics, seconds: float) -> None:
-        """One line of metrics.jsonl: the losses since the line before, and what the validation found."""
+    def write_row(self, split: str, found: Metrics, seconds: float) -> None:
+        """One line of metrics.jsonl: the losses since the line before, and what the validation, if any, found."""
         progress, losses = self.progress, self.running_losses()
         row = {
             "stage": self.place.stage,
             "epoch": progress.epoch,
             "step": progress.steps,
-            "split": "valid",
+            "split": split,
             "metrics": found,
             "losses": losses,
             "train_seconds": round(progress.seconds, 6),
@@ -414,6 +431,7 @@ class Fit:
             "objective": self.objective.state_dict(),
             "scaler": self.scaler.state_dict(),
             "sums": self.sums,
+            "carried": carried(self.model),
             "random": seeds.torch_state(),
         }
 
@@ -429,6 +447,7 @@ class Fit:
         self.objective.load_state_dict(state["objective"])
         self.scaler.load_state_dict(state["scaler"])
         self.sums = {name: total.to(self.place.device.torch) for name, total in state["sums"].items()}
+        carry_on(self.model, state["carried"])
         seeds.set_torch_state(state["random"])
 
 
@@ -460,6 +479,20 @@ def hold_frozen_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
             module.train(module.training and module.weight.requires_grad)
+
+
+def carried(model: nn.Module) -> dict[str, Tensor]:
+    """What a model carries from batch to batch: its buffers that are no part of its weights."""
+    weights = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in weights}
+
+
+def carry_on(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    """Puts back what `carried` gave, on the device of what stands there."""
+    for name, buffer in buffers.items():
+        holder, _, last = name.rpartition(".")
+        module = model.get_submodule(holder)
+        setattr(module, last, buffer.to(getattr(module, last).device))
 
 
 def needs_metric(scheduler: Any) -> bool:

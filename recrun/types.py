@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from annotated_types import Ge, Gt, Interval
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from recrun.device import Device
 
 # A batch maps field names to tensors. A field is batch-first, [B, ...], or ragged: then `x` holds the flat
-# values, [N], and `x_offsets` where each row begins and ends, int64 [B + 1].
+# values, [N], and `x_offsets` where each row begins and ends, int64 [B + 1]. Where rows are sorted by length,
+# `x_groups`, int64 [G, 2], may say how many there are of each length; it stays on the CPU, for it decides shapes.
 Batch: TypeAlias = "dict[str, Tensor]"
 
 Metrics: TypeAlias = dict[str, float]
 Split: TypeAlias = Literal["valid", "test"]
+Side: TypeAlias = Literal["user", "item"]
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 # Numbers with a range. The config check reads them from constructor signatures, so a bad value is refused early.
@@ -58,7 +60,8 @@ class Dataset(Protocol):
     Attributes:
         kind: What the batches hold; a model names the kind it reads. A plain literal in the class body.
         unit: What a row of a batch is, in the plural: "users", "sessions". Progress is counted in it.
-        sizes: Constructor arguments of the model that the data decide, for example {"n_items": 1682}.
+        sizes: Constructor arguments of the model that the data decide, for example {"n_items": 1682}; besides
+            numbers, an array to start from.
         monitor: The metric that early stopping and `keep: best` watch by default.
         evaluator: The object that judges a model on this data (see recrun.evaluate).
         fingerprint: Hash of the data and its split: equal fingerprints mean equal train, valid and test rows.
@@ -66,7 +69,7 @@ class Dataset(Protocol):
 
     kind: ClassVar[str]
     unit: ClassVar[str]
-    sizes: Mapping[str, int]
+    sizes: Mapping[str, Any]
     monitor: str
     evaluator: Evaluator
     fingerprint: str
@@ -92,6 +95,9 @@ class Dataset(Protocol):
     def vocabulary(self) -> dict[str, np.ndarray]:
         """Ids by index, as strings, for example {"items": [n_items]}."""
 
+    def entities(self, side: Side, split: Split) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Ids [n], as strings, and batches from which a model can embed a split's users, or its items, in parts."""
+
 
 class Evaluator(Protocol):
     """Judges a model on a split of a data set; see recrun.evaluate."""
@@ -105,3 +111,6 @@ class Evaluator(Protocol):
         limit: int | None = None,
     ) -> Evaluation:
         """Metrics, and one value per unit, on a split or its first `limit` batches."""
+
+    def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: Device) -> Iterator[str]:
+        """Lines of a file of predictions for the units of a split, in order."""

@@ -14,7 +14,16 @@ from recrun.errors import ConfigError
 from recrun.folders import GROUPS, conf_dir, options, search_path
 
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, [conf_dir()])]
-FITS = {"stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"}}
+NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
+LOGS = ("sessions", "rsc15", "synthetic_sessions")
+SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
+FITS = {
+    "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},
+    "dataset": dict.fromkeys(NEWS, "nrms") | dict.fromkeys(LOGS, "gru4rec"),
+    "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms")
+    | dict.fromkeys(SAMPLED, "gru4rec"),
+    "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"sessions": "gru4rec"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +66,12 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
         if option in ("critic_pretrain", "finetune"):
             follows = {"critic_pretrain": "actor_pretrain", "finetune": "critic_pretrain"}[option]
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
-    if option == "interactions":
-        words.append("dataset.path=ratings.csv")
-    if group == "objective":
-        words.append("model=mult_vae")
+    if option in ("interactions", "mind", "sessions"):
+        words.append("dataset.path=somewhere")
+    if group in ("dataset", "objective", "trainer"):
+        words.append(f"model={FITS[group].get(option, 'mult_vae')}")
+    if option == "full_softmax":
+        words.append("dataset.num_negatives=0")
     composed = compose(words)
     check(composed)
     assert composed.option(group) in (option, None)
@@ -113,7 +124,7 @@ def test_first_is_the_first_that_is_not_null():
         (["+sede=1"], "unknown key sede; did you mean 'seed'?"),
         (["modle=ract"], "unknown key modle; did you mean 'model'?"),
         (["stage.finetun.lr=1"], "stages are actor_pretrain, critic_pretrain, finetune; did you mean 'finetune'?"),
-        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: mult_dae, mult_vae, ract)"),
+        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: gru4rec, mult_dae, mult_vae, nrms,"),
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
         (["experiment=nothing_like_it"], "unknown experiment 'nothing_like_it'"),
         (["scheduler=null"], "unknown scheduler 'None'"),

@@ -25,7 +25,7 @@ class RatingsFiles:
         path: The file; or a folder: of train, valid and test files if `provided`, else one in which a ratings file
             has a customary name (ratings.csv, u.data, <folder>.inter, …).
         root: Where a relative path is looked up before the working directory.
-        columns: Names of the columns.
+        columns: Names of the columns; where they hold sessions, a valid file may be missing.
         threshold: Least rating that counts; None = all rows.
         provided: Whether the rows are split already.
         part_files: File names inside `path` of the parts "train", "valid", "test"; None = found by these names.
@@ -104,20 +104,27 @@ class RatingsFiles:
     def _part_files(self, folder: Path) -> dict[int | None, Path]:
         if not folder.is_dir():
             raise DataError(f"{folder}: dataset.split=provided needs a folder with train, valid and test files")
-        if self.part_files is not None and set(self.part_files) != set(PART_NAMES):
+        needed = set(PART_NAMES) - ({"valid"} if self.columns.sessions else set())
+        if self.part_files is not None and not needed <= set(self.part_files) <= set(PART_NAMES):
             raise DataError(
                 f"dataset.part_files names {', '.join(self.part_files)}; it must name train, valid and test"
+                + " (valid may be left out)" * ("valid" not in needed)
             )
-        return {code: self._part_file(folder, part) for part, code in PART_NAMES.items()}
+        found = {code: self._part_file(folder, part, part in needed) for part, code in PART_NAMES.items()}
+        return {code: path for code, path in found.items() if path is not None}
 
-    def _part_file(self, folder: Path, part: str) -> Path:
-        if self.part_files is not None:
+    def _part_file(self, folder: Path, part: str, needed: bool) -> Path | None:
+        if self.part_files is not None and part in self.part_files:
             path = folder / self.part_files[part]
             if not path.is_file():
                 raise DataError(f"{path} does not exist (dataset.part_files.{part})")
             return path
+        if self.part_files is not None:
+            return None
         stems = (part, f"{folder.resolve().name}.{part}")
         found = [p for stem in stems for ending in ENDINGS if (p := folder / (stem + ending)).is_file()]
+        if not found and not needed:
+            return None
         if not found:
             raise DataError(
                 f"{folder}: no {part} file; looked for {part} with one of the endings {', '.join(ENDINGS)}. "

@@ -16,7 +16,9 @@ from recrun.data.files import RatingsFiles
 from recrun.data.parts import Parts, Ragged, SplitName, SplitSettings, divide, on_catalogue
 from recrun.data.rows import Core, Duplicates, Filters, Ids, Int64, Source
 from recrun.errors import ConfigError, DataError
-from recrun.types import Batch, Count, Evaluator, Fraction, Index, Split
+from recrun.types import Batch, Count, Evaluator, Fraction, Index, Side, Split
+
+ENTITIES_AT_ONCE = 4096
 
 
 class Interactions:
@@ -154,6 +156,16 @@ class Interactions:
     def vocabulary(self) -> dict[str, Ids]:
         """Ids of "users" and "items" by index."""
         return {"users": self._parts.users.astype(str), "items": self._parts.items.astype(str)}
+
+    def entities(self, side: Side, split: Split) -> Iterator[tuple[Ids, Batch]]:
+        """All items, by index; or the users of a split with their interactions."""
+        if side == "item":
+            index = np.arange(len(self._parts.items), dtype=np.int64)
+            yield self._parts.items.astype(str), _tensors(item=index)
+            return
+        users = self.units(split)
+        for at, batch in enumerate(self.eval_batches(split, ENTITIES_AT_ONCE)):
+            yield users[at * ENTITIES_AT_ONCE : (at + 1) * ENTITIES_AT_ONCE], batch
 
     def _held_out(self, split: str) -> Ragged:
         return self._parts.valid if split == "valid" else self._parts.test

@@ -11,7 +11,7 @@ import numpy as np
 
 from recrun.data.columns import Columns, Role
 from recrun.data.rows import Ids, Int32, Rows
-from recrun.data.text import TextIdsError, text_chunks
+from recrun.data.text import TextIdsError, seconds, text_chunks
 from recrun.errors import DataError
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".dat", ".data")
@@ -147,7 +147,10 @@ def _parquet_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_i
             names = {role: file.schema_arrow.names[place] for role, place in places.items()}
             begin = 1
             for batch in file.iter_batches(1 << 19, columns=list(names.values())):
-                yield {role: _arrow_values(batch[name], role, path, begin, text_ids) for role, name in names.items()}
+                chunk = {role: _arrow_values(batch[name], role, path, begin, text_ids) for role, name in names.items()}
+                if "time" in chunk and not _is_date(batch[names["time"]]):
+                    chunk["time"] = chunk["time"] * columns.time_unit
+                yield chunk
                 begin += len(batch)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({error})") from None
@@ -157,7 +160,10 @@ def _arrow_values(column: Any, role: Role, path: Path, begin: int, text_ids: boo
     """Values of a column as in `text_chunks`; `begin` is the number of its first row."""
     import pyarrow as pa
 
-    if role in ("rating", "time"):
+    if role == "time" and _is_date(column):
+        array = seconds(column.cast(pa.string()).to_numpy(zero_copy_only=False))
+        bad = ~np.isfinite(array) | column.is_null().to_numpy(zero_copy_only=False)
+    elif role in ("rating", "time"):
         array = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
         bad = ~np.isfinite(array)
     elif text_ids:
@@ -172,6 +178,12 @@ def _arrow_values(column: Any, role: Role, path: Path, begin: int, text_ids: boo
         row = begin + int(np.flatnonzero(bad)[0])
         raise DataError(f"{path}: row {row}: the {role} is missing or not a finite number")
     return array
+
+
+def _is_date(column: Any) -> bool:
+    import pyarrow as pa
+
+    return not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
 
 
 def _matrix_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: bool) -> Iterator[Chunk]:

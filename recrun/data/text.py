@@ -9,7 +9,7 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +36,13 @@ class Layout:
     """How the rows of a file look.
 
     A separator of two characters is parsed as its first one with empty fields between, which keeps the fast parser.
+    With `text_time` the times are dates in ISO 8601, not numbers.
     """
 
     separator: str
     header: tuple[str, ...]
     has_header: bool
+    text_time: bool = False
 
     @property
     def delimiter(self) -> str:
@@ -66,6 +68,7 @@ def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: 
     with _open(path) as stream:
         layout = _layout(path, stream)
         places = columns.find(layout.header, path, needed)
+        layout = replace(layout, text_time="time" in places and _dates(stream, layout, places["time"]))
         if not text_ids and not _integers(stream, layout, places):
             raise TextIdsError
         counted = _SeparatorCount(stream, layout.delimiter.encode())
@@ -73,6 +76,8 @@ def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: 
         try:
             for frame in _frames(counted, layout, places, text_ids):
                 chunk = {role: frame[place * layout.step].to_numpy() for role, place in places.items()}
+                if "time" in chunk:
+                    chunk["time"] = seconds(chunk["time"]) if layout.text_time else chunk["time"] * columns.time_unit
                 _check(chunk)
                 rows += len(frame)
                 yield chunk
@@ -160,6 +165,24 @@ def _integers(stream: io.BufferedReader, layout: Layout, places: dict[Role, int]
     return True
 
 
+def _dates(stream: io.BufferedReader, layout: Layout, place: int) -> bool:
+    """Whether the first time in the file is no number."""
+    lines = stream.peek(SAMPLE_BYTES).decode(errors="replace").splitlines()
+    first = next(csv.reader(lines[:1], delimiter=layout.delimiter), [])
+    return place * layout.step < len(first) and not _is_number(first[place * layout.step])
+
+
+def seconds(dates: Any) -> Any:
+    """ISO 8601 text as seconds since 1970, float64; without a zone it is UTC.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    import pandas as pd
+
+    return pd.DatetimeIndex(pd.to_datetime(dates, format="ISO8601", utc=True)).as_unit("us").asi8 / 1e6
+
+
 def _is_plain(text: str) -> bool:
     return text == "0" or (text.removeprefix("-").isdecimal() and text.isascii() and text.lstrip("-")[0] != "0")
 
@@ -168,7 +191,8 @@ def _frames(stream: Any, layout: Layout, places: dict[Role, int], text_ids: bool
     import pandas as pd
 
     ids = object if text_ids else np.int64
-    types = {p * layout.step: ids if role in ("user", "item") else np.float64 for role, p in places.items()}
+    kinds = {"user": ids, "item": ids, "time": object if layout.text_time else np.float64, "rating": np.float64}
+    types: dict[int, Any] = {place * layout.step: kinds[role] for role, place in places.items()}
     try:
         with pd.read_csv(
             stream,
@@ -223,9 +247,19 @@ def _fault(row: list[str], layout: Layout, places: dict[Role, int]) -> str | Non
         if role in ("user", "item"):
             if not value:
                 return f"the {role} id is empty (column {name})"
+        elif role == "time" and layout.text_time:
+            if not _is_date(value):
+                return f"the time is {value!r}, not a date in ISO 8601 as in the first row (column {name})"
         elif not _is_number(value):
             return f"the {role} is {value!r}, not a finite number (column {name})"
     return None
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return bool(np.isfinite(seconds([text])).all())
+    except ValueError:
+        return False
 
 
 def _is_number(text: str) -> bool:

@@ -81,6 +81,14 @@ class MultVAE(nn.Module):
         """Logit of one item per user, [B]: `forward(batch)` at `items_B`, without the other items."""
         return pair_logits(self.encode(batch).hidden_BH, self.output, items_B)
 
+    def embed_users(self, batch: Batch) -> Tensor:
+        """Vectors of users, [B, hidden]; a score is their dot product with an item's, plus the item's bias."""
+        return self.encode(batch).hidden_BH
+
+    def embed_items(self, batch: Batch) -> Tensor:
+        """Vectors of the items in `batch["item"]`."""
+        return self.output.weight[batch["item"]]
+
 
 class MultDAE(nn.Module):
     """Denoising autoencoder with a multinomial likelihood.
@@ -121,6 +129,14 @@ class MultDAE(nn.Module):
     def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
         """Logit of one item per user, [B]: `forward(batch)` at `items_B`, without the other items."""
         return pair_logits(self.encode(batch).hidden_BH, self.output, items_B)
+
+    def embed_users(self, batch: Batch) -> Tensor:
+        """Vectors of users, [B, hidden]; a score is their dot product with an item's, plus the item's bias."""
+        return self.encode(batch).hidden_BH
+
+    def embed_items(self, batch: Batch) -> Tensor:
+        """Vectors of the items in `batch["item"]`."""
+        return self.output.weight[batch["item"]]
 
 
 class InteractionEncoder(nn.Module):

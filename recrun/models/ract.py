@@ -66,6 +66,14 @@ class RaCT(nn.Module):
         """The actor's logit of one item per user, [B]."""
         return self.actor.predict(batch, items_B)
 
+    def embed_users(self, batch: Batch) -> Tensor:
+        """The actor's vectors of users, [B, hidden]."""
+        return self.actor.embed_users(batch)
+
+    def embed_items(self, batch: Batch) -> Tensor:
+        """The actor's vectors of the items in `batch["item"]`."""
+        return self.actor.embed_items(batch)
+
 
 class Critic(nn.Module):
     """Predicts a user's NDCG from three numbers: items seen, items unseen, and the actor's error.

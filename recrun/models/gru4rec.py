@@ -1,0 +1,210 @@
+"""GRU4Rec: a recurrent network that reads a session and scores what comes next.
+
+Hidasi, Karatzoglou, Baltrunas, Tikk: Session-based Recommendations with Recurrent Neural Networks, ICLR 2016.
+Hidasi, Karatzoglou: Recurrent Neural Networks with Top-k Gains for Session-based Recommendations, CIKM 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from recrun.types import Batch, Count, Probability
+
+
+class GRU4Rec(nn.Module):
+    """GRU layers over the items of a session; an output layer over the catalogue.
+
+    In training a batch is one step of many sessions side by side. Each slot's hidden state is carried from batch to
+    batch, without gradient, and is zero where a session begins.
+
+    Args:
+        n_items: Items in the catalogue.
+        layers: Widths of the GRU layers.
+        embedding: `shared`: an item's input is its row of the output layer. `separate`: a table of its own.
+            `one_hot`: the first layer's input matrix has a row of 3 * layers[0] per item.
+        embedding_size: Width of a separate embedding; None = layers[0].
+        dropout_embedding: Of the input.
+        dropout_hidden: Of each layer's output, which is also what is carried on.
+    """
+
+    kind: ClassVar[str] = "sessions"
+
+    def __init__(
+        self,
+        n_items: Count,
+        *,
+        layers: Sequence[Count] = (100,),
+        embedding: Literal["shared", "separate", "one_hot"] = "shared",
+        embedding_size: Count | None = None,
+        dropout_embedding: Probability = 0.0,
+        dropout_hidden: Probability = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embedding_mode = embedding
+        self.dropout_embedding, self.dropout_hidden = dropout_embedding, dropout_hidden
+        self.output = nn.Parameter(glorot(n_items, layers[-1]))
+        self.bias = nn.Parameter(torch.zeros(n_items))
+        width = {"shared": layers[-1], "separate": embedding_size or layers[0], "one_hot": 0}[embedding]
+        if embedding == "separate":
+            self.embedding = nn.Parameter(glorot(n_items, width))
+        if embedding == "one_hot":
+            self.embedding = nn.Parameter(torch.cat([glorot(n_items, layers[0]) for _ in range(3)], 1))
+        self.cells = nn.ModuleList(GRU(before, after) for before, after in zip([width, *layers], layers, strict=False))
+
+    def advance(self, batch: Batch, rows_UD: Tensor | None = None) -> Tensor:
+        """One step of the sessions of a training batch: the last layer's states, float [B, D].
+
+        Args:
+            batch: See recrun.data.sessions.
+            rows_UD: Rows of the output layer of the batch's `items`, if they are at hand.
+        """
+        if self.embedding_mode == "shared" and rows_UD is not None:
+            x_B = rows_UD.index_select(0, batch["input"])
+        else:
+            x_B = self.look_up(batch["items"][batch["input"]])
+        x_B = self.drop(x_B, self.dropout_embedding)
+        for cell in self.cells:
+            assert isinstance(cell, GRU)
+            before_BH = cell.carried(batch["slot"], batch["first"])
+            x_B = self.drop(cell(x_B, before_BH), self.dropout_hidden)
+            cell.carry(batch["slot"], x_B)
+        return x_B
+
+    def drop(self, x: Tensor, share: float) -> Tensor:
+        """Inverted dropout in training; torch's own draws its mask several times slower on a CPU."""
+        if not self.training or share == 0:
+            return x
+        return x * (torch.rand_like(x) >= share).to(x.dtype).mul_(1 / (1 - share))
+
+    def look_up(self, items_N: Tensor) -> Tensor:
+        """The network's input for items: [N, width], or gates [N, 3 * layers[0]] if `one_hot`."""
+        if self.embedding_mode == "shared":
+            return F.embedding(items_N, self.output)
+        return F.embedding(items_N, self.embedding, sparse=True)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """States after every event of whole sessions, float [N, D]; `items` of the batch is ragged."""
+        offsets = batch["items_offsets"]
+        lengths, order = offsets.diff().sort(descending=True, stable=True)
+        start, going = offsets[:-1][order], going_at_each_step(lengths)
+        x_N = self.look_up(batch["items"])
+        for cell in self.cells:
+            assert isinstance(cell, GRU)
+            gates_N = cell.gates(x_N)
+            out_N = gates_N.new_empty(len(gates_N), cell.hidden_size)
+            state = gates_N.new_zeros(len(lengths), cell.hidden_size)
+            for step, count in enumerate(going):
+                place = start[:count] + step
+                state = cell.update(gates_N[place], state[:count])
+                out_N[place] = state
+            x_N = out_N
+        return x_N
+
+    def score(self, hidden_BD: Tensor) -> Tensor:
+        """Scores of all items from the last layer's states, float [B, I]."""
+        return torch.addmm(self.bias, hidden_BD, self.output.t())
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Scores of all items after the last event of each session, float [B, I]."""
+        return self.score(self.encode(batch)[batch["items_offsets"][1:] - 1])
+
+    def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
+        """The score of one item for each session, float [B]."""
+        hidden_BD = self.encode(batch)[batch["items_offsets"][1:] - 1]
+        return (hidden_BD * self.output[items_B]).sum(1) + self.bias[items_B]
+
+
+class GRU(nn.Module):
+    """A GRU layer of which one step is taken at a time; `n = tanh(W x + b + r * (V h + c))`, as in torch.nn.GRU.
+
+    Args:
+        input_size: Width of the input; 0 if the input is the gates' share already.
+        hidden_size: Width of the state.
+    """
+
+    state: Tensor
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        blocks = [glorot(hidden_size, input_size) for _ in range(3)]
+        self.weight_ih = nn.Parameter(torch.cat(blocks)) if input_size else None
+        self.weight_hh = nn.Parameter(torch.cat([glorot(hidden_size, hidden_size) for _ in range(3)]))
+        self.bias_ih = nn.Parameter(torch.zeros(3 * hidden_size))
+        self.bias_hh = nn.Parameter(torch.zeros(3 * hidden_size))
+        # Of each slot, [slots, H]. No weight; a checkpoint to resume from holds it beside them.
+        self.register_buffer("state", torch.zeros(0, hidden_size), persistent=False)
+
+    def forward(self, x: Tensor, before_BH: Tensor) -> Tensor:
+        """The state after an input, [B, H]."""
+        return self.update(self.gates(x), before_BH)
+
+    def gates(self, x: Tensor) -> Tensor:
+        """What an input contributes to the gates r, z and n: [B, 3H]."""
+        return x + self.bias_ih if self.weight_ih is None else F.linear(x, self.weight_ih, self.bias_ih)
+
+    def update(self, gates: Tensor, before_BH: Tensor) -> Tensor:
+        """The state after an input that contributes `gates` [B, 3H]."""
+        after_BH: Tensor = _Update.apply(gates, before_BH, self.weight_hh, self.bias_hh)  # type: ignore[no-untyped-call]
+        return after_BH
+
+    def carried(self, slot_B: Tensor, first_B: Tensor) -> Tensor:
+        """Each slot's state, zero where a session begins."""
+        if len(self.state) < len(slot_B):
+            self.state = self.weight_hh.new_zeros(len(slot_B), self.hidden_size)
+        return self.state.index_select(0, slot_B).masked_fill_(first_B[:, None], 0)
+
+    def carry(self, slot_B: Tensor, after_BH: Tensor) -> None:
+        """Keeps the states for the next batch."""
+        after_BH = after_BH.detach().to(self.state.dtype)
+        self.state = after_BH if len(slot_B) == len(self.state) else self.state.index_copy(0, slot_B, after_BH)
+
+
+class _Update(torch.autograd.Function):
+    """The recurrent half of a GRU step; its gradient by hand costs a third of what autograd takes for it."""
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        recurrent = F.linear(h.to(gates.dtype), weight.to(gates.dtype), bias.to(gates.dtype))
+        width = h.shape[1]
+        opened = (gates[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_()
+        r, z = opened[:, :width], opened[:, width:]
+        n = torch.addcmul(gates[:, 2 * width :], r, recurrent[:, 2 * width :]).tanh_()
+        ctx.save_for_backward(h, weight, opened, n, recurrent)
+        return torch.lerp(n, h.to(n.dtype), z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        h, weight, opened, n, recurrent = ctx.saved_tensors
+        width = h.shape[1]
+        r, z = opened[:, :width], opened[:, width:]
+        gates = torch.empty_like(recurrent)
+        slope = torch.mul(grad, 1 - z).mul_(1 - n * n)
+        gates[:, 2 * width :] = slope
+        both = opened * (1 - opened)
+        torch.mul(slope * recurrent[:, 2 * width :], both[:, :width], out=gates[:, :width])
+        torch.mul(grad * (h - n), both[:, width:], out=gates[:, width : 2 * width])
+        inner = gates.clone()
+        inner[:, 2 * width :] *= r
+        before = torch.addmm(grad * z, inner, weight.to(inner.dtype)).to(h.dtype) if ctx.needs_input_grad[1] else None
+        return gates, before, (inner.t() @ h.to(inner.dtype)).to(weight.dtype), inner.sum(0).to(weight.dtype)
+
+
+def glorot(rows: int, columns: int) -> Tensor:
+    """Uniform in +-sqrt(6 / (rows + columns)), [rows, columns]; of stacked gates each block is its own matrix."""
+    return torch.empty(rows, columns).uniform_(-1, 1) * math.sqrt(6 / (rows + columns))
+
+
+def going_at_each_step(lengths: Tensor) -> list[int]:
+    """How many of sessions sorted by length, longest first, have more events than 0, 1, 2, ...: waits for a GPU."""
+    longest = int(lengths[0]) if len(lengths) else 0
+    ended = torch.bincount(lengths, minlength=longest + 1).cumsum(0)
+    return [len(lengths) - count for count in ended[:longest].tolist()]

@@ -1,0 +1,142 @@
+"""Next-item evaluation: after every event of a session the true next item is ranked among all items."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recrun.device import Device
+from recrun.errors import DataError
+from recrun.types import Batch, Count, Dataset, Evaluation, Metrics, Split
+
+MB = 2**20
+SESSIONS_AT_ONCE = 4096
+
+Ties: TypeAlias = Literal["conservative", "standard", "median"]
+
+
+class NextItem:
+    """Ranks the whole catalogue after every event; nothing is sampled, what the session holds is not left out.
+
+    The rank of a target is 1 + the number of better items, and of the T others that score the same: T if ties are
+    `conservative`, 0 if `standard`, T / 2 if `median`. A score that is no number ranks last.
+
+    Args:
+        metrics: With cut-offs: recall (1 if the target is among the first k), mrr, ndcg, precision (recall / k).
+            Without: bpr, the mean over the other items j of -log sigmoid(target - j), and warp, the sum of 1 / r over
+            the ranks r better than the target's.
+        ks: Cut-offs.
+        ties: See above.
+        memory_mb: Memory for scores, in MiB.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[Literal["recall", "mrr", "ndcg", "precision", "bpr", "warp"]] = ("recall", "mrr"),
+        ks: Sequence[Count] = (5, 20),
+        ties: Ties = "conservative",
+        memory_mb: Count = 32,
+    ) -> None:
+        self.metrics, self.ks, self.ties, self.memory_mb = list(metrics), sorted(ks), ties, memory_mb
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        split: Split,
+        device: Device,
+        limit: int | None = None,
+    ) -> Evaluation:
+        """Puts `model` in eval mode and judges it on a split, or on its first `limit` batches.
+
+        Raises:
+            DataError: The split has no event to predict.
+        """
+        model.eval()
+        found = [
+            part
+            for batch in islice(dataset.eval_batches(split, SESSIONS_AT_ONCE), limit)
+            for part in self.blocks(model, device.move(batch), device, dataset.sizes["n_items"])
+        ]
+        if not found:
+            raise DataError(f"the {split} part has no event to predict: there is nothing to evaluate")
+        rank, bpr = (np.concatenate(values) for values in zip(*found, strict=True))
+        units = self.values(rank, bpr)
+        means: Metrics = {name: float(values.mean()) for name, values in units.items()}
+        return Evaluation(means, dataset.units(split)[: len(rank)], units)
+
+    def blocks(
+        self, model: nn.Module, batch: Batch, device: Device, n_items: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Ranks and bpr losses of the judged events, some at a time under the memory budget."""
+        with device.autocast():
+            hidden_ND = model.encode(batch)  # type: ignore[operator]
+        hidden_ND, target_N = hidden_ND[batch["judged"]], batch["target"][batch["judged"]]
+        size = max(1, self.memory_mb * MB // (4 * n_items))
+        for at in range(0, len(target_N), size):
+            with device.autocast():
+                scores_BI = model.score(hidden_ND[at : at + size]).float()  # type: ignore[operator]
+            target_B1 = target_N[at : at + size, None]
+            rank_B = ranks(scores_BI, target_B1, self.ties).cpu().numpy()
+            yield rank_B, bpr(scores_BI, target_B1).cpu().numpy() if "bpr" in self.metrics else rank_B
+
+    def values(self, rank: np.ndarray, bpr: np.ndarray) -> dict[str, np.ndarray]:
+        """One value per event for every metric, float64."""
+        found: dict[str, np.ndarray] = {}
+        for name in self.metrics:
+            if name == "bpr":
+                found[name] = bpr
+            elif name == "warp":
+                found[name] = harmonic(rank - 1)
+            else:
+                found |= {f"{name}@{k}": np.where(rank <= k, gain(name, rank, k), 0.0) for k in self.ks}
+        return found
+
+
+def gain(metric: str, rank: np.ndarray, k: int) -> Any:
+    """What a target at a rank within the first k adds to a metric."""
+    match metric:
+        case "mrr":
+            return 1 / rank
+        case "ndcg":
+            return 1 / np.log2(rank + 1)
+        case "precision":
+            return 1 / k
+    return 1.0
+
+
+def ranks(scores_BI: Tensor, target_B1: Tensor, ties: Ties) -> Tensor:
+    """Ranks of the targets, from 1, float64 [B]."""
+    own, n_items = scores_BI.gather(1, target_B1), scores_BI.shape[1]
+    if ties == "conservative":
+        return (n_items - count(scores_BI < own)).double()
+    least = (n_items + 1 - count(scores_BI <= own)).clamp_(max=n_items).double()
+    return least if ties == "standard" else (least + n_items - count(scores_BI < own)) / 2
+
+
+def count(mask_BI: Tensor) -> Tensor:
+    """How many are true in each row, int64 [B]."""
+    if mask_BI.device.type == "cpu":  # NumPy counts bytes with vector instructions
+        return torch.from_numpy(np.count_nonzero(mask_BI.numpy(), axis=1))
+    return mask_BI.sum(1)
+
+
+def bpr(scores_BI: Tensor, target_B1: Tensor) -> Tensor:
+    """Mean over the other items j of -log sigmoid(target - j), float64 [B]."""
+    behind = scores_BI - scores_BI.gather(1, target_B1)
+    total = torch.nn.functional.softplus(behind).sum(1, dtype=torch.float64).sub_(math.log(2))
+    return total.div_(max(1, scores_BI.shape[1] - 1))
+
+
+def harmonic(n: np.ndarray) -> np.ndarray:
+    """1 + 1/2 + ... + 1/n, 0 for n < 1; between whole numbers that of the lower one."""
+    whole = np.maximum(n, 0).astype(np.int64)
+    sums = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, whole.max(initial=0) + 1))])
+    return np.asarray(sums[whole])
