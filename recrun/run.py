@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import hydra.utils
 import numpy as np
@@ -77,6 +77,14 @@ def execute(directory: Path) -> Results:
             raise
         record.update(status="finished", end=provenance.now())
         return results
+
+
+class Sized(Protocol):
+    """What decides how large a model is: a data set, or what a finished run remembers of it."""
+
+    @property
+    def sizes(self) -> Mapping[str, Any]:
+        """Constructor arguments of the model by name."""
 
 
 class Run:
@@ -287,14 +295,14 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
     return trainers
 
 
-def build_model(config: Mapping[str, Any], dataset: Dataset) -> nn.Module:
+def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
     """The model, with the sizes that its constructor asks for and the data decide."""
     seeds.seed_torch(config["seed"], "init")
     model: nn.Module = build(config["model"], **sizes_for(config, dataset))
     return model
 
 
-def sizes_for(config: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
     """What the model's constructor asks for and the data decide."""
     known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
     return {name: size for name, size in dataset.sizes.items() if name in known}
