@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from recrun import checkpoint, seeds
 from recrun.device import Device
@@ -19,6 +22,8 @@ from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
 from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
+
+logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
@@ -200,12 +205,22 @@ class Fit:
         self.monitor = trainer.monitor or dataset.monitor
         self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
         self.optimizer = trainer.optimizer(self.parameter_groups(), lr=trainer.lr)
-        self.scheduler = trainer.scheduler(self.optimizer) if trainer.scheduler else None
+        self.scheduler = self.make_scheduler()
         self.scaler = place.device.scaler()
         self.progress = Progress()
         self.sums: dict[str, Tensor] = {}
         self.bad_step = torch.full((), -1, device=place.device.torch)
         self.saved_at = time.monotonic()
+
+    def make_scheduler(self) -> Any:
+        """The trainer's scheduler, if it has one; a plateau is told which direction of the metric is better."""
+        make = self.trainer.scheduler
+        if not (isinstance(make, partial) and make.func is ReduceLROnPlateau):
+            return make(self.optimizer) if make else None
+        mode = "min" if lower_is_better(self.monitor) else "max"
+        if make.keywords.get("mode", mode) != mode:
+            raise ConfigError(f"trainer.scheduler.mode must be {mode}: that is the better direction of {self.monitor}")
+        return make(self.optimizer, mode=mode)
 
     def run(self, rows: int) -> Progress:
         """Trains to the end and leaves the kept weights in the model."""
@@ -315,19 +330,21 @@ class Fit:
 
     def write_row(self, found: Metrics, seconds: float) -> None:
         """One line of metrics.jsonl: the losses since the line before, and what the validation found."""
-        progress = self.progress
+        progress, losses = self.progress, self.running_losses()
         row = {
             "stage": self.place.stage,
             "epoch": progress.epoch,
             "step": progress.steps,
             "split": "valid",
             "metrics": found,
-            "losses": self.running_losses(),
+            "losses": losses,
             "train_seconds": round(progress.seconds, 6),
             "eval_seconds": round(seconds, 6),
             "samples_per_second": round(progress.units / max(progress.seconds, 1e-9), 1),
         }
         self.place.log.append(row)
+        told = " ".join(f"{name} {value:.6g}" for name, value in [*losses.items(), *found.items()])
+        logger.info("%s epoch %d: %s", self.place.stage, progress.epoch, told)
         progress.rows += 1
         progress.close_row(seconds)
         self.sums = {}
@@ -447,7 +464,7 @@ def hold_frozen_norms(model: nn.Module) -> None:
 
 def needs_metric(scheduler: Any) -> bool:
     """Whether a scheduler's step takes the monitored value."""
-    return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    return isinstance(scheduler, ReduceLROnPlateau)
 
 
 def rows_of(batch: Batch) -> int:
