@@ -123,7 +123,7 @@ def test_first_is_the_first_that_is_not_null():
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
         (["model=nrms", "model.n_words=3"], "model.n_words cannot be set: the data decide"),
         (["model=nrms", "model.word_vectors=x"], "model.word_vectors cannot be set: set dataset.word_vectors"),
-        (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/_interactions.yaml)"),
+        (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/ml_100k.yaml)"),
         (["experiment=nothing_like_it"], "unknown experiment 'nothing_like_it'"),
         (["scheduler=null"], "unknown scheduler 'None'"),
         (["nowhere/group=x"], "there is no group 'nowhere/group'"),
