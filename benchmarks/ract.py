@@ -3,7 +3,8 @@
     python benchmarks/ract.py --data users34000.npz --full users136000.npz --json ract.json \
         --peer-python recbole-env/bin/python --peer-script recbole_ract.py
 
-`--data` is a scipy CSR matrix [users, items]; every step draws `--batch` of its users. `--full` is a larger one, on
+`--data` is a scipy CSR matrix [users, items], by default 34,000 synthetic users of 20,000 items; every step draws
+`--batch` of its users. `--full` is a larger one, on
 which only our own peak memory is measured. The evaluation ranks all items for the first `--eval-users` users of
 `--data`, divided 80/10/10. Each measurement is a process of its own; ours and the peer's take turns, and the cheapest
 step of all rounds counts: on a shared machine the minimum is the work, the rest is the neighbours. Without
@@ -111,6 +112,19 @@ def write_split(matrix_path: str, n_users: int, folder: Path) -> None:
         np.savetxt(folder / f"{name}.tsv", pairs, fmt="%d", delimiter="\t", header="user_id\titem_id", comments="")
 
 
+def made(folder: Path) -> str:
+    """A synthetic matrix of a quarter of ML-20M's users."""
+    import numpy as np
+    import scipy.sparse as sp
+
+    from recrun.data.synthetic import LatentTaste
+
+    rows = LatentTaste(n_users=34_000, n_items=20_000, n_interactions=2_200_000, n_groups=50).rows(with_time=False)
+    shape = (len(rows.users), len(rows.items))
+    sp.save_npz(folder / "made.npz", sp.csr_matrix((np.ones(len(rows), np.float32), (rows.user, rows.item)), shape))
+    return str(folder / "made.npz")
+
+
 def run(command: list[str], threads: int) -> Record:
     """The JSON line that a process prints."""
     count = str(threads)
@@ -209,7 +223,7 @@ def show(row: Record) -> None:
 def main() -> None:
     """Measures, prints a table and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="matrix that both sides train on (.npz)")
+    parser.add_argument("--data", help="matrix that both sides train on (.npz); made if absent")
     parser.add_argument("--full", help="larger matrix for our peak memory (.npz)")
     parser.add_argument("--peer-python", help="Python of the environment that holds RecBole")
     parser.add_argument("--peer-script", help="script that runs RecBole's RaCT")
@@ -227,12 +241,12 @@ def main() -> None:
             return print(json.dumps(evaluate(rest[0], args.threads)))
         path, stage, batch, steps = rest
         return print(json.dumps(train_steps(path, stage, int(batch), int(steps), args.threads)))
-    if not args.data:
-        parser.error("--data is needed")
     if bool(args.peer_python) != bool(args.peer_script):
         parser.error("--peer-python and --peer-script go together")
     settings = {key: value for key, value in vars(args).items() if key not in ("task", "json")}
-    figures = {"settings": settings, "rows": [*compare_training(args), *compare_evaluation(args), *memory(args)]}
+    with tempfile.TemporaryDirectory() as folder:
+        args.data = args.data or made(Path(folder))
+        figures = {"settings": settings, "rows": [*compare_training(args), *compare_evaluation(args), *memory(args)]}
     if args.json:
         Path(args.json).write_text(json.dumps(figures, indent=1) + "\n")
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import traceback
@@ -111,6 +112,8 @@ def attempt(directory: Path) -> Outcome:
     except KeyboardInterrupt as interruption:
         return Outcome(error=str(interruption), code=INTERRUPTED)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Outcome(error=f"the disk is full; make room and go on with: recrun resume {directory}", code=1)
         return Outcome(error=log_traceback(error, directory), code=1)
 
 

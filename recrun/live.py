@@ -32,7 +32,7 @@ class Live:
         self.shown_at = time.monotonic()
         done, steps = fit.progress, fit.steps_per_epoch()
         losses = " ".join(f"{name} {value:.4g}" for name, value in fit.running_losses().items())
-        speed = done.units / done.seconds if done.seconds else 0.0
+        speed = (done.total_units + done.units) / (done.total_seconds + done.seconds or 1)
         self.progress.update(
             self.one_task(fit.place.stage, steps * fit.trainer.epochs),
             completed=done.epoch * steps + done.step,

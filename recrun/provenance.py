@@ -82,6 +82,15 @@ class RunRecord:
         self.path = directory / "run.json"
         self.values: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {"stages": {}}
 
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Says that the run is under way, and how it was started; further attempts are listed under "resumed"."""
+        if "start" not in self.values:
+            self.update(start=now(), config_sha256=config_sha256(config), **environment())
+        else:
+            self.values.pop("error", None)
+            self.update(resumed=[*self.values.get("resumed", []), {"start": now(), **environment()}])
+        self.update(status="running")
+
     def update(self, **values: Any) -> None:
         """Sets top-level values."""
         self.values.update(values)

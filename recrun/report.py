@@ -57,15 +57,15 @@ def results_table(results: Mapping[str, Any], directory: Path) -> None:
     print(f"peak memory {results['peak_memory_mb']:,.0f} MB; everything is in {directory}", flush=True)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
-    """A plain table: the first column to the left, the others to the right; as wide as it needs off a terminal."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", words: int = 1) -> None:
+    """A plain table: the first columns hold words, the others numbers; as wide as it needs off a terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption or None, caption_justify="left")
     for at, name in enumerate(columns):
-        table.add_column(name, justify="right" if at else "left")
+        table.add_column(name, justify="right" if at >= words else "left")
     for row in rows:
         table.add_row(*row)
     console = Console()
@@ -83,7 +83,7 @@ def sweep_table(rows: Sequence[Mapping[str, Any]]) -> None:
     metrics = list(dict.fromkeys(name for values in found for name in values))[:MOST_METRICS]
     cells = [[f"{values[name]:.4f}" if name in values else "" for name in metrics] for values in found]
     start = [[str(row["job"]), row["changes"] or "-", row["status"]] for row in rows]
-    print_table(["job", "changes", "status", *metrics], [a + b for a, b in zip(start, cells, strict=True)])
+    print_table(["job", "changes", "status", *metrics], [a + b for a, b in zip(start, cells, strict=True)], words=3)
 
 
 def evaluation(results: Mapping[str, Any]) -> None:

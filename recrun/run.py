@@ -39,6 +39,8 @@ COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optim
 
 ALL_THREADS = torch.get_num_threads()  # before a run of this process asked for fewer
 
+logger = logging.getLogger(__name__)
+
 Config = dict[str, Any]
 Results = dict[str, Any]
 
@@ -61,12 +63,7 @@ def execute(directory: Path) -> Results:
     with exclusive(directory), log_file(directory), stop_signals() as stop:
         if record.values.get("status") == "finished":
             return dict(json.loads((directory / "results.json").read_text()))
-        record.update(
-            status="running",
-            start=record.values.get("start", provenance.now()),
-            config_sha256=provenance.config_sha256(config),
-            **provenance.environment(),
-        )
+        record.begin(config)
         try:
             results = Run(directory, config, record, stop).to_the_end()
         except (Interrupted, KeyboardInterrupt) as interruption:
@@ -160,6 +157,7 @@ class Run:
     def run_stage(self, trainer: Trainer, place: Place) -> None:
         """Trains one stage, judges the weights it keeps and writes the results down."""
         earlier = sum(row["stage"] in self.results["stages"] for row in self.log.rows())
+        logger.info("%s begins, after %d earlier lines of metrics.jsonl", place.stage, earlier)
         progress = trainer.fit(self.model, self.dataset, place, rows=earlier)
         found = judge_parts(self.model, self.dataset, self.device, self.config["eval_limit"])
         results = stage_results(progress, found)
@@ -211,7 +209,7 @@ def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int |
 
 
 def evaluate(directory: Path, config: Config | None = None) -> Results:
-    """Judges the weights that a finished run kept, on its own data or on other data with the same items.
+    """Judges the weights that a finished run kept, on its own data or on other data.
 
     Args:
         directory: A run directory.
@@ -236,15 +234,28 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
 def stored(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset, Device, Mapping[str, Any]]:
     """The model of a run with the weights it kept, the data, the device, and the checkpoint's card.
 
+    Args:
+        directory: A run directory.
+        config: The run's config, perhaps with changes.
+
     Raises:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
     """
+    if config["dataset"] != load_config(directory)["dataset"]:
+        config = on_catalogue_of(directory, config)
     device = Device.named(config["device"], config["precision"])
     torch.set_num_threads(config["threads"] or ALL_THREADS)
     dataset: Dataset = build(config["dataset"])
     model = build_model(config, dataset).to(device.torch)
     same_vocabulary(directory, config, dataset)
     return model, dataset, device, checkpoint.load_weights(checkpoint.find(directory), model)
+
+
+def on_catalogue_of(directory: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Other data are read over the catalogue that the weights know, where the data set can do so."""
+    known = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
+    catalogue = str(directory / "vocabulary" / "items.txt")
+    return {**config, "dataset": {**config["dataset"], **({"catalogue": catalogue} if "catalogue" in known else {})}}
 
 
 def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from recrun import checkpoint, seeds
 from recrun.device import Device
@@ -20,6 +23,8 @@ from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
 from recrun.optim import clip_norm
 from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
+
+logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
@@ -201,7 +206,7 @@ class Fit:
         self.monitor = trainer.monitor or dataset.monitor
         self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
         self.optimizer = trainer.optimizer(self.parameter_groups(), lr=trainer.lr)
-        self.scheduler = trainer.scheduler(self.optimizer) if trainer.scheduler else None
+        self.scheduler = self.make_scheduler()
         self.scaler = place.device.scaler()
         self.progress = Progress()
         self.sums: dict[str, Tensor] = {}
@@ -221,6 +226,16 @@ class Fit:
                 f"stage {self.place.stage}: trainer.{wanting[0]} needs a validation part, and these data have none; "
                 "use trainer.keep=last without early stopping, or a dataset split that makes one"
             )
+
+    def make_scheduler(self) -> Any:
+        """The trainer's scheduler, if it has one; a plateau is told which direction of the metric is better."""
+        make = self.trainer.scheduler
+        if not (isinstance(make, partial) and make.func is ReduceLROnPlateau):
+            return make(self.optimizer) if make else None
+        mode = "min" if lower_is_better(self.monitor) else "max"
+        if make.keywords.get("mode", mode) != mode:
+            raise ConfigError(f"trainer.scheduler.mode must be {mode}: that is the better direction of {self.monitor}")
+        return make(self.optimizer, mode=mode)
 
     def run(self, rows: int) -> Progress:
         """Trains to the end and leaves the kept weights in the model."""
@@ -332,19 +347,21 @@ class Fit:
 
     def write_row(self, split: str, found: Metrics, seconds: float) -> None:
         """One line of metrics.jsonl: the losses since the line before, and what the validation, if any, found."""
-        progress = self.progress
+        progress, losses = self.progress, self.running_losses()
         row = {
             "stage": self.place.stage,
             "epoch": progress.epoch,
             "step": progress.steps,
             "split": split,
             "metrics": found,
-            "losses": self.running_losses(),
+            "losses": losses,
             "train_seconds": round(progress.seconds, 6),
             "eval_seconds": round(seconds, 6),
             "samples_per_second": round(progress.units / max(progress.seconds, 1e-9), 1),
         }
         self.place.log.append(row)
+        told = " ".join(f"{name} {value:.6g}" for name, value in [*losses.items(), *found.items()])
+        logger.info("%s epoch %d: %s", self.place.stage, progress.epoch, told)
         progress.rows += 1
         progress.close_row(seconds)
         self.sums = {}
@@ -480,7 +497,7 @@ def carry_on(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
 
 def needs_metric(scheduler: Any) -> bool:
     """Whether a scheduler's step takes the monitored value."""
-    return isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    return isinstance(scheduler, ReduceLROnPlateau)
 
 
 def rows_of(batch: Batch) -> int:

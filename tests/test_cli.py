@@ -94,6 +94,14 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log(run, ca
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_disk_that_fills_up_is_told_apart(run, capsys):
+    run.ends["all"] = OSError(28, "No space left on device")
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == (
+        f"error: the disk is full; make room and go on with: recrun resume {run.seen[0]}\n"
+    )
+
+
 def test_ctrl_c_before_the_run_begins(run, capsys, monkeypatch):
     def interrupted(words):
         raise KeyboardInterrupt

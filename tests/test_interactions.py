@@ -466,3 +466,31 @@ def test_ml_100k_split_of_recbole():
     assert dataset.sizes == {"n_users": 943, "n_items": 1682}
     assert [counts[f"{part}_interactions"] for part in ("train", "valid", "test")] == [80_808, 9_596, 9_596]
     assert counts["duplicates"] == 0
+
+
+@pytest.mark.parametrize("dropped", [[], [5, 9, 13]])
+def test_a_given_catalogue_decides_numbers_and_what_is_known(tmp_path, csv, dropped):
+    own = build(csv)
+    items = [item for item in reversed(own.vocabulary()["items"].tolist()) if int(item) not in dropped]
+    catalogue = tmp_path / "items.txt"
+    catalogue.write_text("".join(f"{item}\n" for item in [*items, "never seen"]))
+    given = build(csv, catalogue=str(catalogue))
+    assert given.vocabulary()["items"].tolist() == [*items, "never seen"]
+    for name in ("items", "seen", "target"):
+        there, here = (
+            {pair for pair in pairs(data, by_user(data.eval_batches("test", 4), name)) if pair[1] not in dropped}
+            for data in (own, given)
+        )
+        assert here <= there
+        assert there - here == set() or dropped  # a user may lose the whole input or target
+    lost = [row for row in {row[:2] for row in table()} if row[1] in dropped]
+    assert given.describe()["unknown_items"] == len(lost)
+    assert all(row == sorted(row) for row in by_user(given.eval_batches("test", 4), "items").values())
+
+
+def test_a_catalogue_without_any_known_item_is_refused(tmp_path, csv):
+    (tmp_path / "items.txt").write_text("a\nb\n")
+    with pytest.raises(DataError, match="nobody can be judged"):
+        build(csv, catalogue=str(tmp_path / "items.txt"))
+    with pytest.raises(DataError, match=r"dataset\.catalogue=.*nowhere\.txt cannot be read"):
+        build(csv, catalogue=str(tmp_path / "nowhere.txt"))

@@ -101,9 +101,24 @@ def test_units_hold_one_value_per_user(chain):
 def test_evaluate_takes_overrides(chain):
     composed = recompose(chain, ["dataset.evaluator.ks=[3]"])
     assert "ndcg@3" in run.evaluate(chain, composed.config)["test"]
-    other = recompose(chain, ["dataset.source.n_items=49"])
+
+
+def test_other_data_are_judged_over_the_catalogue_of_the_weights(chain):
+    own = json.loads((chain / "run.json").read_text())
+    found = run.evaluate(chain, recompose(chain, ["dataset.source.seed=5", "dataset.source.n_items=60"]).config)
+    assert 0 < found["test"]["ndcg@100"] <= 1
+    assert found["dataset_fingerprint"] != own["dataset_fingerprint"]
+
+
+def test_data_with_other_items_are_refused_where_they_cannot_be_mapped(chain):
+    class Other:
+        sizes = {"n_items": 2}
+
+        def vocabulary(self):
+            return {"users": np.array(["u"]), "items": np.array(["a", "b"])}
+
     with pytest.raises(CheckpointError, match="trained with other items"):
-        run.evaluate(chain, other.config)
+        run.same_vocabulary(chain, run.load_config(chain), Other())
 
 
 def test_a_finished_run_is_not_run_again(chain):

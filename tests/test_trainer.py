@@ -1,6 +1,7 @@
 """The loop: limits, what is kept, early stopping, schedulers, frozen parts, exact resume, divergence, interruption."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -184,17 +185,27 @@ def test_schedulers_step_once_per_epoch(tmp_path):
     assert seen == [1.0, 0.5, 0.25, 0.125]  # torch calls step once itself, at construction
 
 
-def test_plateau_sees_the_monitored_value(tmp_path):
-    rates = []
+@pytest.mark.parametrize(("monitor", "values"), [("fit", [0.1, 0.2, 0.2, 0.1]), ("logloss", [0.9, 0.8, 0.8, 0.9])])
+def test_a_plateau_knows_which_direction_is_better(tmp_path, monitor, values):
+    class Told(Fitted):
+        def __call__(self, model, dataset, split, device, limit=None):
+            rates.append(fit.optimizer.param_groups[0]["lr"])
+            return Evaluation({monitor: next(left)}, dataset.units(split), {})
 
-    class Spy(torch.optim.lr_scheduler.ReduceLROnPlateau):
-        def step(self, value):
-            super().step(value)
-            rates.append(self.get_last_lr()[0])
+    rates, left, data = [], iter(values), Points()
+    data.evaluator = Told()
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=0)
+    made = trainer_of(epochs=4, lr=1.0, monitor=monitor, scheduler=plateau)
+    fit = trainer.Fit(made, line(), data, place_in(tmp_path))
+    fit.run(0)
+    rates.append(fit.optimizer.param_groups[0]["lr"])
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.25]
 
-    made = trainer_of(epochs=4, lr=1.0, scheduler=lambda o: Spy(o, mode="max", factor=0.5, patience=0))
-    made.fit(line(), scripted([0.1, 0.2, 0.2, 0.1]), place_in(tmp_path))
-    assert rates == [1.0, 1.0, 0.5, 0.25]
+
+def test_a_plateau_in_the_wrong_direction_is_refused(tmp_path):
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode="min")
+    with pytest.raises(ConfigError, match="mode must be max: that is the better direction of fit"):
+        trainer_of(scheduler=plateau).fit(line(), Points(), place_in(tmp_path))
 
 
 class NotFinite(Squared):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,9 +13,9 @@ from recrun.data.cache import cached
 from recrun.data.columns import Columns
 from recrun.data.download import Archive
 from recrun.data.files import RatingsFiles
-from recrun.data.parts import Parts, Ragged, SplitName, SplitSettings, divide
+from recrun.data.parts import Parts, Ragged, SplitName, SplitSettings, divide, on_catalogue
 from recrun.data.rows import Core, Duplicates, Filters, Ids, Int64, Source
-from recrun.errors import ConfigError
+from recrun.errors import ConfigError, DataError
 from recrun.types import Batch, Count, Evaluator, Fraction, Index, Side, Split
 
 ENTITIES_AT_ONCE = 4096
@@ -58,6 +59,8 @@ class Interactions:
         heldout_users: For strong: users held out for each of valid and test, a number or a share.
         fold_in: For strong.
         split_seed: For random and strong; apart from the run's seed, so that runs can be compared.
+        catalogue: File of item ids, one a line: the catalogue, in this order, whatever the data hold; rows with other
+            items are dropped and counted. None = the catalogue of the data.
         cache: Folder of prepared data; None = none.
 
     Raises:
@@ -92,6 +95,7 @@ class Interactions:
         heldout_users: Count | Fraction = 0.1,
         fold_in: Fraction = 0.8,
         split_seed: Index = 0,
+        catalogue: str | None = None,
         cache: str | None = None,
     ) -> None:
         """Reads, filters and splits; or takes the result of that from the cache."""
@@ -110,6 +114,9 @@ class Interactions:
         filters = Filters(duplicates, min_user_count, min_item_count, core)
         how = SplitSettings(split, valid_fraction, test_fraction, heldout_users, fold_in, split_seed)
         self._parts, self.fingerprint = _prepare(source, filters, how, cache)
+        if catalogue is not None:
+            self._parts = on_catalogue(self._parts, _read_catalogue(catalogue))
+            self.fingerprint = self._parts.fingerprint()
         self.sizes: Mapping[str, int] = {"n_users": len(self._parts.users), "n_items": len(self._parts.items)}
 
     def describe(self) -> dict[str, int]:
@@ -186,6 +193,13 @@ def _required(path: str | None) -> str:
     if path is None:
         raise ConfigError("dataset.path is missing: the file or folder with the interactions, dataset.path=ratings.csv")
     return path
+
+
+def _read_catalogue(path: str) -> Ids:
+    try:
+        return np.array(Path(path).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"dataset.catalogue={path} cannot be read: {error}") from None
 
 
 def _prepare(source: Source, filters: Filters, how: SplitSettings, cache: str | None) -> tuple[Parts, str]:

@@ -95,6 +95,37 @@ class Parts:
         return digest.hexdigest()
 
 
+def on_catalogue(parts: Parts, items: Ids) -> Parts:
+    """The same parts over a given catalogue, in its order; interactions with other items are dropped and counted.
+
+    Args:
+        parts: Over the catalogue of their own data.
+        items: Ids as text, in the order that a model's weights have.
+
+    Raises:
+        DataError: No user has an input and held-out items in this catalogue.
+    """
+    index_of = {str(item): index for index, item in enumerate(items)}
+    index = np.array([index_of.get(str(item), -1) for item in parts.items], np.int32)
+    known, valid, test = (_renumbered(part, index) for part in (parts.known, parts.valid, parts.test))
+    dropped = sum(len(part.items) for part in (parts.known, parts.valid, parts.test))
+    dropped -= sum(len(part.items) for part in (known, valid, test))
+    counts = {**parts.counts, "unknown_items": parts.counts.get("unknown_items", 0) + dropped}
+    fresh = replace(parts, items=items, known=known, valid=valid, test=test, counts=counts)
+    if not any(len(fresh.judged(part)) for part in (valid, test)):
+        raise DataError(f"nobody can be judged: {dropped} interactions are with items that the catalogue does not have")
+    return fresh
+
+
+def _renumbered(ragged: Ragged, index: Int32) -> Ragged:
+    """Items through `index`, rows sorted again; -1 drops an item."""
+    item = index[ragged.items]
+    kept = item >= 0
+    row = np.repeat(np.arange(len(ragged.offsets) - 1), ragged.lengths())[kept]
+    order = np.lexsort((item[kept], row))
+    return Ragged(np.concatenate([[0], np.cumsum(kept)])[ragged.offsets], item[kept][order])
+
+
 def _arrays(ragged: Ragged) -> tuple[Int64, Int32]:
     return ragged.offsets, ragged.items
 
