@@ -23,6 +23,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun resume RUN                  go on with an interrupted run or sweep, exactly where it stood
   recrun evaluate RUN [key=value]    judge the stored weights again, or on other data
   recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
+  recrun predict RUN --session ITEM,ITEM,... [--k K]    the best next items of one session
   recrun embed RUN --side user|item --output FILE    ids and vectors, .npz or .tsv
   recrun list [WHAT]                 models, datasets, trainers, stages, experiments or runs
 
@@ -205,7 +206,9 @@ def evaluate(words: list[str]) -> int:
 def predict(words: list[str]) -> int:
     """`predict RUN --output FILE [--split SPLIT] [--input PATH] [overrides]`: what the stored weights predict."""
     directory = run_directory("predict", words[:1])
-    values, overrides = named_values("predict", words[1:], ("--output", "--split", "--input"))
+    values, overrides = named_values("predict", words[1:], ("--output", "--split", "--input", "--session", "--k"))
+    if "--session" in values:
+        return predict_next(directory, values, overrides)
     output, split = Path(needed(values, "--output", "predict")), split_named(values)
     from recrun.check import check
     from recrun.config import recompose
@@ -217,6 +220,25 @@ def predict(words: list[str]) -> int:
     from recrun import serve
 
     report.note(f"{serve.predict(directory, composed.config, split, output):,} lines in {output}")
+    return 0
+
+
+def predict_next(directory: Path, values: dict[str, str], overrides: list[str]) -> int:
+    """`predict RUN --session ITEM,ITEM,... [--k K]`: the best next items of one session, on stdout."""
+    unused = [name for name in values if name not in ("--session", "--k")] + overrides
+    if unused:
+        raise ConfigError(f"--session goes with --k alone, not with {', '.join(unused)}")
+    k = values.get("--k", "20")
+    if not k.isdecimal() or int(k) == 0:
+        raise ConfigError(f"--k {k}: expected a whole number, at least 1")
+    session = [item for item in values["--session"].split(",") if item]
+    from recrun import run, serve
+
+    best, unknown = serve.next_items(directory, run.load_config(directory), session, int(k))
+    if unknown:
+        report.note(f"{unknown} of {len(session)} items are unknown and were ignored")
+    for item, score in best:
+        report.text(f"{item}\t{score:.7g}")
     return 0
 
 

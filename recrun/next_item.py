@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from recrun.device import Device
 from recrun.errors import DataError
+from recrun.ranking import top_k
 from recrun.types import Batch, Count, Dataset, Evaluation, Metrics, Split
 
 MB = 2**20
@@ -86,6 +87,24 @@ class NextItem:
             target_B1 = target_N[at : at + size, None]
             rank_B = ranks(scores_BI, target_B1, self.ties).cpu().numpy()
             yield rank_B, bpr(scores_BI, target_B1).cpu().numpy() if "bpr" in self.metrics else rank_B
+
+    @torch.inference_mode()
+    def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: Device) -> Iterator[str]:
+        """A line for each of a session's best next items, up to the largest cut-off: session, item, rank, score."""
+        model.eval()
+        items = dataset.vocabulary()["items"]
+        size = max(1, self.memory_mb * MB // (4 * len(items)))
+        for names, batch in dataset.entities("user", split):
+            with device.autocast():
+                hidden_BD = model.embed_users(device.move(batch))  # type: ignore[operator]
+            for at in range(0, len(names), size):
+                with device.autocast():
+                    scores_BI = model.score(hidden_BD[at : at + size]).float()  # type: ignore[operator]
+                top_BK = top_k(scores_BI, max(self.ks))
+                found = zip(names[at : at + size], top_BK.tolist(), scores_BI.gather(1, top_BK).tolist(), strict=True)
+                for name, row, scores in found:
+                    for place, (item, score) in enumerate(zip(row, scores, strict=True), 1):
+                        yield f"{name}\t{items[item]}\t{place}\t{score:.7g}"
 
     def values(self, rank: np.ndarray, bpr: np.ndarray) -> dict[str, np.ndarray]:
         """One value per event for every metric, float64."""

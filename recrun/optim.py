@@ -62,7 +62,7 @@ class RowOptimizer(torch.optim.Optimizer):
         change = self.change(rows, moments, state["step"], group)
         for name, moment in zip(names, moments, strict=True):
             state[name].index_copy_(0, index, moment)
-        parameter.index_copy_(0, index, parameter.index_select(0, index).add_(change))
+        parameter.index_add_(0, index, change)
 
     def moments_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Names of the state that each row has."""

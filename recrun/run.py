@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import hydra.utils
 import numpy as np
@@ -74,6 +74,14 @@ def execute(directory: Path) -> Results:
             raise
         record.update(status="finished", end=provenance.now())
         return results
+
+
+class Sized(Protocol):
+    """What decides how large a model is: a data set, or what a finished run remembers of it."""
+
+    @property
+    def sizes(self) -> Mapping[str, Any]:
+        """Constructor arguments of the model by name."""
 
 
 class Run:
@@ -223,27 +231,31 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
     return results
 
 
-def on_catalogue_of(directory: Path, config: Config) -> Config:
-    """Other data than the run's own are read over the catalogue that the weights know, where the data set can do so."""
-    known = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
-    if "catalogue" not in known or config["dataset"] == load_config(directory)["dataset"]:
-        return config
-    return {**config, "dataset": {**config["dataset"], "catalogue": str(directory / "vocabulary" / "items.txt")}}
-
-
 def stored(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset, Device, Mapping[str, Any]]:
     """The model of a run with the weights it kept, the data, the device, and the checkpoint's card.
+
+    Args:
+        directory: A run directory.
+        config: The run's config, perhaps with changes.
 
     Raises:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
     """
-    config = on_catalogue_of(directory, dict(config))
+    if config["dataset"] != load_config(directory)["dataset"]:
+        config = on_catalogue_of(directory, config)
     device = Device.named(config["device"], config["precision"])
     torch.set_num_threads(config["threads"] or ALL_THREADS)
     dataset: Dataset = build(config["dataset"])
     model = build_model(config, dataset).to(device.torch)
     same_vocabulary(directory, config, dataset)
     return model, dataset, device, checkpoint.load_weights(checkpoint.find(directory), model)
+
+
+def on_catalogue_of(directory: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Other data are read over the catalogue that the weights know, where the data set can do so."""
+    known = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
+    catalogue = str(directory / "vocabulary" / "items.txt")
+    return {**config, "dataset": {**config["dataset"], **({"catalogue": catalogue} if "catalogue" in known else {})}}
 
 
 def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -294,14 +306,14 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
     return trainers
 
 
-def build_model(config: Mapping[str, Any], dataset: Dataset) -> nn.Module:
+def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
     """The model, with the sizes that its constructor asks for and the data decide."""
     seeds.seed_torch(config["seed"], "init")
     model: nn.Module = build(config["model"], **sizes_for(config, dataset))
     return model
 
 
-def sizes_for(config: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
     """What the model's constructor asks for and the data decide."""
     known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
     return {name: size for name, size in dataset.sizes.items() if name in known}

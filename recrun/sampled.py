@@ -131,11 +131,11 @@ class Pairwise(Sampled):
         alpha = self.elu_param
         if not alpha:
             return self.compare(scores_BC, columns)
-        above = scores_BC > 0
         falling = scores_BC.clamp(max=0).exp_().mul_(alpha)
-        activated = scores_BC.clamp_(min=0).add_(falling).sub_(alpha)
-        loss, slope = self.compare(activated, columns)
-        return loss, slope.mul_(falling.add_(above, alpha=1 - alpha))  # 1 above 0, alpha e^x below
+        rising = scores_BC.clamp_(min=0)
+        derivative = torch.add(falling, rising.sign(), alpha=1 - alpha)  # 1 above 0, alpha e^x below
+        loss, slope = self.compare(rising.add_(falling).sub_(alpha), columns)
+        return loss, slope.mul_(derivative)
 
     def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """Each row's loss [B, 1] and its derivative [B, C] in the activated scores."""
@@ -286,10 +286,11 @@ class _Scored(torch.autograd.Function):
             hidden = hidden_BD.to(rows_UD.dtype)
             used = rows_UD[: len(bias_C)]
             loss_B1, slope_BC = objective.rows(torch.addmm(bias_C, hidden, used.t()), columns)
-            slope_BC.mul_(weight_B[:, None])
+            weight_B1 = weight_B[:, None]
             rows_grad = torch.zeros_like(rows_UD)
-            torch.mm(slope_BC.t(), hidden, out=rows_grad[: len(bias_C)])
-            ctx.gradients = ((slope_BC @ used).to(hidden_BD.dtype), rows_grad, slope_BC.sum(0))
+            torch.mm(slope_BC.t(), hidden * weight_B1, out=rows_grad[: len(bias_C)])
+            hidden_grad = (slope_BC @ used).mul_(weight_B1).to(hidden_BD.dtype)
+            ctx.gradients = (hidden_grad, rows_grad, torch.mv(slope_BC.t(), weight_B))
             return loss_B1[:, 0] @ weight_B
 
     @staticmethod

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from types import SimpleNamespace
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import torch
 
+from recrun import checkpoint
 from recrun.errors import ConfigError, DataError
-from recrun.run import stored
+from recrun.ranking import top_k
+from recrun.run import build_model, stored
 from recrun.schema import signature
 from recrun.types import Side, Split
+
+Score: TypeAlias = tuple[str, float]  # an item's id and its score
 
 PREDICTION = "prediction.txt"  # the name that leaderboards expect inside a .zip
 
@@ -93,6 +98,38 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
 
     replace(output, write)
     return len(names)
+
+
+def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str], k: int) -> tuple[list[Score], int]:
+    """The best next items of one session. Needs no data: a run keeps the ids of its items.
+
+    Args:
+        directory: A run directory of a model that reads sessions.
+        config: The run's config.
+        session: Ids of the session's items, in order; unknown ones are ignored.
+        k: How many.
+
+    Returns:
+        (item, score), best first; how many ids are unknown.
+
+    Raises:
+        ConfigError: The model reads no sessions, or knows none of the items.
+    """
+    target = config["model"]["_target_"]
+    if signature(target).attributes.get("kind") != "sessions":
+        raise ConfigError(f"--session: {target} reads no sessions")
+    ids = (directory / "vocabulary" / "items.txt").read_text(encoding="utf-8").splitlines()
+    number = {name: index for index, name in enumerate(ids)}
+    known = [number[name] for name in session if name in number]
+    if not known:
+        raise ConfigError(f"--session: the model knows none of the items {', '.join(session)}")
+    model = build_model(config, SimpleNamespace(sizes={"n_items": len(ids)})).eval()
+    checkpoint.load_weights(checkpoint.find(directory), model)
+    batch = {"items": torch.tensor(known), "items_offsets": torch.tensor([0, len(known)])}
+    with torch.inference_mode():
+        scores = model(batch)
+    best = top_k(scores, k)[0]
+    return [(ids[item], float(scores[0, item])) for item in best.tolist()], len(session) - len(known)
 
 
 def refuse_folder(output: Path, *endings: str) -> None:

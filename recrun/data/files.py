@@ -43,7 +43,7 @@ class RatingsFiles:
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files and what decides how they are read; downloads them if need be."""
         return {
-            "sha256": {str(part): _sha256(path) for part, path in self._files().items()},
+            "sha256": {str(part): sha256(path) for part, path in self._files().items()},
             "kinds": [path.suffixes for path in self._files().values()],
             "columns": asdict(self.columns),
             "threshold": self.threshold,
@@ -142,7 +142,8 @@ def _customary_names(folder: str) -> list[str]:
     return [*names, *(f"{name}.gz" for name in names), "ratings.parquet"]
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hash of a file's content. Raises DataError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

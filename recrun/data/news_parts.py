@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -11,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from recrun.data.cache import Arrays, cached_arrays, pack, unpack
+from recrun.data.files import sha256
 from recrun.data.news_files import Behaviors, Names, News, offsets_of, read_behaviors, read_news
 from recrun.data.parts import Ragged
 from recrun.data.rows import Int32, Int64, Mask
-from recrun.errors import DataError
 
 Fields: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
@@ -23,7 +22,7 @@ FILES = ("news.tsv", "behaviors.tsv")
 
 def load(folder: Path, cache: str | None) -> tuple[News, Behaviors, str]:
     """Both files of a folder, from the cache if they were read before, and a hash of their content."""
-    hashes = [_sha256(folder / name) for name in FILES]
+    hashes = [sha256(folder / name) for name in FILES]
 
     def build() -> Arrays:
         news = read_news(folder / FILES[0])
@@ -96,7 +95,7 @@ class NewsPart:
         offsets = self.behaviors.candidates.offsets
         if not len(self.behaviors.labels):
             return np.zeros(len(offsets) - 1, np.int64)
-        return np.diff(np.concatenate([[0], np.cumsum(self.behaviors.labels, dtype=np.int64)])[offsets])
+        return np.add.reduceat(self.behaviors.labels, offsets[:-1], dtype=np.int64)
 
     def chosen(self, label: int) -> Ragged:
         """The candidates of each impression that have a label."""
@@ -206,11 +205,3 @@ def _from_arrays(stored: Arrays) -> tuple[News, Behaviors]:
         unknown_clicks=int(stored["unknown_clicks"]),
     )
     return news, behaviors
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None

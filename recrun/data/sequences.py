@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -11,6 +12,8 @@ import numpy as np
 
 from recrun.data.rows import TEST, TRAIN, VALID, Float, Ids, Int8, Int32, Int64, Mask, Rows, compact, k_core
 from recrun.errors import ConfigError, DataError
+
+log = logging.getLogger("recrun")
 
 SessionSplit: TypeAlias = Literal["last_days", "fraction", "leave_last_out", "provided"]
 Repeats: TypeAlias = Literal["keep", "drop"]
@@ -276,6 +279,25 @@ def _held_out(rows: Rows, part: Int8, code: int, known: Mask, number: Int32) -> 
     found = _select(rows, kept, mine & ~first, number)
     judged = np.add.reduceat(found.wanted, found.offsets[:-1]) if len(found) else np.zeros(0, np.int64)
     return found.take(np.flatnonzero(judged)), lost
+
+
+def with_test(parts: SessionParts, rows: Rows) -> SessionParts:
+    """The same parts with new sessions for test, those of one event included.
+
+    Raises:
+        DataError: No event is of a known item.
+    """
+    rows = in_order(rows)
+    number = {name: index for index, name in enumerate(parts.items.astype(str).tolist())}
+    known = np.array([number.get(name, -1) for name in rows.items.astype(str).tolist()], np.int32)
+    kept = rows.take(known[rows.item] >= 0)
+    ignored, lost = len(rows) - len(kept), len(rows.users) - len(np.unique(kept.user))
+    if not len(kept):
+        raise DataError(f"none of the {ignored} events is of an item that the model knows")
+    if ignored:
+        log.warning("%d events of unknown items are ignored; %d sessions have no other and are left out", ignored, lost)
+    test = _select(kept, np.ones(len(kept), np.bool_), _wanted(kept), known)
+    return replace(parts, test=test, counts={**parts.counts, "ignored_events": ignored, "ignored_sessions": lost})
 
 
 def _select(rows: Rows, which: Mask, wanted: Mask, number: Int32) -> Sequences:

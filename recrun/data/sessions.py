@@ -13,10 +13,19 @@ from recrun.data.download import Archive
 from recrun.data.files import RatingsFiles
 from recrun.data.rows import Ids, Int32, Int64, Source
 from recrun.data.schedule import Negatives, Popularity, Schedule
-from recrun.data.sequences import Repeats, Sequences, SessionFilters, SessionParts, SessionSplit, SessionSplits
+from recrun.data.sequences import (
+    Repeats,
+    Sequences,
+    SessionFilters,
+    SessionParts,
+    SessionSplit,
+    SessionSplits,
+    with_test,
+)
 from recrun.errors import ConfigError
-from recrun.types import Batch, Count, Evaluator, Index, NonNegative, Probability, Split
+from recrun.types import Batch, Count, Evaluator, Index, NonNegative, Probability, Side, Split
 
+SESSIONS_AT_ONCE = 4096
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -60,6 +69,8 @@ class Sessions:
         num_negatives: Items drawn per batch, shared by its rows.
         sample_alpha: They are drawn in proportion to count^alpha: 0 uniform, 1 by popularity.
         validation_sample_size: Sessions of the valid part that are used, the same ones each time; None = all.
+        test_path: A file whose sessions take the place of the test part: to predict what comes after them. Events of
+            unknown items are ignored and counted.
 
     Raises:
         ConfigError: Settings contradict each other.
@@ -68,6 +79,7 @@ class Sessions:
 
     kind: ClassVar[str] = "sessions"
     unit: ClassVar[str] = "events"
+    input_key: ClassVar[str] = "test_path"
 
     def __init__(
         self,
@@ -94,12 +106,13 @@ class Sessions:
         num_negatives: Index = 2048,
         sample_alpha: NonNegative = 0.5,
         validation_sample_size: Count | None = None,
+        test_path: str | None = None,
     ) -> None:
         """Reads, filters and splits."""
         self.evaluator, self.monitor, self.num_negatives = evaluator, monitor, num_negatives
+        seconds = SECONDS[time_unit]
+        columns = Columns(session_column, item_column, time=time_column, sessions=True, time_unit=seconds)
         if source is None:
-            seconds = SECONDS[time_unit]
-            columns = Columns(session_column, item_column, time=time_column, sessions=True, time_unit=seconds)
             source = RatingsFiles(_required(path), root, columns, None, split == "provided", part_files, download)
         elif path is not None:
             raise ConfigError("dataset.path does nothing with dataset.source; give one of the two")
@@ -108,6 +121,9 @@ class Sessions:
         filters = SessionFilters(duplicates, immediate_repeats, min_session_length, min_item_count)
         how = SessionSplits(split, test_days, valid_days, test_fraction, valid_fraction)
         self._parts: SessionParts = how.divide(filters.apply(source.rows(with_time=True)))
+        if test_path is not None:
+            new = RatingsFiles(test_path, root, columns, None, False, None, None).rows(with_time=True)
+            self._parts = with_test(self._parts, new)
         self._valid = _sample(self._parts.valid, validation_sample_size)
         self.fingerprint = self._parts.fingerprint()
         self.sizes: Mapping[str, int] = {"n_items": len(self._parts.items)}
@@ -149,6 +165,16 @@ class Sessions:
     def vocabulary(self) -> dict[str, Ids]:
         """Ids of "items" by index."""
         return {"items": self._parts.items.astype(str)}
+
+    def entities(self, side: Side, split: Split) -> Iterator[tuple[Ids, Batch]]:
+        """All items, by index; or the sessions of a split, whole."""
+        if side == "item":
+            yield self._parts.items.astype(str), _tensors(item=np.arange(len(self._parts.items)))
+            return
+        part = self._part(split)
+        for at in range(0, len(part), SESSIONS_AT_ONCE):
+            some = part.take(np.arange(at, min(at + SESSIONS_AT_ONCE, len(part))))
+            yield some.ids.astype(str), _tensors(items=some.items.astype(np.int64), items_offsets=some.offsets)
 
     def _part(self, split: Split) -> Sequences:
         return self._valid if split == "valid" else self._parts.test

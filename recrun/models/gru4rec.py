@@ -113,12 +113,19 @@ class GRU4Rec(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of all items after the last event of each session, float [B, I]."""
-        return self.score(self.encode(batch)[batch["items_offsets"][1:] - 1])
+        return self.score(self.embed_users(batch))
+
+    def embed_users(self, batch: Batch) -> Tensor:
+        """States after the last event of each session, [B, D]; times an item's vector, plus its bias, is a score."""
+        return self.encode(batch)[batch["items_offsets"][1:] - 1]
+
+    def embed_items(self, batch: Batch) -> Tensor:
+        """Output rows of the items in `batch["item"]`."""
+        return self.output[batch["item"]]
 
     def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
         """The score of one item for each session, float [B]."""
-        hidden_BD = self.encode(batch)[batch["items_offsets"][1:] - 1]
-        return (hidden_BD * self.output[items_B]).sum(1) + self.bias[items_B]
+        return (self.embed_users(batch) * self.output[items_B]).sum(1) + self.bias[items_B]
 
 
 class GRU(nn.Module):
