@@ -30,7 +30,8 @@ from recrun import checkpoint, provenance, seeds
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError, RecrunError
 from recrun.live import Live, live
-from recrun.trainer import Interrupted, Place, Progress, Trainer
+from recrun.progress import Progress
+from recrun.trainer import Interrupted, Place, Trainer
 from recrun.types import Dataset, Evaluation, Split
 
 __all__ = ["Interrupted", "evaluate", "execute"]

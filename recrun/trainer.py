@@ -22,6 +22,8 @@ from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
 from recrun.optim import clip_norm
+from recrun.parameters import carried, carry_on, freeze_others, hold_frozen_norms, parameter_groups
+from recrun.progress import Progress
 from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
 
 logger = logging.getLogger(__name__)
@@ -82,42 +84,6 @@ class Place:
     reporter: Reporter
     log: Log
     stop: Callable[[], bool]
-
-
-@dataclass
-class Progress:
-    """All that the loop knows besides tensors: plain numbers, saved with every `last` checkpoint.
-
-    `units` and `seconds` count since the last row of metrics.jsonl; the `total_` ones since the stage began.
-    """
-
-    epoch: int = 0  # epochs finished
-    step: int = 0  # steps done in the epoch under way
-    steps: int = 0  # steps done in the stage
-    rows: int = 0  # lines of metrics.jsonl, those of earlier stages included
-    best: float | None = None
-    best_epoch: int = 0
-    stale: int = 0  # validations since the best
-    units: int = 0
-    seconds: float = 0.0
-    steps_at_row: int = 0
-    total_units: int = 0
-    total_seconds: float = 0.0
-    eval_seconds: float = 0.0
-
-    def improved(self, value: float, margin: float, lower: bool) -> bool:
-        """Whether `value` beats the best so far by more than `margin`."""
-        if math.isnan(value):
-            return False
-        gain = math.inf if self.best is None else (self.best - value if lower else value - self.best)
-        return gain > margin
-
-    def close_row(self, eval_seconds: float) -> None:
-        """Starts counting for the next row."""
-        self.total_units += self.units
-        self.total_seconds += self.seconds
-        self.eval_seconds += eval_seconds
-        self.units, self.seconds, self.steps_at_row = 0, 0.0, self.steps
 
 
 class Trainer:
@@ -205,7 +171,9 @@ class Fit:
         self.objective = trainer.objective.to(place.device.torch)
         self.monitor = trainer.monitor or dataset.monitor
         self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
-        self.optimizer = trainer.optimizer(self.parameter_groups(), lr=trainer.lr)
+        self.optimizer = trainer.optimizer(
+            parameter_groups(model, self.objective, trainer.lr, trainer.part_lr, place.stage), lr=trainer.lr
+        )
         self.scheduler = self.make_scheduler()
         self.scaler = place.device.scaler()
         self.progress = Progress()
@@ -384,40 +352,12 @@ class Fit:
                 f"Checkpoints in {self.place.directory} are from before; try a lower lr or trainer.clip_norm"
             )
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Optimizer groups: each prefix of `part_lr` with its own rate, the rest together."""
-        groups: dict[str | None, list[nn.Parameter]] = {None: [*self.objective.parameters()]}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                part = next((p for p in self.trainer.part_lr if is_part(name, p)), None)
-                groups.setdefault(part, []).append(parameter)
-        missing = self.trainer.part_lr.keys() - groups.keys()
-        if missing:
-            raise ConfigError(
-                f"stage {self.place.stage}: part_lr names {', '.join(sorted(missing))}, which is no trainable part; "
-                f"parts are: {', '.join(parts_of(self.model))}"
-            )
-        return [
-            {"params": parameters, "lr": self.trainer.lr if part is None else self.trainer.part_lr[part]}
-            for part, parameters in groups.items()
-            if parameters
-        ]
-
     def save(self, name: str) -> None:
         """Writes a checkpoint of the stage; `last` carries the state that `restore` reads."""
         self.check_finite()
-        card = {
-            **self.place.card,
-            "stage": self.place.stage,
-            "epoch": self.progress.epoch,
-            "step": self.progress.steps,
-        }
-        card |= {
-            "kind": name,
-            "best_epoch": self.progress.best_epoch,
-            "monitor": self.monitor,
-            "best": self.progress.best,
-        }
+        done = self.progress
+        card = {**self.place.card, "stage": self.place.stage, "epoch": done.epoch, "step": done.steps, "kind": name}
+        card |= {"best_epoch": done.best_epoch, "monitor": self.monitor, "best": done.best}
         checkpoint.save(self.place.directory / name, self.model, card, self.state() if name == "last" else None)
         if name == "last":
             self.saved_at = time.monotonic()
@@ -449,50 +389,6 @@ class Fit:
         self.sums = {name: total.to(self.place.device.torch) for name, total in state["sums"].items()}
         carry_on(self.model, state["carried"])
         seeds.set_torch_state(state["random"])
-
-
-def freeze_others(model: nn.Module, prefixes: Sequence[str] | None, stage: str) -> list[nn.Parameter]:
-    """Lets only the parts named by `prefixes` move (all, if None) and returns their parameters."""
-    for prefix in prefixes or ():
-        if not any(is_part(name, prefix) for name, _ in model.named_parameters()):
-            raise ConfigError(
-                f"stage {stage}: trainable names {prefix!r}, which is no part of the model; "
-                f"parts are: {', '.join(parts_of(model))}"
-            )
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(prefixes is None or any(is_part(name, prefix) for prefix in prefixes))
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def is_part(name: str, prefix: str) -> bool:
-    """Whether a parameter's name lies under a prefix: `actor.mean.weight` under `actor` and `actor.mean`."""
-    return name == prefix or name.startswith(prefix.rstrip(".") + ".")
-
-
-def parts_of(model: nn.Module) -> list[str]:
-    """First components of the parameters' names."""
-    return sorted({name.split(".")[0] for name, _ in model.named_parameters()})
-
-
-def hold_frozen_norms(model: nn.Module) -> None:
-    """Puts batch normalisation of frozen parts in eval mode: `requires_grad` does not hold its statistics."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
-            module.train(module.training and module.weight.requires_grad)
-
-
-def carried(model: nn.Module) -> dict[str, Tensor]:
-    """What a model carries from batch to batch: its buffers that are no part of its weights."""
-    weights = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name not in weights}
-
-
-def carry_on(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-    """Puts back what `carried` gave, on the device of what stands there."""
-    for name, buffer in buffers.items():
-        holder, _, last = name.rpartition(".")
-        module = model.get_submodule(holder)
-        setattr(module, last, buffer.to(getattr(module, last).device))
 
 
 def needs_metric(scheduler: Any) -> bool:

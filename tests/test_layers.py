@@ -13,7 +13,7 @@ ROOT = Path(recrun.__file__).parent
 LAYERS = [
     ["errors", "types", "kinds"],
     ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "ranking"],
-    ["schema", "multinomial", "optim", "checkpoint", "report"],
+    ["schema", "multinomial", "optim", "parameters", "progress", "checkpoint", "report"],
     ["config", "objectives", "evaluate", "impressions", "next_item"],
     ["sampled"],
     ["models", "data", "check", "catalogue", "trainer", "live"],

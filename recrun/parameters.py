@@ -1,0 +1,80 @@
+"""Parts of a model: which of them move and how fast, and what they hold besides weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from recrun.errors import ConfigError
+
+
+def freeze_others(model: nn.Module, prefixes: Sequence[str] | None, stage: str) -> list[nn.Parameter]:
+    """Lets only the parts named by `prefixes` move (all, if None) and returns their parameters."""
+    for prefix in prefixes or ():
+        if not any(is_part(name, prefix) for name, _ in model.named_parameters()):
+            raise ConfigError(
+                f"stage {stage}: trainable names {prefix!r}, which is no part of the model; "
+                f"parts are: {', '.join(parts_of(model))}"
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(prefixes is None or any(is_part(name, prefix) for prefix in prefixes))
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def parameter_groups(
+    model: nn.Module, objective: nn.Module, lr: float, part_lr: Mapping[str, float], stage: str
+) -> list[dict[str, Any]]:
+    """Optimizer groups: each prefix of `part_lr` with its own rate, the rest and the objective's together.
+
+    Raises:
+        ConfigError: A prefix names no part that moves.
+    """
+    groups: dict[str | None, list[nn.Parameter]] = {None: [*objective.parameters()]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = next((prefix for prefix in part_lr if is_part(name, prefix)), None)
+            groups.setdefault(part, []).append(parameter)
+    missing = part_lr.keys() - groups.keys()
+    if missing:
+        raise ConfigError(
+            f"stage {stage}: part_lr names {', '.join(sorted(missing))}, which is no trainable part; "
+            f"parts are: {', '.join(parts_of(model))}"
+        )
+    return [
+        {"params": parameters, "lr": lr if part is None else part_lr[part]}
+        for part, parameters in groups.items()
+        if parameters
+    ]
+
+
+def is_part(name: str, prefix: str) -> bool:
+    """Whether a parameter's name lies under a prefix: `actor.mean.weight` under `actor` and `actor.mean`."""
+    return name == prefix or name.startswith(prefix.rstrip(".") + ".")
+
+
+def parts_of(model: nn.Module) -> list[str]:
+    """First components of the parameters' names."""
+    return sorted({name.split(".")[0] for name, _ in model.named_parameters()})
+
+
+def hold_frozen_norms(model: nn.Module) -> None:
+    """Puts batch normalisation of frozen parts in eval mode: `requires_grad` does not hold its statistics."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
+            module.train(module.training and module.weight.requires_grad)
+
+
+def carried(model: nn.Module) -> dict[str, Tensor]:
+    """What a model carries from batch to batch: its buffers that are no part of its weights."""
+    weights = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in weights}
+
+
+def carry_on(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    """Puts back what `carried` gave, on the device of what stands there."""
+    for name, buffer in buffers.items():
+        holder, _, last = name.rpartition(".")
+        module = model.get_submodule(holder)
+        setattr(module, last, buffer.to(getattr(module, last).device))
