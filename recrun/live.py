@@ -27,7 +27,7 @@ class Live:
 
     def step(self, fit: Fit) -> None:
         """After every training step; draws only now and then."""
-        if self.progress is None or time.monotonic() - self.shown_at < REFRESH_SECONDS:
+        if self.progress is None or not self.due(fit):
             return
         self.shown_at = time.monotonic()
         done, steps = fit.progress, fit.steps_per_epoch()
@@ -41,6 +41,12 @@ class Live:
             speed=f"{speed:,.0f} {fit.dataset.unit}/s",
             validation=self.validation,
         )
+
+    def due(self, fit: Fit) -> bool:
+        """Whether it is time to draw: every so many steps if the trainer says so, else every so many seconds."""
+        if fit.trainer.show_step is not None:
+            return fit.progress.step % fit.trainer.show_step == 0
+        return time.monotonic() - self.shown_at >= REFRESH_SECONDS
 
     def one_task(self, stage: str, steps: int) -> TaskID:
         """The bar of the stage under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from recrun.types import Batch
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Named losses of a model on a batch, and how gradients come from them.
 
     Learnable weights are parameters and counters are buffers, so that checkpoints hold them.
@@ -26,9 +27,9 @@ class Objective(nn.Module):
     needs: ClassVar[tuple[str, ...]] = ()
     demands: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
+    @abstractmethod
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name; what is minimised is their sum."""
-        raise NotImplementedError
 
     def backward(self, losses: dict[str, Tensor], model: nn.Module, scale: Callable[[Tensor], Tensor]) -> None:
         """Adds the gradients to the parameters' `grad`.

@@ -6,6 +6,7 @@ treated as all rows.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +31,7 @@ def clip_norm(parameters: Iterable[Tensor], largest: float) -> None:
         torch._foreach_mul_(values, scale)
 
 
-class RowOptimizer(torch.optim.Optimizer):
+class RowOptimizer(torch.optim.Optimizer, ABC):
     """What the optimizers share: the walk over the parameters, and the rows of each."""
 
     @torch.no_grad()
@@ -64,13 +65,13 @@ class RowOptimizer(torch.optim.Optimizer):
             state[name].index_copy_(0, index, moment)
         parameter.index_add_(0, index, change)
 
+    @abstractmethod
     def moments_of(self, group: dict[str, Any]) -> tuple[str, ...]:
         """Names of the state that each row has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def change(self, grad: Tensor, moments: list[Tensor], step: Tensor, group: dict[str, Any]) -> Tensor:
         """What is added to the rows; `moments` are changed in place."""
-        raise NotImplementedError
 
 
 class RowAdagrad(RowOptimizer):

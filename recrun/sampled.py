@@ -6,6 +6,7 @@ other rows' targets and the drawn items, with repetition. Hidasi and Karatzoglou
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
@@ -87,9 +88,9 @@ class Sampled(Objective):
             if table.grad is not None and table.grad.is_sparse:
                 table.grad._coalesced_(True)
 
+    @abstractmethod
     def rows(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """Each row's loss [B, 1] and its derivative in the scores [B, C]; `scores_BC` may be overwritten."""
-        raise NotImplementedError
 
 
 class CrossEntropy(Sampled):
@@ -137,9 +138,9 @@ class Pairwise(Sampled):
         loss, slope = self.compare(rising.add_(falling).sub_(alpha), columns)
         return loss, slope.mul_(derivative)
 
+    @abstractmethod
     def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """Each row's loss [B, 1] and its derivative [B, C] in the activated scores."""
-        raise NotImplementedError
 
 
 class BPR(Pairwise):

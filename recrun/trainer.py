@@ -24,7 +24,7 @@ from recrun.objectives import Objective
 from recrun.optim import clip_norm
 from recrun.parameters import carried, carry_on, freeze_others, hold_frozen_norms, parameter_groups
 from recrun.progress import Progress
-from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive
+from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive, Split
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,9 @@ class Trainer:
         keep: Which weights the stage hands on, saves and is tested with.
         trainable: Prefixes of the parameters that move; the others are frozen.
         eval_every: Epochs between validations; the last epoch is always validated.
+        test_every: Epochs between looks at the test part, which decide nothing; None for the end of the stage alone.
         save_step: Epochs between extra checkpoints `epoch-<n>`.
+        show_step: Steps between updates of the live line; None for four a second.
         save_seconds: Seconds between checkpoints `last`, also within an epoch: a killed run repeats at most these.
     """
 
@@ -126,8 +128,10 @@ class Trainer:
         keep: Literal["best", "last"] = "best",
         trainable: Sequence[str] | None = None,
         eval_every: Count = 1,
+        test_every: Count | None = None,
         save_step: Count | None = None,
         save_seconds: NonNegative = 30.0,
+        show_step: Count | None = None,
     ) -> None:
         self.objective = objective
         self.optimizer = optimizer
@@ -143,8 +147,10 @@ class Trainer:
         self.keep = keep
         self.trainable = trainable
         self.eval_every = eval_every
+        self.test_every = test_every
         self.save_step = save_step
         self.save_seconds = save_seconds
+        self.show_step = show_step
 
     def fit(self, model: nn.Module, dataset: Dataset, place: Place, rows: int = 0) -> Progress:
         """Trains `model` in place, going on from the stage's last checkpoint if there is one.
@@ -286,17 +292,15 @@ class Fit:
             self.scheduler.step()
         if not self.validates:
             self.write_row("train", {}, 0.0)
+        if self.trainer.test_every and progress.epoch % self.trainer.test_every == 0:
+            self.judge("test")
         if self.trainer.save_step and progress.epoch % self.trainer.save_step == 0:
             self.save(f"epoch-{progress.epoch}")
         self.pause()
 
     def validate(self) -> None:
         """Evaluates on the validation part, writes the row, keeps the best and steps the scheduler."""
-        started = time.perf_counter()
-        judge = self.dataset.evaluator
-        found = judge(self.model, self.dataset, "valid", self.place.device, self.place.eval_limit).metrics
-        self.write_row("valid", found, time.perf_counter() - started)
-        value = self.monitored(found)
+        value = self.monitored(self.judge("valid"))
         self.place.reporter.evaluated(self, value)
         if self.progress.improved(value, self.trainer.min_improvement, lower_is_better(self.monitor)):
             self.progress.best, self.progress.best_epoch, self.progress.stale = value, self.progress.epoch, 0
@@ -306,6 +310,14 @@ class Fit:
             self.progress.stale += 1
         if self.scheduler is not None:
             self.scheduler.step(value) if needs_metric(self.scheduler) else self.scheduler.step()
+
+    def judge(self, split: Split) -> Metrics:
+        """Evaluates on a split and writes the row."""
+        started = time.perf_counter()
+        evaluator, place = self.dataset.evaluator, self.place
+        found = evaluator(self.model, self.dataset, split, place.device, place.eval_limit).metrics
+        self.write_row(split, found, time.perf_counter() - started)
+        return found
 
     def monitored(self, found: Metrics) -> float:
         """The value of the monitored metric."""

@@ -118,6 +118,17 @@ def test_the_last_epoch_is_always_validated(tmp_path):
     assert [row["step"] for row in rows] == [14, 28, 35]
 
 
+def test_test_every_writes_rows_that_decide_nothing(tmp_path):
+    data = scripted([0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4])  # valid and test in turns
+    progress = trainer_of(epochs=3, test_every=1).fit(line(), data, place_in(tmp_path))
+    rows = rows_in(tmp_path)
+    assert [(row["epoch"], row["split"], row["metrics"]["fit"]) for row in rows] == [
+        (1, "valid", 0.1), (1, "test", 0.9), (2, "valid", 0.2), (2, "test", 0.8), (3, "valid", 0.3), (3, "test", 0.7)
+    ]  # fmt: skip
+    assert (progress.best, progress.best_epoch, progress.rows) == (0.3, 3, 6)
+    assert rows[1]["losses"] == {}
+
+
 def test_save_step_leaves_extra_checkpoints(tmp_path):
     trainer_of(epochs=5, save_step=2).fit(line(), Points(), place_in(tmp_path))
     names = sorted(path.name for path in (tmp_path / "train").iterdir())
