@@ -187,10 +187,10 @@ class Fit:
         self.bad_step = torch.full((), -1, device=place.device.torch)
         self.saved_at = time.monotonic()
         self.validates = len(dataset.units("valid")) > 0
-        self.refuse_without_validation()
+        self.refuse_missing_parts()
 
-    def refuse_without_validation(self) -> None:
-        """Raises ConfigError if a key needs the validation part that the data do not have."""
+    def refuse_missing_parts(self) -> None:
+        """Raises ConfigError if a key needs a part that the data do not have."""
         trainer = self.trainer
         asks = {"keep=best": trainer.keep == "best", f"patience={trainer.patience}": trainer.patience is not None}
         asks["scheduler=plateau"] = needs_metric(self.scheduler)
@@ -199,6 +199,11 @@ class Fit:
             raise ConfigError(
                 f"stage {self.place.stage}: trainer.{wanting[0]} needs a validation part, and these data have none; "
                 "use trainer.keep=last without early stopping, or a dataset split that makes one"
+            )
+        if trainer.test_every and not len(self.dataset.units("test")):
+            raise ConfigError(
+                f"stage {self.place.stage}: trainer.test_every={trainer.test_every} needs a test part with labels, "
+                "and these data have none"
             )
 
     def make_scheduler(self) -> Any:

@@ -129,6 +129,13 @@ def test_test_every_writes_rows_that_decide_nothing(tmp_path):
     assert rows[1]["losses"] == {}
 
 
+def test_test_every_needs_a_test_part(tmp_path):
+    data = Points()
+    data.units = lambda split: ["u"] if split == "valid" else []
+    with pytest.raises(ConfigError, match=r"trainer\.test_every=2 needs a test part with labels"):
+        trainer_of(test_every=2).fit(line(), data, place_in(tmp_path))
+
+
 def test_save_step_leaves_extra_checkpoints(tmp_path):
     trainer_of(epochs=5, save_step=2).fit(line(), Points(), place_in(tmp_path))
     names = sorted(path.name for path in (tmp_path / "train").iterdir())
