@@ -26,7 +26,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
-from recrun import checkpoint, provenance, seeds
+from recrun import __version__, checkpoint, provenance, seeds
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError, RecrunError
 from recrun.live import Live, live
@@ -137,7 +137,7 @@ class Run:
     def place(self, name: str, reporter: Live) -> Place:
         """Where a stage runs."""
         card = {
-            "recrun": provenance.environment()["versions"].get("recrun"),
+            "recrun": __version__,
             "model": self.config["model"],
             "config_sha256": self.record.values["config_sha256"],
             "dataset_fingerprint": self.dataset.fingerprint,
