@@ -13,10 +13,10 @@ ROOT = Path(recrun.__file__).parent
 LAYERS = [
     ["errors", "types", "features", "kinds"],
     ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "ranking"],
-    ["schema", "multinomial", "optim", "parameters", "progress", "checkpoint", "report"],
+    ["protocols", "schema", "multinomial", "optim", "parameters", "progress", "checkpoint", "report"],
     ["config", "objectives", "evaluate", "impressions", "next_item"],
     ["sampled"],
-    ["models", "data", "check", "catalogue", "trainer", "live"],
+    ["models", "data", "check", "catalogue", "place", "trainer", "live"],
     ["run"],
     ["jobs", "serve"],
     ["sweep"],
