@@ -29,7 +29,7 @@ GIVEN = {
     "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
     "scheduler": {"optimizer": "choose optimizer=…"},
     "model": {
-        **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories"), "the data decide"),
+        **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
         "word_vectors": "set dataset.word_vectors",
     },
 }
