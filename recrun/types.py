@@ -8,7 +8,8 @@ Shape suffixes, as in `logits_BI`:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Interval
@@ -44,8 +45,10 @@ class Evaluation:
         metrics: Means over the units, and metrics that only the whole has (coverage).
         ids: Ids of the units, as strings [U].
         units: One value per unit for every metric that has one, {"ndcg@10": float64 [U]}.
+        instead: Metrics that these data leave undefined (no AUC of one class), each with the one to go on by.
     """
 
     metrics: Metrics
     ids: np.ndarray
     units: dict[str, np.ndarray]
+    instead: Mapping[str, str] = field(default_factory=dict)
