@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from recrun import metrics as M
 from recrun.device import Device
 from recrun.errors import DataError
+from recrun.protocols import Dataset
 from recrun.ranking import top_k
-from recrun.types import Batch, Count, Dataset, Evaluation, Split
+from recrun.types import Batch, Count, Evaluation, Split
 
 MB = 2**20
 BYTES_PER_SCORE = 8  # a float32 score, its relevance, and the room that top-k takes

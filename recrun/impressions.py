@@ -18,7 +18,8 @@ from torch import nn
 
 from recrun.device import Device
 from recrun.errors import DataError, RecrunError
-from recrun.types import Count, Dataset, Evaluation, Split
+from recrun.protocols import Dataset
+from recrun.types import Count, Evaluation, Split
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]

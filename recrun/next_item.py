@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from recrun.device import Device
 from recrun.errors import DataError
+from recrun.protocols import Dataset
 from recrun.ranking import top_k
-from recrun.types import Batch, Count, Dataset, Evaluation, Metrics, Split
+from recrun.types import Batch, Count, Evaluation, Metrics, Split
 
 MB = 2**20
 SESSIONS_AT_ONCE = 4096

@@ -30,9 +30,11 @@ from recrun import __version__, checkpoint, provenance, seeds
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError, RecrunError
 from recrun.live import Live, live
+from recrun.place import Place
 from recrun.progress import Progress
-from recrun.trainer import Interrupted, Place, Trainer
-from recrun.types import Dataset, Evaluation, Split
+from recrun.protocols import Dataset
+from recrun.trainer import Interrupted, Trainer
+from recrun.types import Evaluation, Split
 
 __all__ = ["Interrupted", "evaluate", "execute"]
 

@@ -6,25 +6,25 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from recrun import checkpoint, seeds
-from recrun.device import Device
 from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.objectives import Objective
 from recrun.optim import clip_norm
 from recrun.parameters import carried, carry_on, freeze_others, hold_frozen_norms, parameter_groups
+from recrun.place import Place
 from recrun.progress import Progress
-from recrun.types import Batch, Count, Dataset, Metrics, NonNegative, Positive, Split
+from recrun.protocols import Dataset
+from recrun.types import Batch, Count, Metrics, NonNegative, Positive, Split
 
 logger = logging.getLogger(__name__)
 
@@ -35,55 +35,6 @@ class Interrupted(Exception):
 
 class Diverged(RecrunError):
     """The loss became NaN or infinite."""
-
-
-class Reporter(Protocol):
-    """What the loop tells while it works; see recrun.report."""
-
-    def step(self, fit: Fit) -> None:
-        """After every step. `fit.running_losses()` waits for the device: not to be called every time."""
-
-    def evaluated(self, fit: Fit, value: float) -> None:
-        """After every validation, with the monitored value."""
-
-
-class Log(Protocol):
-    """metrics.jsonl; see recrun.report."""
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Adds a line."""
-
-    def keep(self, rows: int) -> None:
-        """Cuts the file to its first lines: those after a checkpoint are written again."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and under which limits a stage runs: what belongs to the run and not to the trainer.
-
-    Attributes:
-        stage: The stage's name.
-        directory: Its directory in the run, for checkpoints.
-        seed: The run's seed.
-        device: Where model and batches are.
-        step_limit: Training steps per epoch, None for all.
-        eval_limit: Evaluation batches, None for all.
-        card: What every checkpoint says of itself.
-        reporter: Is told of progress.
-        log: Takes the rows of metrics.jsonl.
-        stop: Says whether the run was asked to stop.
-    """
-
-    stage: str
-    directory: Path
-    seed: int
-    device: Device
-    step_limit: int | None
-    eval_limit: int | None
-    card: Mapping[str, Any]
-    reporter: Reporter
-    log: Log
-    stop: Callable[[], bool]
 
 
 class Trainer:

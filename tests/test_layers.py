@@ -12,11 +12,11 @@ ROOT = Path(recrun.__file__).parent
 # From the bottom up; a module may import those of lower layers, and within its layer only what makes no cycle.
 LAYERS = [
     ["errors", "types", "features", "kinds"],
-    ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "ranking"],
-    ["schema", "multinomial", "optim", "parameters", "progress", "checkpoint", "report"],
+    ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "auc", "ranking"],
+    ["protocols", "schema", "multinomial", "optim", "parameters", "progress", "checkpoint", "report"],
     ["config", "objectives", "evaluate", "impressions", "next_item"],
-    ["sampled"],
-    ["models", "data", "check", "catalogue", "trainer", "live"],
+    ["sampled", "pooled"],
+    ["models", "data", "check", "catalogue", "place", "trainer", "live"],
     ["run"],
     ["jobs", "serve"],
     ["sweep"],

@@ -91,6 +91,21 @@ def test_text_ids_far_into_the_file(tmp_path, monkeypatch):
     assert rows.items.dtype == np.int64
 
 
+@pytest.mark.parametrize("odd", ["007", "+7", " 7", '"07"', "-07"])
+@pytest.mark.parametrize("column", [0, 1])
+def test_odd_spellings_far_into_the_file_are_ids_of_their_own(tmp_path, odd, column):
+    lines = [f"{i % 9},{i % 50}" for i in range(40_000)]  # beyond what is looked at before reading
+    lines.insert(30_000, f"{odd},5" if column == 0 else f"5,{odd}")
+    rows = read(write(tmp_path / "a.csv", "user,item\n" + "\n".join(lines)))
+    assert odd.strip('"') in (rows.users, rows.items)[column].tolist()
+    assert len(rows.users) + len(rows.items) == 9 + 50 + 1
+
+
+def test_zero_and_ratings_below_one_are_no_odd_spellings(tmp_path):
+    rows = read(write(tmp_path / "a.csv", "user,item,rating\n" + "0,0,0.5\n10,20,-0.5\n" * 20_000))
+    assert rows.users.dtype == rows.items.dtype == np.int64
+
+
 def test_chunks_share_their_vocabulary(tmp_path, monkeypatch):
     monkeypatch.setattr(text, "CHUNK_ROWS", 7)
     pairs = np.random.default_rng(0).integers(0, 20, (100, 2))

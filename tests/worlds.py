@@ -8,8 +8,9 @@ from torch import nn
 
 from recrun.device import Device
 from recrun.objectives import Objective
+from recrun.place import Place
 from recrun.provenance import MetricsLog
-from recrun.trainer import Place, Trainer
+from recrun.trainer import Trainer
 from recrun.types import Evaluation
 
 

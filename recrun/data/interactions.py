@@ -16,7 +16,8 @@ from recrun.data.files import RatingsFiles
 from recrun.data.parts import Parts, Ragged, SplitName, SplitSettings, divide, on_catalogue
 from recrun.data.rows import Core, Duplicates, Filters, Ids, Int64, Source
 from recrun.errors import ConfigError, DataError
-from recrun.types import Batch, Count, Evaluator, Fraction, Index, Side, Split
+from recrun.protocols import Evaluator
+from recrun.types import Batch, Count, Fraction, Index, Side, Split
 
 ENTITIES_AT_ONCE = 4096
 

@@ -15,7 +15,8 @@ from recrun.data.news_parts import FILES, Fields, draw, load, prepare
 from recrun.data.rows import Ids, Int64
 from recrun.data.words import dictionary, given_dictionary, read_vectors, vector_table, word_numbers
 from recrun.errors import ConfigError, DataError
-from recrun.types import Batch, Count, Evaluator, Side, Split
+from recrun.protocols import Evaluator
+from recrun.types import Batch, Count, Side, Split
 
 log = logging.getLogger("recrun")
 

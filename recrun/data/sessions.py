@@ -23,7 +23,8 @@ from recrun.data.sequences import (
     with_test,
 )
 from recrun.errors import ConfigError
-from recrun.types import Batch, Count, Evaluator, Index, NonNegative, Probability, Side, Split
+from recrun.protocols import Evaluator
+from recrun.types import Batch, Count, Index, NonNegative, Probability, Side, Split
 
 SESSIONS_AT_ONCE = 4096
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}

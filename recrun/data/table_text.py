@@ -14,7 +14,7 @@ import numpy as np
 
 from recrun.data.rows import Float
 from recrun.data.table_cells import Chunk, Lists, Texts, Wanted
-from recrun.data.text import SAMPLE_BYTES, SeparatorCount, decoded, open_bytes, sniff
+from recrun.data.text import SAMPLE_BYTES, Watched, decoded, open_bytes, sniff
 from recrun.errors import DataError
 
 if TYPE_CHECKING:
@@ -67,22 +67,22 @@ class TextTable:
         with open_bytes(self.path) as stream:
             first = decoded(self.path, 1, stream.peek(SAMPLE_BYTES).split(b"\n", 1)[0])
             separator = self._separator(first)
-            counted = SeparatorCount(stream, separator.encode())
+            watched = Watched(stream, separator.encode())
             try:
-                for frame in self._frames(counted, header, separator, wanted):
+                for frame in self._frames(watched, header, separator, wanted):
                     chunk = chunk_of(frame, wanted)
                     rows += chunk.size
                     yield chunk
             except (ValueError, OverflowError) as error:
                 raise DataError(self._fault(header, separator, wanted) or f"{self.path}: {error}") from None
         lines = rows + (self.columns is None)
-        if counted.total != lines * (len(header) - 1):
+        if watched.separators != lines * (len(header) - 1):
             fault = self._fault(header, separator, wanted)  # none if quoted cells hold separators
             if fault:
                 raise DataError(fault)
 
     def place(self, row: int) -> str:
-        """The file and line of a row, counted from 0."""
+        """The file and line of a row, watched from 0."""
         header = self.header()
         for line, _ in islice(self._rows(self._separator("\t".join(header))), row, row + 1):
             return f"{self.path}:{line}"

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import math
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,21 +72,23 @@ def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: 
         layout = replace(layout, text_time="time" in places and _dates(stream, layout, places["time"]))
         if not text_ids and not _integers(stream, layout, places):
             raise TextIdsError
-        counted = SeparatorCount(stream, layout.delimiter.encode())
+        watched = Watched(stream, layout.delimiter.encode())
         rows = 0
         try:
-            for frame in _frames(counted, layout, places, text_ids):
+            for frame in _frames(watched, layout, places, text_ids):
                 chunk = {role: frame[place * layout.step].to_numpy() for role, place in places.items()}
                 if "time" in chunk:
                     chunk["time"] = seconds(chunk["time"]) if layout.text_time else chunk["time"] * columns.time_unit
                 _check(chunk)
+                if watched.odd_number and not text_ids:
+                    raise TextIdsError
                 rows += len(frame)
                 yield chunk
         except (ValueError, OverflowError) as error:
             if not (text_ids or isinstance(error, UnicodeDecodeError)):
                 raise TextIdsError from None
             raise DataError(_first_fault(path, layout, places) or f"{path}: {error}") from None
-    if counted.total != rows * (layout.width - 1):
+    if watched.separators != rows * (layout.width - 1):
         fault = _first_fault(path, layout, places)  # none if quoted fields hold separators
         if fault:
             raise DataError(fault)
@@ -107,18 +110,34 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-class SeparatorCount(io.RawIOBase):
-    """Counts a byte in what is read through it, so that short rows are noticed in columns that nobody reads."""
+class Watched(io.RawIOBase):
+    """Notices, in what is read through it, what the parser would not tell.
+
+    Attributes:
+        separators: How many there were: short rows show, even where they lack only columns that nobody reads.
+        odd_number: Whether a field begins like a number that is not written plainly: 007 and +7 are not the id 7.
+    """
 
     def __init__(self, stream: io.BufferedReader, separator: bytes) -> None:
-        self.stream, self.separator, self.total = stream, separator, 0
+        self.stream, self.separator, self.separators = stream, separator, 0
+        self.odd_number = False
+        beginnings = [edge + sign for edge in (b"\n", separator, b'"') for sign in (b"0", b"-0", b"+", b" ")]
+        self.suspects = {begin: re.compile(re.escape(begin) + rb"\s*\d") for begin in beginnings}
+        self.tail = b"\n"
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         size = self.stream.readinto(buffer)
-        self.total += bytes(memoryview(buffer)[:size]).count(self.separator)
+        read = bytes(memoryview(buffer)[:size])
+        self.separators += read.count(self.separator)
+        if not self.odd_number:
+            read = self.tail + read
+            self.odd_number = any(
+                all(byte in read for byte in begin) and odd.search(read) for begin, odd in self.suspects.items()
+            )  # a single byte is found, or missed, much faster than several
+            self.tail = read[-4:]
         return size
 
 
@@ -169,7 +188,7 @@ def _dates(stream: io.BufferedReader, layout: Layout, place: int) -> bool:
     """Whether the first time in the file is no number."""
     lines = stream.peek(SAMPLE_BYTES).decode(errors="replace").splitlines()
     first = next(csv.reader(lines[:1], delimiter=layout.delimiter), [])
-    return place * layout.step < len(first) and not is_number(first[place * layout.step])
+    return place * layout.step < len(first) and not _is_number(first[place * layout.step])
 
 
 def seconds(dates: Any) -> Any:
@@ -250,7 +269,7 @@ def _fault(row: list[str], layout: Layout, places: dict[Role, int]) -> str | Non
         elif role == "time" and layout.text_time:
             if not _is_date(value):
                 return f"the time is {value!r}, not a date in ISO 8601 as in the first row (column {name})"
-        elif not is_number(value):
+        elif not _is_number(value):
             return f"the {role} is {value!r}, not a finite number (column {name})"
     return None
 
@@ -262,7 +281,7 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def is_number(text: str) -> bool:
+def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
     except ValueError:

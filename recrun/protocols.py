@@ -1,0 +1,76 @@
+"""What the loop asks of data and of whoever judges a model on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from recrun.types import Batch, Evaluation, Side, Split
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from recrun.device import Device
+
+
+class Dataset(Protocol):
+    """Reads files once into arrays and yields batches. One instance serves all the stages of a run.
+
+    Attributes:
+        kind: What the batches hold; a model names the kind it reads. A plain literal in the class body.
+        unit: What a row of a batch is, in the plural: "users", "sessions". Progress is counted in it.
+        sizes: Constructor arguments of the model that the data decide, for example {"n_items": 1682}; besides
+            numbers, an array to start from.
+        monitor: The metric that early stopping and `keep: best` watch by default.
+        evaluator: The object that judges a model on this data (see recrun.evaluate).
+        fingerprint: Hash of the data and its split: equal fingerprints mean equal train, valid and test rows.
+    """
+
+    kind: ClassVar[str]
+    unit: ClassVar[str]
+    sizes: Mapping[str, Any]
+    monitor: str
+    evaluator: Evaluator
+    fingerprint: str
+
+    def describe(self) -> dict[str, int]:
+        """Counts for the person who reads the run: users, items, interactions of each part, rows dropped."""
+
+    def train_size(self) -> int:
+        """Units (users, impressions, events) in one training epoch."""
+
+    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
+        """One epoch of batches in the order that `rng` decides, from batch number `start` on.
+
+        Equal `rng` states give equal batches, and `start=n` gives exactly what is left after n batches.
+        """
+
+    def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
+        """The units of a split, in a fixed order, `batch_size` at a time."""
+
+    def units(self, split: Split) -> np.ndarray:
+        """Ids of a split's units in the order of `eval_batches`, as strings [U]."""
+
+    def vocabulary(self) -> dict[str, np.ndarray]:
+        """Ids by index, as strings, for example {"items": [n_items]}."""
+
+    def entities(self, side: Side, split: Split) -> Iterator[tuple[np.ndarray, Batch]]:
+        """Ids [n], as strings, and batches from which a model can embed a split's users, or its items, in parts."""
+
+
+class Evaluator(Protocol):
+    """Judges a model on a split of a data set; see recrun.evaluate."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        split: Split,
+        device: Device,
+        limit: int | None = None,
+    ) -> Evaluation:
+        """Metrics, and one value per unit, on a split or its first `limit` batches."""
+
+    def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: Device) -> Iterator[str]:
+        """Lines of a file of predictions for the units of a split, in order."""
