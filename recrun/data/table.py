@@ -25,7 +25,8 @@ from recrun.data.table_split import TableSplit, TableSplitName
 from recrun.data.table_store import Columns, joined, read
 from recrun.errors import ConfigError
 from recrun.features import Features, Field
-from recrun.types import Batch, Count, Evaluator, Index, Probability, Side, Split
+from recrun.protocols import Evaluator
+from recrun.types import Batch, Count, Index, Probability, Side, Split
 
 MB = 2**20
 FORMAT = 1  # raise it when the same input and settings would give other columns than before
@@ -86,7 +87,8 @@ class Table:
         self.evaluator = evaluator
         schema = read_schema(sparse, dense, sequences or {}, tasks, share or {}, group=group, time=time_column)
         scales = scale if isinstance(scale, Mapping) else dict.fromkeys(dense, scale)
-        fitting = Fitting(min_count, dict(buckets or {}), {name: scales.get(name, "standard") for name in dense}, dense_missing)
+        scales = {name: scales.get(name, "standard") for name in dense}
+        fitting = Fitting(min_count, dict(buckets or {}), scales, dense_missing)
         how = TableSplit(split, valid_fraction, test_fraction, split_seed)
         if source is None:
             if path is None:

@@ -1,4 +1,4 @@
-"""Texts to rows of one table and numbers to inputs: fitted on the training part, kept with a run, applied to any rows."""
+"""Texts to rows of one table and numbers to inputs: fitted on the training part, kept with a run."""
 
 from __future__ import annotations
 
@@ -180,7 +180,9 @@ def _vocabularies(ids: Sequence[str], hashed: Sequence[str]) -> Iterator[Vocabul
         if owner in hashed:
             yield Vocabulary(owner, begin, buckets=end - begin - 1)
         else:
-            yield Vocabulary(owner, begin, np.array([plain(line.split("\t")[1]) for line in ids[begin + 1 : end]], object))
+            yield Vocabulary(
+                owner, begin, np.array([plain(line.split("\t")[1]) for line in ids[begin + 1 : end]], object)
+            )
 
 
 def lines_of(path: Path) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from recrun.data.files import sha256
 from recrun.data.rows import TEST, TRAIN, VALID
 from recrun.data.table_cells import Chunk, Wanted
 from recrun.data.table_text import TextTable
-from recrun.errors import ConfigError, DataError
+from recrun.errors import DataError
 
 PART_CODES = {"train": TRAIN, "valid": VALID, "test": TEST}
 

@@ -51,5 +51,5 @@ def windows(
     for number in range(start // batches, ceil(len(begins) / per_window)):
         blocks = begins[number * per_window : (number + 1) * per_window]
         places = np.random.default_rng([seed, number]).permutation(int(np.diff(blocks).sum()))
-        cuts = range((start - number * batches) * batch_size if start > number * batches else 0, len(places), batch_size)
+        cuts = range(max(0, start - number * batches) * batch_size, len(places), batch_size)
         yield Window(blocks, [places[at : at + batch_size] for at in cuts])

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,12 +103,17 @@ def gather(source: TableSource, schema: Schema, fitting: Fitting, folder: Path) 
     done = 0
     with Writer(folder) as writer:
         for chunk in source.chunks(schema.wanted()):
-            refuse_faults(chunk, schema, fitting, lambda row, before=done: source.place(before + row))
+            refuse_faults(chunk, schema, fitting, partial(place_of, source, done))
             writer.append(coded(chunk, schema, coders))
             done += chunk.size
     if not done:
         raise DataError(f"{source.place(0)}: there are no rows")
     return coders
+
+
+def place_of(source: TableSource, before: int, row: int) -> str:
+    """Where a row of a chunk is, from the number of rows before the chunk."""
+    return source.place(before + row)
 
 
 def refuse_faults(chunk: Chunk, schema: Schema, fitting: Fitting, place: Callable[[int], str]) -> None:
@@ -124,7 +130,7 @@ def refuse_faults(chunk: Chunk, schema: Schema, fitting: Fitting, place: Callabl
         bad = np.isnan(chunk.numbers[name])
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{place(row)}: column {name} is empty; dataset.dense_missing=mean or indicator allows that")
+            raise DataError(f"{place(row)}: {name} is empty; dataset.dense_missing=mean or indicator allows that")
 
 
 def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
@@ -274,9 +280,7 @@ class Tally:
             yield f"{part}_positive/{name}", round(count / max(self.rows, 1), 6)
 
 
-def encoded(
-    rows: Columns, schema: Schema, encoding: Encoding, ids: Mapping[str, Int32], fitting: Fitting
-) -> Columns:
+def encoded(rows: Columns, schema: Schema, encoding: Encoding, ids: Mapping[str, Int32], fitting: Fitting) -> Columns:
     """Codes to rows of the table of ids, numbers to inputs."""
     codes = dict(codes_of(rows, schema))
     found = {name: ids[schema.owner(name)][codes[name]] for name in codes}

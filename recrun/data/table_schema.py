@@ -50,12 +50,13 @@ class Label:
     def fault(self, label: float) -> str | None:
         """What is wrong with a label."""
         name, column = self.task.name, f" (column {self.column})" * (self.column != self.task.name)
+        ways = f"regression, {{column: {self.column}, at_least: NUMBER}} or {{…, equals: TEXT}}"
         if np.isnan(label):
             return f"the label {name} is missing{column}"
         if self.task.kind == "classification" and label not in (0, 1):
             return (
                 f"the label {name} is {label:g}{column}, and a classification label is 0 or 1; "
-                f"dataset.tasks.{name}: regression, or {{column: {self.column}, at_least: NUMBER}} or {{…, equals: TEXT}}"
+                f"dataset.tasks.{name} may be {ways}"
             )
         return None
 

@@ -44,7 +44,7 @@ class TableSplit:
 
 
 def random_rows(n_rows: int, valid_fraction: float, test_fraction: float, seed: int) -> Int8:
-    """A permutation of `numpy.random.default_rng(seed)`: its first rows for train, the next for valid, the last for test."""
+    """By a permutation of `numpy.random.default_rng(seed)`: its first rows train, the next valid, the last test."""
     order = np.random.default_rng(seed).permutation(n_rows)
     first, second = (int(n_rows * share + 1e-6) for share in (1 - valid_fraction - test_fraction, 1 - test_fraction))
     part = np.full(n_rows, TRAIN, np.int8)
