@@ -44,7 +44,7 @@ class Table:
 
     Splits:
         random: By `numpy.random.default_rng(split_seed).permutation`: first train, then valid, then test.
-        temporal: The last `test_fraction` of the rows, before it the `valid_fraction`; by `time_column`, or as they come.
+        temporal: The last `test_fraction` of the rows, by `time_column` or as they come; before, the `valid_fraction`.
         column: `split_column` says train, valid or test.
         provided: `path` is a folder with a file for train and, if there are, for valid and test.
     Where the last two have no validation rows, `valid_fraction` of the training rows are drawn for it.
