@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.errors import ConfigError
-from recrun.sampled import take_rows
+from recrun.models.embedding import Bags, look_up
 from recrun.types import Batch
 
 
@@ -84,20 +84,6 @@ def distinct(index_N: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return values_U, slot[index_N]
 
 
-def look_up(table: Tensor, index_N: Tensor) -> Tensor:
-    """Rows of a table, [N, E], with a sparse gradient."""
-    rows_UE, place_N = used_rows(table, index_N)
-    return rows_UE[place_N]
-
-
-def used_rows(table: Tensor, index_N: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of a table that an index names, [U, E], with a sparse gradient, and the index among these."""
-    if not torch.is_grad_enabled():
-        return table, index_N
-    values_U, place_N = distinct(index_N, len(table))
-    return take_rows(table, values_U), place_N
-
-
 def rows_of(query: Tensor, offsets: Tensor) -> Tensor:
     """The row that each query is about, int64 [Q]."""
     return torch.bucketize(query, offsets[1:], right=True)
@@ -112,12 +98,13 @@ def history_means(table: Tensor, items_N: Tensor, offsets: Tensor, query: Tensor
         offsets: [R + 1].
         query: Places in `items_N`, ascending, [Q].
     """
-    rows_UE, place_N = used_rows(table, items_N)
-    bounds = F.pad(query + 1, (1, 0))
-    between_QE = F.embedding_bag(place_N, rows_UE, bounds, mode="sum", include_last_offset=True)
+    begins_Q = F.pad(query[:-1] + 1, (1, 0))
+    between_QE = look_up(table, Bags(items_N, begins_Q.int()))
+    if len(query) == len(offsets) - 1:
+        return between_QE
     row_Q = rows_of(query, offsets)
-    sums_QE = between_QE if len(query) == len(offsets) - 1 else sums_within(between_QE, row_Q, len(offsets) - 1)
-    return sums_QE / (query - offsets[row_Q] + 1)[:, None]
+    sums_QE = sums_within(between_QE * (query + 1 - begins_Q)[:, None], row_Q, len(offsets) - 1)
+    return sums_QE / (query + 1 - offsets[row_Q])[:, None]
 
 
 def sums_within(values_QE: Tensor, row_Q: Tensor, n_rows: int) -> Tensor:
