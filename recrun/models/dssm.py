@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recrun.errors import ConfigError
 from recrun.features import Features
 from recrun.models.embedding import FeatureEmbedding
-from recrun.models.matching import Scores, Table, history_means, mlp, rows_of
+from recrun.models.matching import Scores, Table, history_means, rows_of, tower
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -35,6 +35,9 @@ class DSSM(nn.Module):
     """
 
     kind: ClassVar[str] = "retrieval"
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
+    }
 
     def __init__(
         self,
@@ -59,9 +62,9 @@ class DSSM(nn.Module):
         self.item_embedding = FeatureEmbedding(item_features, embedding_dim, std=0.1)
         self.watched = nn.Parameter(torch.randn(n_items, embedding_dim) * 0.1)
         user_width = (len(user_features.fields) + 1) * embedding_dim
-        item_width = (len(item_features.fields) + len(item_features.sequences)) * embedding_dim
-        self.user_tower = mlp(user_width, mlp_hidden_size, dropout)
-        self.item_tower = mlp(item_width, mlp_hidden_size, dropout)
+        item_width = item_features.n_vectors * embedding_dim
+        self.user_tower = tower(user_width, mlp_hidden_size, dropout)
+        self.item_tower = tower(item_width, mlp_hidden_size, dropout)
 
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]."""

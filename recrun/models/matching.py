@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.models.embedding import Bags, look_up
+from recrun.models.mlp import hidden_layers, output_width
 from recrun.types import Batch
 
 
@@ -66,12 +66,10 @@ class Scores(nn.Module):
         return vectors_ID
 
 
-def mlp(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear layers of the widths `hidden`, with ReLU and dropout between them; the last one is linear."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise([width, *hidden]):
-        layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers[:-2])
+def tower(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
+    """Hidden layers and, as wide as the last size says, a linear one."""
+    *before, last = hidden
+    return nn.Sequential(*hidden_layers(width, before, dropout), nn.Linear(output_width(width, before), last))
 
 
 def distinct(index_N: Tensor, n: int) -> tuple[Tensor, Tensor]:
