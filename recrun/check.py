@@ -30,6 +30,7 @@ GIVEN = {
     "scheduler": {"optimizer": "choose optimizer=…"},
     "model": {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
+        **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
         "word_vectors": "set dataset.word_vectors",
     },
 }
@@ -143,9 +144,9 @@ class Checker:
         raise ConfigError(f"{path}={shown}: expected {field.kind}{hint}{self.origin(path)}")
 
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
-        """Parameters without a default must be given; a model's `n_…` may come from the data."""
+        """Parameters without a default must be given, except what the data give to a model."""
         for name, field in schema.fields.items():
-            from_data = path == "model" and name.startswith("n_")
+            from_data = path == "model" and (name.startswith("n_") or name in GIVEN["model"])
             if field.required and name not in node and not from_data:
                 raise ConfigError(f"{path}.{name} must be given: {schema.target} needs {field.kind}{self.origin(path)}")
 
@@ -220,10 +221,11 @@ class Checker:
                 yield name
 
     def stages_suit_model(self) -> None:
-        """An objective names the members of the model that it needs, and values that other keys must have."""
+        """Objectives name the members of the model that they need; both name values that other keys must have."""
         for name, node in self.config["stage"].items():
             trainer = {**self.config["trainer"], **(node or {})}
             objective = trainer.get("objective")
+            self.demands(self.config["model"]["_target_"], trainer)
             if objective:
                 self.demands(objective["_target_"], trainer)
             lacking = self.lacking(objective["_target_"]) if objective else []
@@ -235,9 +237,9 @@ class Checker:
                     f"stages for this model: {', '.join(self.suitable()) or 'none'}"
                 )
 
-    def demands(self, objective: str, trainer: Node) -> None:
-        """Values that an objective says other keys must have: the stage's trainer keys, else the config's."""
-        for path, allowed in (signature(objective).attributes.get("demands") or {}).items():
+    def demands(self, target: str, trainer: Node) -> None:
+        """Values that a model or objective says other keys must have: the stage's trainer keys, else the config's."""
+        for path, allowed in (signature(target).attributes.get("demands") or {}).items():
             of_trainer = path.split(".")[0] in trainer
             value: Any = trainer if of_trainer else self.config
             for part in path.split("."):
@@ -245,7 +247,7 @@ class Checker:
             if value not in allowed:
                 key = f"trainer.{path}" if of_trainer else path
                 raise ConfigError(
-                    f"objective {objective} goes with {key}={' or '.join(map(str, allowed))}; it is {value}"
+                    f"{target} goes with {key}={' or '.join(map(str, allowed))}; it is {value}"
                     f"{self.origin(key)}{self.options_of(path.split('.')[0], allowed)}"
                 )
 

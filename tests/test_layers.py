@@ -13,9 +13,9 @@ ROOT = Path(recrun.__file__).parent
 LAYERS = [
     ["errors", "types", "features", "kinds"],
     ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "auc", "ranking"],
-    ["protocols", "schema", "multinomial", "optim", "parameters", "progress", "checkpoint", "report"],
+    ["protocols", "schema", "multinomial", "optim", "regularization", "parameters", "progress", "checkpoint", "report"],
     ["config", "objectives", "evaluate", "impressions", "next_item"],
-    ["sampled", "pooled"],
+    ["sampled", "pooled", "in_batch"],
     ["models", "data", "check", "catalogue", "place", "trainer", "live"],
     ["run"],
     ["jobs", "serve"],
