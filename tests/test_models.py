@@ -8,9 +8,11 @@ import torch
 from histories import retrieval
 from news import first_batch, mind, news_lines, write_part
 from sessions_world import sessions_of
+from tables import Given
 
 from recrun.check import check
 from recrun.config import compose, options, search_path
+from recrun.data.table import Table
 from recrun.device import Device
 from recrun.jobs import prepare
 from recrun.run import build, build_model, build_trainers, execute
@@ -49,12 +51,24 @@ SMALL = {  # data and model, by the kind of batches that a model reads
         "dataset.source.n_genres=8",
         "dataset.his_size=6",
     ],
+    "table": [
+        "dataset.source.n_rows=600",
+        "dataset.source.n_users=20",
+        "dataset.source.n_items=30",
+        "dataset.source.n_colours=4",
+        "model.embedding_dim=4",
+    ],
 }
+POOLED = {"table"}  # judged by metrics of all rows together, which no single one has
 RANK_THE_CATALOGUE = {"interactions", "sessions", "retrieval"}
 
 
+def kind_in(composed):
+    return signature(composed.config["model"]["_target_"]).attributes["kind"]
+
+
 def kind_of(name):
-    return signature(compose([f"model={name}"]).config["model"]["_target_"]).attributes["kind"]
+    return kind_in(compose([f"model={name}"]))
 
 
 @pytest.fixture(params=MODELS)
@@ -80,8 +94,11 @@ def test_scores_cover_what_is_asked_and_are_deterministic_in_eval_mode(made):
     model.eval()
     batch = next(dataset.eval_batches("valid", 8))
     scores = model(batch)
-    whole_catalogue = dataset.kind in RANK_THE_CATALOGUE
-    assert scores.shape == ((8, dataset.sizes["n_items"]) if whole_catalogue else batch["candidates"].shape)
+    if dataset.kind == "table":
+        assert scores.shape == (8, len(dataset.sizes["tasks"]))
+    else:
+        whole_catalogue = dataset.kind in RANK_THE_CATALOGUE
+        assert scores.shape == ((8, dataset.sizes["n_items"]) if whole_catalogue else batch["candidates"].shape)
     assert scores.isfinite().all()
     assert torch.equal(scores, model(batch))
 
@@ -97,7 +114,7 @@ def test_a_users_scores_do_not_depend_on_the_others_in_the_batch(made):
 def test_predict_is_one_entry_of_the_full_ranking(made):
     model, dataset = made
     if dataset.kind not in RANK_THE_CATALOGUE:
-        pytest.skip(f"a model of {dataset.kind} is asked for the candidates alone")
+        pytest.skip(f"a model of {dataset.kind} is asked for what it is shown alone")
     model.eval()
     batch = next(dataset.eval_batches("valid", 8))
     items = torch.arange(8)
@@ -127,7 +144,7 @@ def test_the_same_seed_makes_the_same_weights_and_another_others(config):
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def items_of_two_colours(folder):
+def items_of_two_colours(folder, sizes):
     """Who likes even items is shown some of them, and must be offered the others."""
     n_items, rng = 20, np.random.default_rng(0)
     rows = [rng.permutation(np.arange(user % 2, n_items, 2))[:7] for user in range(64)]
@@ -143,7 +160,7 @@ def items_of_two_colours(folder):
     return data, [batch] * 150, margins
 
 
-def news_of_two_colours(folder):
+def news_of_two_colours(folder, sizes):
     """Who clicked red titles must be offered other red ones before blue ones."""
     news = {f"N{at}": ("any", f"{('red', 'blue')[at % 2]} word{at}") for at in range(20)}
     rng, lines = np.random.default_rng(0), []
@@ -164,7 +181,7 @@ def news_of_two_colours(folder):
     return data, [first_batch(data, 32)] * 150, margins
 
 
-def sessions_of_two_colours(folder):
+def sessions_of_two_colours(folder, sizes):
     """Sessions of even or of odd items: after some of a colour, its others must be offered."""
     rng = np.random.default_rng(0)
     sessions = [(2 * rng.permutation(10)[:7] + at % 2).tolist() for at in range(64)]
@@ -179,7 +196,7 @@ def sessions_of_two_colours(folder):
     return data, steps, margins
 
 
-def histories_of_two_colours(folder):
+def histories_of_two_colours(folder, sizes):
     """Users of even or of odd items: after some of a colour, its others must be offered."""
     rng = np.random.default_rng(0)
     lines = ["user,item,time"]
@@ -197,7 +214,37 @@ def histories_of_two_colours(folder):
     return data, steps, margins
 
 
+def rows_of_two_colours(folder, sizes):
+    """Users click, buy and like what has their colour; who has seen some of it must be offered the rest."""
+    rng = np.random.default_rng(0)
+    user, item = (pairs.ravel() for pairs in np.meshgrid(np.arange(16), np.arange(20)))
+    same = user % 2 == item % 2
+    past = [[f"i{2 * place + one % 2}" for place in rng.permutation(10)[:3]] for one in user]
+    columns = {"user": user, "item": item, "place": user % 2, "colour": item % 2}
+    columns = {name: [f"{name[0]}{value}" for value in values] for name, values in columns.items()}
+    labels = {task.name: np.where(same, 1, 0 if task.kind == "classification" else -1) for task in sizes["tasks"]}
+    dense = {name: rng.normal(0, 1, len(user)) for name in ("age", "price")}
+    data = Table(
+        None,
+        source=Given({**columns, **dense, "history": past, **labels}, chunk=1000),
+        tasks={task.name: task.kind for task in sizes["tasks"]},
+        sparse=list(columns),
+        dense=list(dense),
+        sequences={"history": None},
+        share={"history": "item"},
+        test_fraction=0.3,
+    )
+
+    def margins(model):
+        batch = next(data.eval_batches("test", 100))
+        return (model(batch) * (2 * batch["label"].clamp(min=0) - 1)).flatten()
+
+    steps = [batch for epoch in range(40) for batch in data.train_batches(64, np.random.default_rng(epoch))]
+    return data, steps, margins
+
+
 CHECKERBOARDS = {
+    "table": rows_of_two_colours,
     "sessions": sessions_of_two_colours,
     "interactions": items_of_two_colours,
     "news": news_of_two_colours,
@@ -206,7 +253,7 @@ CHECKERBOARDS = {
 
 
 def test_it_learns_a_checkerboard(config, made, tmp_path):
-    data, steps, margins = CHECKERBOARDS[made[1].kind](tmp_path)
+    data, steps, margins = CHECKERBOARDS[made[1].kind](tmp_path, made[1].sizes)
     model = build_model(config, data)
     trainer = next(iter(build_trainers(config).values()))
     optimizer = trainer.optimizer(model.parameters(), lr=0.01)
@@ -229,8 +276,10 @@ def test_a_smoke_run_leaves_a_whole_run_directory(overrides, tmp_path):
         )
         assert (directory / stage / "last" / "state.pt").exists()
     units = np.load(directory / "units" / "test.npz")
-    assert results["test"][results["monitor"]] == pytest.approx(units[results["monitor"]].mean())
-    assert len(units["ids"]) == len(units[results["monitor"]])
+    means = {name: units[name].mean() for name in units.files if name in results["test"]}
+    assert results["monitor"] in (results["test"] if kind_in(composed) in POOLED else means)
+    assert means == pytest.approx({name: results["test"][name] for name in means})
+    assert {len(units[name]) for name in units.files} == {len(units["ids"])}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
