@@ -13,8 +13,8 @@ ROOT = Path(recrun.__file__).parent
 LAYERS = [
     ["errors", "types", "features", "kinds"],
     ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "auc", "ranking"],
-    ["protocols", "schema", "multinomial", "optim", "parameters", "progress", "checkpoint", "report"],
-    ["config", "objectives", "evaluate", "impressions", "next_item"],
+    ["protocols", "schema", "multinomial", "optim", "parameters", "progress", "running", "checkpoint", "report"],
+    ["config", "objectives", "weighting", "monitor", "scheduling", "evaluate", "impressions", "next_item"],
     ["sampled", "pooled"],
     ["models", "data", "check", "catalogue", "place", "trainer", "live"],
     ["run"],
