@@ -22,7 +22,7 @@ def clip_norm(parameters: Iterable[Tensor], largest: float) -> None:
     for parameter in parameters:
         grad = parameter.grad
         if grad is not None and grad.is_sparse:
-            parameter.grad = grad = grad.coalesce()
+            parameter.grad = grad = coalesced(grad)
             grad = grad.values()
         if grad is not None:
             values.append(grad)
@@ -57,7 +57,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         if not grad.is_sparse:
             parameter.add_(self.change(grad, [state[name] for name in names], state["step"], group))
             return
-        grad = grad.coalesce()
+        grad = coalesced(grad)
         index, rows = grad.indices()[0], grad.values()
         moments = [state[name].index_select(0, index) for name in names]
         change = self.change(rows, moments, state["step"], group)
@@ -130,9 +130,33 @@ class RowAdam(RowOptimizer):
 
     def change(self, grad: Tensor, moments: list[Tensor], step: Tensor, group: dict[str, Any]) -> Tensor:
         """See the class."""
-        (first, second), (mean, square) = group["betas"], moments
-        mean.lerp_(grad, 1 - first)
-        square.mul_(second).addcmul_(grad, grad, value=1 - second)
-        root = (square / (1 - second**step)).sqrt_().add_(group["eps"])
-        change: Tensor = (mean / root).mul_(-group["lr"]).div_(1 - first**step)
+        mean, square = moments
+        grad = grad.contiguous()  # as the moments are: the kernel looks at no strides
+        change = torch.zeros_like(grad)  # torch's kernel moves it as it would move weights, all in one pass
+        torch._fused_adam_(
+            [change],
+            [grad],
+            [mean],
+            [square],
+            [],
+            [step.to(grad.device, non_blocking=True)],
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=0.0,
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
         return change
+
+
+def coalesced(grad: Tensor) -> Tensor:
+    """A sparse gradient whose rows are distinct.
+
+    Autograd forgets that a gradient was so; on the CPU a look whether its rows ascend saves sorting them again.
+    """
+    rows = grad._indices()[0]
+    if rows.device.type == "cpu" and bool((rows[1:] > rows[:-1]).all()):
+        grad._coalesced_(True)
+    return grad.coalesce()

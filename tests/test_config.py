@@ -16,10 +16,11 @@ from recrun.folders import GROUPS, conf_dir, options, search_path
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, [conf_dir()])]
 NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
 LOGS = ("sessions", "rsc15", "synthetic_sessions")
+TABLES = ("table", "census", "synthetic_table", "synthetic_tasks")
 SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
 FITS = {
     "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},
-    "dataset": dict.fromkeys(NEWS, "nrms") | dict.fromkeys(LOGS, "gru4rec"),
+    "dataset": dict.fromkeys(NEWS, "nrms") | dict.fromkeys(LOGS, "gru4rec") | dict.fromkeys(TABLES, "deepfm"),
     "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms")
     | dict.fromkeys(SAMPLED, "gru4rec"),
     "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"sessions": "gru4rec"},
@@ -66,8 +67,12 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
         if option in ("critic_pretrain", "finetune"):
             follows = {"critic_pretrain": "actor_pretrain", "finetune": "critic_pretrain"}[option]
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
-    if option in ("interactions", "mind", "sessions"):
+    if option in ("interactions", "mind", "sessions", "table"):
         words.append("dataset.path=somewhere")
+    if option in TABLES:
+        if "deepfm" not in options("model", [conf_dir()]):
+            pytest.skip("no model reads tables yet")
+        words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"] if option == "table" else []
     if group in ("dataset", "objective", "trainer"):
         words.append(f"model={FITS[group].get(option, 'mult_vae')}")
     if option == "full_softmax":

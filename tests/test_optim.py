@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from recrun.optim import RowAdagrad, RowAdam, RowSGD, clip_norm
+from recrun.optim import RowAdagrad, RowAdam, RowSGD, clip_norm, coalesced
 
 
 def sparse(index, values, size):
@@ -89,11 +89,19 @@ def test_dense_updates_equal_torch(ours, theirs):
     one, other = (torch.nn.Parameter(start.clone()) for _ in range(2))
     optimizers = ours([one], lr=0.05), theirs([other], lr=0.05)
     for _ in range(5):
-        one.grad = torch.randn(4, 3)
-        other.grad = one.grad.clone()
+        one.grad = torch.randn(3, 4).t()  # as the gradient of a matrix product may be
+        other.grad = one.grad.contiguous()
         for optimizer in optimizers:
             optimizer.step()
     torch.testing.assert_close(one, other)
+
+
+def test_a_gradient_whose_rows_ascend_is_not_sorted_again_and_any_other_is_summed_up():
+    values = torch.arange(6.0).view(3, 2)
+    ascending, other = (sparse(index, values, 5) for index in ([0, 2, 3], [3, 2, 3]))
+    assert coalesced(ascending).values().data_ptr() == values.data_ptr()
+    assert coalesced(other).indices()[0].tolist() == [2, 3]
+    assert coalesced(other).values().tolist() == [[2, 3], [4, 6]]
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS)

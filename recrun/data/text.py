@@ -66,13 +66,13 @@ def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: 
         DataError: The file or a row of it cannot be used; names the line.
         TextIdsError: `text_ids` is off and an id is not a plain integer ("007" is not).
     """
-    with _open(path) as stream:
+    with open_bytes(path) as stream:
         layout = _layout(path, stream)
         places = columns.find(layout.header, path, needed)
         layout = replace(layout, text_time="time" in places and _dates(stream, layout, places["time"]))
         if not text_ids and not _integers(stream, layout, places):
             raise TextIdsError
-        watched = _Watched(stream, layout.delimiter.encode())
+        watched = Watched(stream, layout.delimiter.encode())
         rows = 0
         try:
             for frame in _frames(watched, layout, places, text_ids):
@@ -95,7 +95,7 @@ def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: 
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[io.BufferedReader]:
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     """The bytes of a file, unzipped, behind a byte order mark."""
     try:
         with path.open("rb") as file:
@@ -110,7 +110,7 @@ def _open(path: Path) -> Iterator[io.BufferedReader]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-class _Watched(io.RawIOBase):
+class Watched(io.RawIOBase):
     """Notices, in what is read through it, what the parser would not tell.
 
     Attributes:
@@ -147,11 +147,11 @@ def _layout(path: Path, stream: io.BufferedReader) -> Layout:
     if not sample.strip():
         raise DataError(f"{path}: the file is empty; it needs a header line and one row per interaction")
     kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
-    first = _decode(path, 1, sample.split(b"\n", 1)[0])
-    separator = "\t" if kind in ("tsv", "inter", "data") else _sniff(first)
+    first = decoded(path, 1, sample.split(b"\n", 1)[0])
+    separator = "\t" if kind in ("tsv", "inter", "data") else sniff(first)
     if kind in ("dat", "data") and first.split(separator)[0].strip().isdigit():
         return Layout(separator, MOVIELENS, has_header=False)
-    line = _decode(path, 1, stream.readline(1 << 20)).strip("\r\n")
+    line = decoded(path, 1, stream.readline(1 << 20)).strip("\r\n")
     if "\r" in line:
         raise DataError(f"{path}:1: lines end with a carriage return alone; convert them to \\n or \\r\\n")
     names = [name.strip() for name in next(csv.reader([line], delimiter=separator[0]))][:: len(separator)]
@@ -160,13 +160,13 @@ def _layout(path: Path, stream: io.BufferedReader) -> Layout:
     return Layout(separator, tuple(names), has_header=True)
 
 
-def _sniff(header: str) -> str:
+def sniff(header: str) -> str:
     if "::" in header:
         return "::"
     return max((",", "\t", ";", "|"), key=header.count)
 
 
-def _decode(path: Path, number: int, line: bytes) -> str:
+def decoded(path: Path, number: int, line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
@@ -242,8 +242,8 @@ def _check(chunk: dict[Role, Any]) -> None:
 
 def _first_fault(path: Path, layout: Layout, places: dict[Role, int]) -> str | None:
     """Where and what the first unusable row is; slow, for error messages only."""
-    with _open(path) as stream:
-        lines = (_decode(path, number, line) for number, line in enumerate(stream, 1))
+    with open_bytes(path) as stream:
+        lines = (decoded(path, number, line) for number, line in enumerate(stream, 1))
         reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
         begin = 1
         try:

@@ -1,0 +1,316 @@
+"""A table's rows from their source to columns on disk, in two passes with bounded memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from recrun.data.rows import TEST, TRAIN, VALID, Float, Ids, Int8, Int32, Int64
+from recrun.data.table_cells import Chunk, Lists, TableSource
+from recrun.data.table_encoding import Encoding, Moments, Scale, ScaleKind, Vocabulary, curved, most_frequent
+from recrun.data.table_schema import Schema
+from recrun.data.table_store import Columns, Writer, read
+from recrun.data.text import seconds
+from recrun.errors import DataError
+
+ROWS_AT_ONCE = 1 << 18
+NOTHING = np.empty(0, object)
+PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What is learned from the training part.
+
+    Attributes:
+        min_count: Occurrences that a value needs to have a row of its own.
+        buckets: Columns whose texts are hashed, and into how many rows.
+        scale: How each dense column is scaled.
+        missing: What a missing number is: the mean, the mean and an input that says so, or an error.
+    """
+
+    min_count: int
+    buckets: Mapping[str, int]
+    scale: Mapping[str, ScaleKind]
+    missing: Literal["mean", "indicator", "error"]
+
+
+class Coder:
+    """Numbers texts in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.codes: dict[str, int] = {}
+
+    def __call__(self, values: Ids, codes: Int32) -> Int32:
+        """Codes over all texts so far of cells `values[codes]`."""
+        known = self.codes
+        number = np.fromiter((known.setdefault(text, len(known)) for text in values), np.int32, len(values))
+        return number[codes]
+
+    def values(self) -> Ids:
+        """Texts by code."""
+        found = np.empty(len(self.codes), object)
+        found[:] = list(self.codes)
+        return found
+
+
+def prepare(
+    source: TableSource,
+    schema: Schema,
+    divide: Callable[[Columns], Int8],
+    fitting: Fitting,
+    known: Encoding | None,
+    folder: Path,
+) -> None:
+    """Reads, divides, numbers and scales; the folder then holds a folder of columns for each part, and what is known.
+
+    Args:
+        source: Gives the rows.
+        schema: Which columns.
+        divide: The part of each row, int8 [R], from what was read.
+        fitting: What is learned from the training part.
+        known: What was learned from another table; then nothing is learned from this one.
+        folder: Does not exist yet.
+    """
+    raw = folder / "raw"
+    coders = gather(source, schema, fitting, raw)
+    rows = read(raw)
+    part = divide(rows)
+    values = {owner: coder.values() for owner, coder in coders.items()}
+    encoding = known or fit(rows, part, schema, values, fitting)
+    counts = write(rows, part, schema, encoding, values, fitting, folder)
+    encoding.save(folder)
+    np.save(folder / "part.npy", part)
+    (folder / "counts.json").write_text(json.dumps(counts))
+    shutil.rmtree(raw)
+
+
+def gather(source: TableSource, schema: Schema, fitting: Fitting, folder: Path) -> dict[str, Coder]:
+    """The first pass: cells as codes and numbers, as they come; the coders by the column that owns each.
+
+    Raises:
+        DataError: There are no rows, or a cell cannot be used.
+    """
+    coders: dict[str, Coder] = {}
+    done = 0
+    with Writer(folder) as writer:
+        for chunk in source.chunks(schema.wanted()):
+            refuse_faults(chunk, schema, fitting, partial(place_of, source, done))
+            writer.append(coded(chunk, schema, coders))
+            done += chunk.size
+    if not done:
+        raise DataError(f"{source.place(0)}: there are no rows")
+    return coders
+
+
+def place_of(source: TableSource, before: int, row: int) -> str:
+    """Where a row of a chunk is, from the number of rows before the chunk."""
+    return source.place(before + row)
+
+
+def refuse_faults(chunk: Chunk, schema: Schema, fitting: Fitting, place: Callable[[int], str]) -> None:
+    """Raises DataError for the first label that is outside its type, or number that must not be missing."""
+    for label in schema.labels:
+        values = label.of(chunk)
+        bad = np.isnan(values)
+        if label.task.kind == "classification":
+            bad |= (values != 0) & (values != 1)
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise DataError(f"{place(row)}: {label.fault(float(values[row]))}")
+    for name in schema.dense if fitting.missing == "error" else ():
+        bad = np.isnan(chunk.numbers[name])
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise DataError(f"{place(row)}: {name} is empty; dataset.dense_missing=mean or indicator allows that")
+
+
+def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
+    """A chunk's cells with texts as codes."""
+
+    def code(owner: str, values: Ids, codes: Int32) -> Int32:
+        return coders.setdefault(owner, Coder())(values, codes)
+
+    def column(name: str) -> Int32:
+        return code(schema.owner(name), chunk.texts[name].values, chunk.texts[name].codes)
+
+    flat: dict[str, np.ndarray] = {
+        "sparse": stacked([column(name) for name in schema.sparse], chunk.size, np.int32),
+        "dense": stacked([chunk.numbers[name] for name in schema.dense], chunk.size, np.float64),
+        "label": stacked([label.of(chunk) for label in schema.labels], chunk.size, np.float32),
+    }
+    if schema.group is not None:
+        flat["group"] = column(schema.group).astype(np.int64)
+    if schema.time is not None:
+        texts = chunk.texts[schema.time]
+        flat["time"] = times_of(texts.values)[texts.codes]
+    if chunk.part is not None:
+        flat["part"] = np.full(chunk.size, chunk.part, np.int8)
+    lists = {}
+    for sequence in schema.sequences:
+        cells = last_of(chunk.lists[sequence.name], sequence.max_length)
+        lists[sequence.name] = (cells.offsets, code(schema.owner(sequence.name), cells.texts.values, cells.texts.codes))
+    return Columns(flat, lists)
+
+
+def times_of(texts: Ids) -> Float:
+    """Times as numbers: numbers as they are, else dates in ISO 8601. Raises ValueError for anything else."""
+    try:
+        return np.asarray(texts, np.float64)
+    except ValueError:
+        return np.asarray(seconds(texts), np.float64)
+
+
+def last_of(cells: Lists, length: int) -> Lists:
+    """Lists cut to their last entries."""
+    lengths = np.diff(cells.offsets)
+    if not len(lengths) or lengths.max() <= length:
+        return cells
+    entry = np.arange(len(cells.texts)) - np.repeat(cells.offsets[1:], lengths)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, length))])
+    return Lists(offsets, type(cells.texts)(cells.texts.codes[entry >= -length], cells.texts.values))
+
+
+def stacked(columns: list[Any], size: int, dtype: Any) -> np.ndarray:
+    """Columns side by side, [R, W]."""
+    out = np.empty((size, len(columns)), dtype)
+    for place, values in enumerate(columns):
+        out[:, place] = values
+    return out
+
+
+def fit(rows: Columns, part: Int8, schema: Schema, values: Mapping[str, Ids], fitting: Fitting) -> Encoding:
+    """Vocabularies and scales of the training part."""
+    counts = {name: np.zeros(len(texts), np.int64) for name, texts in values.items()}
+    moments = {kind: Moments.none(len(schema.dense)) for kind in set(fitting.scale.values())}
+    for begin, some in pieces(rows):
+        chosen = np.flatnonzero(part[begin : begin + len(some)] == TRAIN)
+        some = some.take(chosen)
+        for name, codes in codes_of(some, schema):
+            counts[schema.owner(name)] += np.bincount(codes, minlength=len(counts[schema.owner(name)]))
+        for kind, sums in moments.items():
+            dense = some.flat["dense"]
+            sums.add(curved(dense) if kind == "log" else dense)
+    scales = [moments[fitting.scale[name]].scale(at, name, fitting.scale[name]) for at, name in enumerate(schema.dense)]
+    return Encoding(tuple(vocabularies(schema, values, counts, fitting)), tuple(scales))
+
+
+def vocabularies(
+    schema: Schema, values: Mapping[str, Ids], counts: Mapping[str, Int64], fitting: Fitting
+) -> Iterator[Vocabulary]:
+    """One for each column that has its own ids, one after another."""
+    first = 0
+    for owner in dict.fromkeys(schema.owner(name) for name in schema.id_columns):
+        if owner in fitting.buckets:
+            vocabulary = Vocabulary(owner, first, buckets=fitting.buckets[owner])
+        else:
+            vocabulary = Vocabulary(owner, first, most_frequent(values[owner], counts[owner], fitting.min_count))
+        yield vocabulary
+        first += vocabulary.size
+
+
+def codes_of(rows: Columns, schema: Schema) -> Iterator[tuple[str, Int32]]:
+    """The codes of each column of ids."""
+    for place, name in enumerate(schema.sparse):
+        yield name, rows.flat["sparse"][:, place]
+    for sequence in schema.sequences:
+        yield sequence.name, rows.lists[sequence.name][1]
+
+
+def write(
+    rows: Columns,
+    part: Int8,
+    schema: Schema,
+    encoding: Encoding,
+    values: Mapping[str, Ids],
+    fitting: Fitting,
+    folder: Path,
+) -> dict[str, float]:
+    """The second pass: rows of each part with ids and inputs; counts and shares for `Table.describe`."""
+    owners = {schema.owner(name) for name in schema.id_columns}
+    ids = {owner: encoding.of(owner).encode(values.get(owner, NOTHING)) for owner in owners}
+    tallies = {name: Tally() for name in PARTS}
+    with ExitStack() as stack:
+        writers = {name: stack.enter_context(Writer(folder / name)) for name in PARTS}
+        for begin, some in pieces(rows):
+            for name, code in PARTS.items():
+                chosen = some.take(np.flatnonzero(part[begin : begin + len(some)] == code))
+                chosen = encoded(chosen, schema, encoding, ids, fitting)
+                writers[name].append(chosen)
+                tallies[name].add(chosen, schema, encoding)
+    return {key: count for name, tally in tallies.items() for key, count in tally.told(name)}
+
+
+class Tally:
+    """Counts of one part, for `Table.describe`."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.cells: dict[str, int] = {}
+        self.unknown: dict[str, int] = {}
+        self.positive: dict[str, int] = {}
+
+    def add(self, rows: Columns, schema: Schema, encoding: Encoding) -> None:
+        """Counts rows in."""
+        self.rows += len(rows)
+        for name, ids in codes_of(rows, schema):
+            first = encoding.of(schema.owner(name)).first
+            self.cells[name] = self.cells.get(name, 0) + len(ids)
+            self.unknown[name] = self.unknown.get(name, 0) + int(np.count_nonzero(ids == first))
+        for place, label in enumerate(schema.labels):
+            if label.task.kind == "classification":
+                ones = int(np.count_nonzero(rows.flat["label"][:, place]))
+                self.positive[label.task.name] = self.positive.get(label.task.name, 0) + ones
+
+    def told(self, part: str) -> Iterator[tuple[str, float]]:
+        """Rows, the shares of unknown ids where there are any, the shares of positive labels."""
+        yield f"{part}_rows", self.rows
+        for name, count in self.unknown.items():
+            if count:
+                yield f"{part}_unknown/{name}", round(count / self.cells[name], 6)
+        for name, count in self.positive.items():
+            yield f"{part}_positive/{name}", round(count / max(self.rows, 1), 6)
+
+
+def encoded(rows: Columns, schema: Schema, encoding: Encoding, ids: Mapping[str, Int32], fitting: Fitting) -> Columns:
+    """Codes to rows of the table of ids, numbers to inputs."""
+    codes = dict(codes_of(rows, schema))
+    found = {name: ids[schema.owner(name)][codes[name]] for name in codes}
+    flat = {
+        "sparse": stacked([found[name] for name in schema.sparse], len(rows), np.int32),
+        "dense": scaled(rows.flat["dense"], encoding.scales, fitting.missing == "indicator"),
+        "label": rows.flat["label"],
+    }
+    if "group" in rows.flat:
+        flat["group"] = rows.flat["group"]
+    lists = {item.name: (rows.lists[item.name][0], found[item.name]) for item in schema.sequences}
+    return Columns(flat, lists)
+
+
+def scaled(numbers: Float, scales: tuple[Scale, ...], indicator: bool) -> np.ndarray:
+    """Inputs float32 [R, D], and after them, if asked for, which were missing."""
+    columns = [scale.apply(numbers[:, place]) for place, scale in enumerate(scales)]
+    if indicator:
+        columns += [np.isnan(numbers[:, place]) for place in range(len(scales))]
+    with np.errstate(over="ignore"):
+        inputs = stacked(columns, len(numbers), np.float32)
+    bad = ~np.isfinite(inputs).all(0)
+    if bad.any():
+        name = scales[int(np.flatnonzero(bad)[0])].name
+        raise DataError(f"column {name} has numbers too large for float32; dataset.scale={{{name}: log}} shrinks them")
+    return inputs
+
+
+def pieces(rows: Columns) -> Iterator[tuple[int, Columns]]:
+    """Some rows at a time, and the number of the first."""
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        yield begin, rows.slice(begin, min(begin + ROWS_AT_ONCE, len(rows)))
+        rows.release()

@@ -1,0 +1,200 @@
+"""Which columns of a table are features, and how labels come from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from recrun.data.rows import Float
+from recrun.data.table_cells import Chunk, Wanted
+from recrun.errors import ConfigError, DataError
+from recrun.features import Task
+from recrun.kinds import did_you_mean
+
+TaskKind: TypeAlias = Literal["classification", "regression"]
+TASK_KEYS = ("kind", "column", "at_least", "equals")
+SEQUENCE_KEYS = ("separator", "max_length")
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """A column whose cells hold several ids; of more than `max_length` the last are kept."""
+
+    name: str
+    separator: str = "|"
+    max_length: int = 50
+
+
+@dataclass(frozen=True)
+class Label:
+    """How a task's label comes from a column: its number, whether that is `at_least` so much, or a text `equals`."""
+
+    task: Task
+    column: str
+    at_least: float | None = None
+    equals: str | None = None
+
+    def of(self, chunk: Chunk) -> Float:
+        """float64 [R]; NaN where a number is missing."""
+        if self.equals is not None:
+            texts = chunk.texts[self.column]
+            return np.asarray(texts.values == self.equals, np.float64)[texts.codes]
+        numbers = chunk.numbers[self.column]
+        if self.at_least is None:
+            return numbers
+        return np.where(np.isnan(numbers), np.nan, numbers >= self.at_least)
+
+    def fault(self, label: float) -> str | None:
+        """What is wrong with a label."""
+        name, column = self.task.name, f" (column {self.column})" * (self.column != self.task.name)
+        ways = f"regression, {{column: {self.column}, at_least: NUMBER}} or {{…, equals: TEXT}}"
+        if np.isnan(label):
+            return f"the label {name} is missing{column}"
+        if self.task.kind == "classification" and label not in (0, 1):
+            return (
+                f"the label {name} is {label:g}{column}, and a classification label is 0 or 1; "
+                f"dataset.tasks.{name} may be {ways}"
+            )
+        return None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns that are used.
+
+    Attributes:
+        sparse: One id a row.
+        dense: Numbers.
+        sequences: Several ids a row.
+        labels: What is predicted.
+        share: Columns that number their ids as another one does, by name.
+        group: The column that group_auc groups by.
+        time: The column that split=temporal orders by.
+        part: The column that split=column divides by.
+    """
+
+    sparse: tuple[str, ...]
+    dense: tuple[str, ...]
+    sequences: tuple[Sequence_, ...]
+    labels: tuple[Label, ...]
+    share: Mapping[str, str]
+    group: str | None = None
+    time: str | None = None
+    part: str | None = None
+
+    def wanted(self) -> Wanted:
+        """What to read."""
+        as_text = [label.column for label in self.labels if label.equals is not None]
+        as_number = [label.column for label in self.labels if label.equals is None]
+        others = [name for name in (self.group, self.part, self.time) if name is not None]
+        return Wanted(
+            texts=frozenset((*self.sparse, *as_text, *others)),
+            numbers=frozenset((*self.dense, *as_number)),
+            lists={sequence.name: sequence.separator for sequence in self.sequences},
+        )
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """Columns of ids: one a row, then several a row."""
+        return (*self.sparse, *(sequence.name for sequence in self.sequences))
+
+    def without_labels(self) -> Schema:
+        """The features alone, to predict."""
+        return Schema(**{**vars(self), "labels": ()})
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that decide what is made of the columns."""
+        return asdict(self)
+
+    def owner(self, name: str) -> str:
+        """The column in whose vocabulary a column's ids are."""
+        return self.share.get(name, name)
+
+    def require(self, header: Sequence[str], where: str, labels: bool = True) -> None:
+        """Raises DataError unless all the columns are there."""
+        keys = dict.fromkeys(self.sparse, "sparse") | dict.fromkeys(self.dense, "dense")
+        keys |= {sequence.name: "sequences" for sequence in self.sequences}
+        keys |= {label.column: f"tasks.{label.task.name}" for label in self.labels if labels}
+        keys |= {name: key for key in ("group", "time") if (name := getattr(self, key)) is not None}
+        keys |= {self.part: "split_column"} if self.part is not None else {}
+        for name, key in keys.items():
+            if name not in header:
+                hint = did_you_mean(name, header)
+                there = "" if hint else f"; there are {', '.join(header)}"
+                raise DataError(f"{where}: no column {name!r} (dataset.{key}){hint}{there}")
+
+
+def read_schema(
+    sparse: Sequence[str],
+    dense: Sequence[str],
+    sequences: Mapping[str, Mapping[str, Any] | None],
+    tasks: Mapping[str, str | Mapping[str, Any] | None],
+    share: Mapping[str, str],
+    **others: str | None,
+) -> Schema:
+    """A schema from the keys of a config.
+
+    Raises:
+        ConfigError: Keys contradict each other.
+    """
+    lists = tuple(_sequence(name, keys or {}) for name, keys in sequences.items())
+    labels = tuple(_label(name, keys) for name, keys in tasks.items())
+    if not labels:
+        raise ConfigError("dataset.tasks is missing: what to predict, dataset.tasks={click: classification}")
+    names = [*sparse, *dense, *sequences]
+    if not names:
+        raise ConfigError("no features: name columns in dataset.sparse, dataset.dense or dataset.sequences")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"column {twice!r} is a feature more than once (dataset.sparse, dense, sequences)")
+    for label in labels:
+        if label.column in names:
+            raise ConfigError(f"column {label.column!r} is the label of task {label.task.name} and a feature too")
+    ids = [*sparse, *sequences]
+    for name, owner in share.items():
+        for one in (name, owner):
+            if one not in ids:
+                raise ConfigError(f"dataset.share.{name}={owner}: {one!r} is no id feature{did_you_mean(one, ids)}")
+        if owner in share:
+            raise ConfigError(f"dataset.share.{name}={owner}: {owner!r} shares too; name {share[owner]!r} in both")
+    return Schema(tuple(sparse), tuple(dense), lists, labels, dict(share), **others)
+
+
+def _sequence(name: str, keys: Mapping[str, Any]) -> Sequence_:
+    _known(f"dataset.sequences.{name}", keys, SEQUENCE_KEYS)
+    sequence = Sequence_(name, **keys)
+    if not isinstance(sequence.separator, str) or not sequence.separator:
+        raise ConfigError(f"dataset.sequences.{name}.separator={sequence.separator}: expected text")
+    if not isinstance(sequence.max_length, int) or sequence.max_length < 1:
+        raise ConfigError(
+            f"dataset.sequences.{name}.max_length={sequence.max_length}: expected a whole number of 1 or more"
+        )
+    return sequence
+
+
+def _label(name: str, keys: str | Mapping[str, Any] | None) -> Label:
+    keys = {"kind": keys or "classification"} if keys is None or isinstance(keys, str) else keys
+    path = f"dataset.tasks.{name}"
+    _known(path, keys, TASK_KEYS)
+    kind, at_least, equals = keys.get("kind", "classification"), keys.get("at_least"), keys.get("equals")
+    if kind not in get_args(TaskKind):
+        raise ConfigError(
+            f"{path}={kind}: expected {' or '.join(get_args(TaskKind))}{did_you_mean(kind, get_args(TaskKind))}"
+        )
+    if at_least is not None and equals is not None:
+        raise ConfigError(f"{path}: at_least and equals are two ways to make a label; give one")
+    if kind == "regression" and (at_least is not None or equals is not None):
+        raise ConfigError(f"{path}: at_least and equals make labels of 0 and 1, which is kind: classification")
+    if at_least is not None and (isinstance(at_least, bool) or not isinstance(at_least, int | float)):
+        raise ConfigError(f"{path}.at_least={at_least}: expected a number")
+    text = None if equals is None else str(equals).lower() if isinstance(equals, bool) else str(equals)
+    return Label(Task(name, kind), str(keys.get("column") or name), at_least, text)
+
+
+def _known(path: str, keys: Mapping[str, Any], known: Sequence[str]) -> None:
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"unknown key {path}.{key}{did_you_mean(key, known)}; it takes {', '.join(known)}")
