@@ -144,9 +144,9 @@ class Checker:
         raise ConfigError(f"{path}={shown}: expected {field.kind}{hint}{self.origin(path)}")
 
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
-        """Parameters without a default must be given; a model's `n_…` may come from the data."""
+        """Parameters without a default must be given; some of a model's come from the data."""
         for name, field in schema.fields.items():
-            from_data = path == "model" and name.startswith("n_")
+            from_data = path == "model" and (name.startswith("n_") or name in GIVEN["model"])
             if field.required and name not in node and not from_data:
                 raise ConfigError(f"{path}.{name} must be given: {schema.target} needs {field.kind}{self.origin(path)}")
 

@@ -287,10 +287,10 @@ def load_config(directory: Path) -> Config:
     return dict(loaded)  # type: ignore[arg-type]
 
 
-def build(node: Mapping[str, Any], **extra: Any) -> Any:
+def build(node: Mapping[str, Any]) -> Any:
     """What a config node with a `_target_` describes. Errors written for people pass through unwrapped."""
     try:
-        return hydra.utils.instantiate(dict(node), **extra, _convert_="all")
+        return hydra.utils.instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, RecrunError):
             raise error.__cause__ from None
@@ -312,7 +312,8 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
 def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
     """The model, with the sizes that its constructor asks for and the data decide."""
     seeds.seed_torch(config["seed"], "init")
-    model: nn.Module = build(config["model"], **sizes_for(config, dataset))
+    make = build({**config["model"], "_partial_": True})  # Hydra would turn what the data decide into plain dicts
+    model: nn.Module = make(**sizes_for(config, dataset))
     return model
 
 

@@ -16,7 +16,7 @@ from recrun.folders import GROUPS, conf_dir, options, search_path
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, [conf_dir()])]
 NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
 LOGS = ("sessions", "rsc15", "synthetic_sessions")
-TABLES = ("table", "census", "synthetic_table", "synthetic_tasks")
+TABLES = ("table", "census", "synthetic_table", "synthetic_tasks", "synthetic_conversions")
 SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
 FITS = {
     "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},

@@ -41,6 +41,12 @@ SMALL = {  # data and model, by the kind of batches that a model reads
         "model.head_dim=4",
         "model.attention_hidden_dim=6",
     ],
+    "table": [
+        "dataset.source.n_rows=600",
+        "dataset.source.n_users=40",
+        "dataset.source.n_items=30",
+        "model.embedding_dim=4",
+    ],
 }
 RANK_THE_CATALOGUE = {"interactions", "sessions"}
 
@@ -51,7 +57,10 @@ def kind_of(name):
 
 @pytest.fixture(params=MODELS)
 def overrides(request):
-    return [f"model={request.param}", "trainer.batch_size=16", *SMALL[kind_of(request.param)]]
+    model = compose([f"model={request.param}"]).config["model"]
+    kind = kind_of(request.param)
+    narrow = [f"model.{key}=[8]" for key in model if key.endswith("hidden_size")] if kind == "table" else []
+    return [f"model={request.param}", "trainer.batch_size=16", *SMALL[kind], *narrow]
 
 
 @pytest.fixture
@@ -67,13 +76,19 @@ def made(config):
     return build_model(config, dataset), dataset
 
 
+def shape_asked(dataset, batch):
+    """Of the scores of 8 units."""
+    if dataset.kind in RANK_THE_CATALOGUE:
+        return (8, dataset.sizes["n_items"])
+    return (8, len(dataset.sizes["tasks"])) if dataset.kind == "table" else batch["candidates"].shape
+
+
 def test_scores_cover_what_is_asked_and_are_deterministic_in_eval_mode(made):
     model, dataset = made
     model.eval()
     batch = next(dataset.eval_batches("valid", 8))
     scores = model(batch)
-    whole_catalogue = dataset.kind in RANK_THE_CATALOGUE
-    assert scores.shape == ((8, dataset.sizes["n_items"]) if whole_catalogue else batch["candidates"].shape)
+    assert scores.shape == shape_asked(dataset, batch)
     assert scores.isfinite().all()
     assert torch.equal(scores, model(batch))
 
@@ -119,7 +134,7 @@ def test_the_same_seed_makes_the_same_weights_and_another_others(config):
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def items_of_two_colours(folder):
+def items_of_two_colours(folder, like):
     """Who likes even items is shown some of them, and must be offered the others."""
     n_items, rng = 20, np.random.default_rng(0)
     rows = [rng.permutation(np.arange(user % 2, n_items, 2))[:7] for user in range(64)]
@@ -135,7 +150,7 @@ def items_of_two_colours(folder):
     return data, [batch] * 150, margins
 
 
-def news_of_two_colours(folder):
+def news_of_two_colours(folder, like):
     """Who clicked red titles must be offered other red ones before blue ones."""
     news = {f"N{at}": ("any", f"{('red', 'blue')[at % 2]} word{at}") for at in range(20)}
     rng, lines = np.random.default_rng(0), []
@@ -156,7 +171,7 @@ def news_of_two_colours(folder):
     return data, [first_batch(data, 32)] * 150, margins
 
 
-def sessions_of_two_colours(folder):
+def sessions_of_two_colours(folder, like):
     """Sessions of even or of odd items: after some of a colour, its others must be offered."""
     rng = np.random.default_rng(0)
     sessions = [(2 * rng.permutation(10)[:7] + at % 2).tolist() for at in range(64)]
@@ -171,11 +186,32 @@ def sessions_of_two_colours(folder):
     return data, steps, margins
 
 
-CHECKERBOARDS = {"sessions": sessions_of_two_colours, "interactions": items_of_two_colours, "news": news_of_two_colours}
+def rows_of_two_colours(folder, like):
+    """Even users click even items and odd ones odd items; nothing else tells."""
+    features, tasks = like.sizes["features"], like.sizes["tasks"]
+    user, item = (torch.arange(8).repeat_interleave(8), torch.arange(8).repeat(8))
+    sparse = torch.tensor([field.first for field in features.fields]).repeat(64, 1)
+    sparse[:, 0] += user
+    sparse[:, 1] += item
+    label = ((user + item) % 2 == 0).float()[:, None].expand(-1, len(tasks))
+    batch = {"sparse": sparse.int(), "dense": torch.zeros(64, len(features.dense)), "label": label}
+    for field in features.sequences:
+        batch |= {field.name: torch.zeros(0, dtype=torch.int32), f"{field.name}_offsets": torch.zeros(65).long()}
+    middle = torch.tensor([0.5 if task.kind == "regression" else 0.0 for task in tasks])
+    data = type("Data", (), {"sizes": like.sizes})()
+    return data, [batch] * 150, lambda model: (model(batch) - middle) * (2 * label - 1)
+
+
+CHECKERBOARDS = {
+    "sessions": sessions_of_two_colours,
+    "interactions": items_of_two_colours,
+    "news": news_of_two_colours,
+    "table": rows_of_two_colours,
+}
 
 
 def test_it_learns_a_checkerboard(config, made, tmp_path):
-    data, steps, margins = CHECKERBOARDS[made[1].kind](tmp_path)
+    data, steps, margins = CHECKERBOARDS[made[1].kind](tmp_path, made[1])
     model = build_model(config, data)
     trainer = next(iter(build_trainers(config).values()))
     optimizer = trainer.optimizer(model.parameters(), lr=0.01)
@@ -198,8 +234,10 @@ def test_a_smoke_run_leaves_a_whole_run_directory(overrides, tmp_path):
         )
         assert (directory / stage / "last" / "state.pt").exists()
     units = np.load(directory / "units" / "test.npz")
-    assert results["test"][results["monitor"]] == pytest.approx(units[results["monitor"]].mean())
-    assert len(units["ids"]) == len(units[results["monitor"]])
+    values = {name: units[name] for name in set(units) & set(results["test"])}
+    assert values
+    assert {name: results["test"][name] for name in values} == pytest.approx({n: v.mean() for n, v in values.items()})
+    assert {len(value) for value in values.values()} == {len(units["ids"])}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.blocks import RowVector, last_weight, mlp
+from recrun.models.blocks import RowVector, last_weight
+from recrun.models.mlp import hidden_layers
 from recrun.objectives import MultiTask
 from recrun.types import Batch, Count, NonNegative, Probability
 
@@ -50,9 +51,11 @@ class AITM(nn.Module):
         width = mlp_hidden_size[-1]
         self.row = RowVector(features, embedding_dim)
         self.bottoms = nn.ModuleList(
-            mlp([self.row.width, *mlp_hidden_size], dropout, batch_norm) for _ in range(len(tasks))
+            hidden_layers(self.row.width, mlp_hidden_size, dropout, batch_norm) for _ in range(len(tasks))
         )
-        self.handed_on = nn.ModuleList(mlp([width, width], dropout, batch_norm) for _ in range(len(tasks) - 1))
+        self.handed_on = nn.ModuleList(
+            hidden_layers(width, [width], dropout, batch_norm) for _ in range(len(tasks) - 1)
+        )
         self.transfers = nn.ModuleList(Transfer(width) for _ in range(len(tasks) - 1))
         self.outputs = nn.ModuleList(nn.Linear(width, 1) for _ in range(len(tasks)))
 

@@ -1,4 +1,4 @@
-"""What models of tables are built from: the vector of a row, dense layers, experts, towers."""
+"""What models of tables are built from: the vector of a row, experts and their mixtures, towers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recrun.features import Features
 from recrun.models.embedding import FeatureEmbedding
+from recrun.models.mlp import hidden_layers, output_width
 from recrun.types import Batch
 
 
@@ -33,45 +34,28 @@ class RowVector(nn.Module):
         return torch.cat([vectors_BX, batch["dense"]], 1) if batch["dense"].shape[1] else vectors_BX
 
 
-class RowNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes a batch of one row by the statistics so far."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[B, W]."""
-        if self.training and len(input) == 1:
-            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(input)
-
-
-def mlp(sizes: Sequence[int], dropout: float = 0.0, batch_norm: bool = False) -> nn.Sequential:
-    """Layers of `sizes[0]` inputs and then so many units each: linear, normalisation, ReLU, dropout."""
-    layers: list[nn.Module] = []
-    for width, units in pairwise(sizes):
-        layers.append(nn.Linear(width, units))
-        layers += [RowNorm(units)] if batch_norm else []
-        layers.append(nn.ReLU(inplace=True))
-        layers += [nn.Dropout(dropout)] if dropout else []
-    return nn.Sequential(*layers)
-
-
 def last_weight(layers: nn.Module) -> Tensor:
     """The weight of the last linear layer."""
     return [module.weight for module in layers.modules() if isinstance(module, nn.Linear)][-1]
 
 
 class Towers(nn.Module):
-    """What each task makes of its input: an `mlp` and one linear output.
+    """What each task makes of its input: hidden layers and one linear output.
 
     Args:
         n_tasks: Tasks.
-        sizes: Width of the inputs and units of the layers.
+        width: Of the inputs.
+        hidden: Units of the layers.
         dropout, batch_norm: Of the layers.
     """
 
-    def __init__(self, n_tasks: int, sizes: Sequence[int], dropout: float = 0.0, batch_norm: bool = False) -> None:
+    def __init__(
+        self, n_tasks: int, width: int, hidden: Sequence[int], dropout: float = 0.0, batch_norm: bool = False
+    ) -> None:
         super().__init__()
         self.of_task = nn.ModuleList(
-            nn.Sequential(mlp(sizes, dropout, batch_norm), nn.Linear(sizes[-1], 1)) for _ in range(n_tasks)
+            nn.Sequential(hidden_layers(width, hidden, dropout, batch_norm), nn.Linear(output_width(width, hidden), 1))
+            for _ in range(n_tasks)
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -54,7 +54,7 @@ class ESMM(nn.Module):
             raise ConfigError(f"model=esmm needs two classifications, click and conversion; the tasks are {named}")
         self.tasks = tuple(tasks)
         self.row = RowVector(features, embedding_dim)
-        self.towers = Towers(2, [self.row.width, *mlp_hidden_size], dropout, batch_norm)
+        self.towers = Towers(2, self.row.width, mlp_hidden_size, dropout, batch_norm)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of a click and of a click with conversion, [B, 2]."""

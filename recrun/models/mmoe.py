@@ -50,7 +50,7 @@ class MMoE(nn.Module):
         self.row = RowVector(features, embedding_dim)
         self.experts = Experts(n_experts, [self.row.width, *expert_hidden_size], dropout)
         self.gates = nn.Linear(self.row.width, len(tasks) * n_experts)
-        self.towers = Towers(len(tasks), [expert_hidden_size[-1], *tower_hidden_size], dropout, batch_norm)
+        self.towers = Towers(len(tasks), expert_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of classifications and values of regressions, [B, T]."""

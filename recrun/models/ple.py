@@ -58,7 +58,7 @@ class PLE(nn.Module):
             Level(len(tasks), n_specific_experts, n_shared_experts, [width, *expert_hidden_size], dropout, levels_above)
             for width, levels_above in zip(widths, above, strict=True)
         )
-        self.towers = Towers(len(tasks), [expert_hidden_size[-1], *tower_hidden_size], dropout, batch_norm)
+        self.towers = Towers(len(tasks), expert_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of classifications and values of regressions, [B, T]."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.blocks import RowVector, Towers, last_weight, mlp
+from recrun.models.blocks import RowVector, Towers, last_weight
+from recrun.models.mlp import hidden_layers
 from recrun.types import Batch, Count, Probability
 
 
@@ -42,8 +43,8 @@ class SharedBottom(nn.Module):
         super().__init__()
         self.tasks = tuple(tasks)
         self.row = RowVector(features, embedding_dim)
-        self.bottom = mlp([self.row.width, *mlp_hidden_size], dropout, batch_norm)
-        self.towers = Towers(len(tasks), [mlp_hidden_size[-1], *tower_hidden_size], dropout, batch_norm)
+        self.bottom = hidden_layers(self.row.width, mlp_hidden_size, dropout, batch_norm)
+        self.towers = Towers(len(tasks), mlp_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of classifications and values of regressions, [B, T]."""
