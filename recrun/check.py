@@ -221,10 +221,11 @@ class Checker:
                 yield name
 
     def stages_suit_model(self) -> None:
-        """An objective names the members of the model that it needs, and values that other keys must have."""
+        """Objectives name the members of the model that they need; both name values that other keys must have."""
         for name, node in self.config["stage"].items():
             trainer = {**self.config["trainer"], **(node or {})}
             objective = trainer.get("objective")
+            self.demands(self.config["model"]["_target_"], trainer)
             if objective:
                 self.demands(objective["_target_"], trainer)
                 self.weighting_suits(trainer)
@@ -255,9 +256,9 @@ class Checker:
                 f"({self.file('model')}) does not have\nchoose weighting=none, fixed or uwl"
             )
 
-    def demands(self, objective: str, trainer: Node) -> None:
-        """Values that an objective says other keys must have: the stage's trainer keys, else the config's."""
-        for path, allowed in (signature(objective).attributes.get("demands") or {}).items():
+    def demands(self, target: str, trainer: Node) -> None:
+        """Values that a model or objective says other keys must have: the stage's trainer keys, else the config's."""
+        for path, allowed in (signature(target).attributes.get("demands") or {}).items():
             of_trainer = path.split(".")[0] in trainer
             value: Any = trainer if of_trainer else self.config
             for part in path.split("."):
@@ -265,7 +266,7 @@ class Checker:
             if value not in allowed:
                 key = f"trainer.{path}" if of_trainer else path
                 raise ConfigError(
-                    f"objective {objective} goes with {key}={' or '.join(map(str, allowed))}; it is {value}"
+                    f"{target} goes with {key}={' or '.join(map(str, allowed))}; it is {value}"
                     f"{self.origin(key)}{self.options_of(path.split('.')[0], allowed)}"
                 )
 

@@ -46,6 +46,11 @@ class Features:
         """Rows of the table that the fields share."""
         return max((field.first + field.size for field in (*self.fields, *self.sequences)), default=0)
 
+    @property
+    def n_vectors(self) -> int:
+        """Vectors of a row: one for each field and each sequence."""
+        return len(self.fields) + len(self.sequences)
+
 
 @dataclass(frozen=True)
 class Task:

@@ -23,6 +23,7 @@ from recrun.parameters import carried, carry_on, freeze_others, hold_frozen_norm
 from recrun.place import Place
 from recrun.progress import Progress
 from recrun.protocols import Dataset
+from recrun.regularization import Regularization
 from recrun.running import RunningLosses
 from recrun.scheduling import make_scheduler, needs_metric
 from recrun.types import Batch, Count, Evaluation, Index, Metrics, NonNegative, Positive, Split
@@ -52,7 +53,7 @@ class Trainer:
         weighting: Makes from the model what turns its tasks' losses into gradients; None for their sum.
         scheduler: Makes a torch scheduler from the optimizer; see recrun.scheduling.
         scheduler_every: When it steps; a ReduceLROnPlateau always does so at validations, with the monitored value.
-        regularization: Adds the gradients of penalties of the weights.
+        regularization: Penalties of the weights.
         clip_norm: Largest global gradient norm.
         patience: Validations without improvement after which training stops.
         min_improvement: A value must beat the best by more than this to count as an improvement.
@@ -79,7 +80,7 @@ class Trainer:
         weighting: Callable[..., Weighting] | None = None,
         scheduler: Callable[..., Any] | None = None,
         scheduler_every: Literal["epoch", "step"] = "epoch",
-        regularization: Callable[[nn.Module], None] | None = None,
+        regularization: Regularization | None = None,
         clip_norm: Positive | None = None,
         patience: Count | None = None,
         min_improvement: NonNegative = 0.0,
@@ -235,7 +236,7 @@ class Fit:
             return
         self.scaler.unscale_(self.optimizer)
         if trainer.regularization is not None:
-            trainer.regularization(self.model)
+            trainer.regularization.add_gradients(self.model)
         if trainer.clip_norm is not None:
             clip_norm(self.learned, trainer.clip_norm)
 

@@ -16,13 +16,25 @@ from recrun.folders import GROUPS, conf_dir, options, search_path
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, [conf_dir()])]
 NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
 LOGS = ("sessions", "rsc15", "synthetic_sessions")
-TABLES = ("table", "census", "synthetic_table", "synthetic_tasks", "synthetic_conversions")
+TABLES = (
+    "table",
+    "census",
+    "criteo",
+    "avazu",
+    "ml_100k_ctr",
+    "ml_100k_mtl",
+    "synthetic_table",
+    "synthetic_tasks",
+    "synthetic_conversions",
+)
 SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
 FITS = {
     "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},
     "dataset": dict.fromkeys(NEWS, "nrms") | dict.fromkeys(LOGS, "gru4rec") | dict.fromkeys(TABLES, "deepfm"),
     "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms")
-    | dict.fromkeys(SAMPLED, "gru4rec"),
+    | dict.fromkeys(SAMPLED, "gru4rec")
+    | {"multi_task": "mmoe", "calibrated": "aitm"},
+    "weighting": dict.fromkeys(("none", "fixed", "uwl", "gradnorm", "metabalance"), "mmoe"),
     "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"sessions": "gru4rec"},
 }
 
@@ -70,10 +82,8 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
     if option in ("interactions", "mind", "sessions", "table"):
         words.append("dataset.path=somewhere")
     if option in TABLES:
-        if "deepfm" not in options("model", [conf_dir()]):
-            pytest.skip("no model reads tables yet")
         words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"] if option == "table" else []
-    if group in ("dataset", "objective", "trainer"):
+    if group in ("dataset", "objective", "trainer", "weighting"):
         words.append(f"model={FITS[group].get(option, 'mult_vae')}")
     if option == "full_softmax":
         words.append("dataset.num_negatives=0")
@@ -129,11 +139,14 @@ def test_first_is_the_first_that_is_not_null():
         (["+sede=1"], "unknown key sede; did you mean 'seed'?"),
         (["modle=ract"], "unknown key modle; did you mean 'model'?"),
         (["stage.finetun.lr=1"], "stages are actor_pretrain, critic_pretrain, finetune; did you mean 'finetune'?"),
-        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: gru4rec, mult_dae, mult_vae, nrms,"),
+        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: "),
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
         (["model=nrms", "model.n_words=3"], "model.n_words cannot be set: the data decide"),
         (["model=nrms", "model.word_vectors=x"], "model.word_vectors cannot be set: set dataset.word_vectors"),
         (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/ml_100k.yaml)"),
+        (["model=nrms", "weighting=uwl"], "balances the losses of tasks, which objective recrun.objectives.Listwise"),
+        (["model=esmm", "weighting=gradnorm"], "needs a model with last_shared_layer, which recrun.models.esmm.ESMM"),
+        (["model=mmoe", "trainer.weighting.weights=1"], "trainer.weighting has no _target_: choose weighting=… first (there are: fixed, gradnorm,"),
         (["experiment=nothing_like_it"], "unknown experiment 'nothing_like_it'"),
         (["scheduler=null"], "unknown scheduler 'None'"),
         (["nowhere/group=x"], "there is no group 'nowhere/group'"),

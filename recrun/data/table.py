@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
-import shutil
-import tempfile
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from recrun.data.download import Archive
 from recrun.data.rows import TEST, VALID, Ids
+from recrun.data.table_cache import Prepared, prepared
 from recrun.data.table_cells import TableSource
 from recrun.data.table_encoding import Encoding, ScaleKind
-from recrun.data.table_files import TableFiles
+from recrun.data.table_files import TableFiles, Where
 from recrun.data.table_order import windows
-from recrun.data.table_prepare import Fitting, prepare
+from recrun.data.table_recipe import Fitting, Recipe
 from recrun.data.table_schema import Schema, TaskKind, read_schema
 from recrun.data.table_split import TableSplit, TableSplitName
-from recrun.data.table_store import Columns, joined, read
+from recrun.data.table_store import Columns, joined
 from recrun.errors import ConfigError
 from recrun.features import Features, Field
 from recrun.protocols import Evaluator
 from recrun.types import Batch, Count, Index, Probability, Side, Split
 
 MB = 2**20
-FORMAT = 1  # raise it when the same input and settings would give other columns than before
-BLOCK_ROWS = 4096
-WINDOW_ROWS = 1 << 20
-
-log = logging.getLogger("recrun")
+BLOCK_ROWS = 4096  # neighbours on the disk that are read together
+WINDOW_ROWS = 1 << 20  # rows that are permuted together
 
 
 class Table:
@@ -43,18 +39,55 @@ class Table:
     sequence ragged, `name` int32 [N] and `name_offsets` int64 [B + 1]; `label` float32 [B, T]. Evaluation batches
     also have `group` int64 [B] if the data name one.
 
+    Ids are texts; an empty cell is a text like others. Those of the training part have rows of the table, most
+    frequent first; what training does not know is row `first` of its field. Numbers are scaled by the training part.
+
+    Splits:
+        random: By `numpy.random.default_rng(split_seed).permutation`: first train, then valid, then test.
+        temporal: The last `test_fraction` of the rows, by `time_column` or as they come; before, the `valid_fraction`.
+        column: `split_column` says train, valid or test.
+        provided: `path` is a folder with a file for train and, if there are, for valid and test.
+    Where the last two have no validation rows, `valid_fraction` of the training rows are drawn for it.
+
     Args:
         evaluator: Judges models on these data.
-        source: Gives the rows.
-        tasks: What to predict.
+        tasks: What to predict: {click: classification, rating: regression}, or how a label of 0 and 1 comes from a
+            column: {like: {column: rating, at_least: 4}, rich: {column: income, equals: "50000+"}}.
+        path: A file or a folder (see recrun.data.table_files); relative to `root`, else to the working directory.
+        root: The data folder.
+        download: Where the file can be had if it is absent.
+        source: Gives the rows instead of `path`.
+        columns: Names of the columns of a text file without a header line.
+        separator: Of a text file; None = as the ending or the first line has it.
+        join: Files with a row for each value of a column, {user_id: users.csv}: their columns are put beside the rows.
+        part_files: File names of the parts for split=provided; None = train, valid, test with a known ending.
         sparse: Columns with one id a row.
         dense: Columns of numbers.
-        sequences: Columns with several ids a row.
+        sequences: Columns with several ids a row, {genres: {separator: "|", max_length: 50}}; the last are kept.
+        share: Columns that number their ids as another one does, {history: item_id}.
+        group: The column that group_auc groups by.
+        min_count: Occurrences in the training part that an id needs to be known.
+        buckets: Columns whose ids are hashed, and into how many rows.
+        scale: Of all numbers, or by column, the others standard. standard: mean 0, deviation 1; log: the same of
+            sign(x) log(1 + |x|); minmax: 0 to 1; none: as they are.
+        dense_missing: What an empty number is: the training mean; the mean, and an input `name_missing`; or an error.
+        split, split_column, time_column, valid_fraction, test_fraction, split_seed: See above.
+        test_path: A file whose rows take the place of the test part; to predict, it needs no labels.
+        vocabulary: The `vocabulary` folder of a run: ids and scales are taken from it, not learned. With `test_path`
+            nothing else is read.
+        memory_mb: Larger tables stay on the disk; an epoch then permutes blocks of rows, see `windows`.
+        cache: Folder of prepared data; None = none.
         monitor: The metric that early stopping watches by default; None = auc, or rmse, of the first task.
+
+    Raises:
+        ConfigError: Settings contradict each other.
+        DataError: The data cannot be used; names the file and, where there is one, the line.
+        CheckpointError: `vocabulary` is not one of these columns.
     """
 
     kind: ClassVar[str] = "table"
     unit: ClassVar[str] = "rows"
+    input_key: ClassVar[str] = "test_path"
 
     def __init__(
         self,
@@ -62,59 +95,73 @@ class Table:
         tasks: Mapping[str, TaskKind | Mapping[str, Any] | None],
         path: str | None = None,
         root: str | None = None,
+        download: Archive | None = None,
         source: TableSource | None = None,
         columns: Sequence[str] | None = None,
         separator: str | None = None,
+        join: Mapping[str, str] | None = None,
+        part_files: Mapping[str, str] | None = None,
         sparse: Sequence[str] = (),
         dense: Sequence[str] = (),
         sequences: Mapping[str, Mapping[str, Any] | None] | None = None,
         share: Mapping[str, str] | None = None,
         group: str | None = None,
-        time_column: str | None = None,
-        monitor: str | None = None,
         min_count: Count = 1,
         buckets: Mapping[str, Count] | None = None,
         scale: ScaleKind | Mapping[str, ScaleKind] = "standard",
         dense_missing: Literal["mean", "indicator", "error"] = "mean",
         split: TableSplitName = "random",
+        split_column: str | None = None,
+        time_column: str | None = None,
         valid_fraction: Probability = 0.1,
         test_fraction: Probability = 0.1,
         split_seed: Index = 0,
+        test_path: str | None = None,
+        vocabulary: str | None = None,
         memory_mb: Index = 4096,
         cache: str | None = None,
+        monitor: str | None = None,
     ) -> None:
         """Reads, divides, numbers and scales, or takes what an earlier run prepared."""
-        self.evaluator = evaluator
-        schema = read_schema(sparse, dense, sequences or {}, tasks, share or {}, group=group, time=time_column)
+        schema = read_schema(sparse, dense, sequences or {}, tasks, share or {}, group, time_column, split_column)
         scales = scale if isinstance(scale, Mapping) else dict.fromkeys(dense, scale)
         scales = {name: scales.get(name, "standard") for name in dense}
         fitting = Fitting(min_count, dict(buckets or {}), scales, dense_missing)
         how = TableSplit(split, valid_fraction, test_fraction, split_seed)
-        if source is None:
-            if path is None:
-                raise ConfigError("dataset.path is missing: the file or folder with the rows, dataset.path=clicks.csv")
-            source = TableFiles(path, root, None if columns is None else tuple(columns), separator)
-        schema.require(source.header(), path or "the source")
-        folder = Path(tempfile.mkdtemp(prefix="recrun-table-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        prepare(source, schema, how, fitting, None, folder / "table")
-        self._open(folder / "table", schema, memory_mb)
-        self.monitor = monitor or first_metric(schema)
+        how.refuse_contradictions(split_column, time_column)
+        recipe = Recipe(schema, fitting, how)
+        if vocabulary is not None:
+            recipe = recipe.knowing(Path(vocabulary))
+        files = Where("", root, None if columns is None else tuple(columns), separator, join)
+        refuse_other_source(path, source, split)
+        found = []
+        if not (vocabulary and test_path):
+            where = replace(files, path=path or "", download=download)
+            main = source or TableFiles(where, split == "provided", part_files)
+            schema.require(main.header(), path or "dataset.source")
+            found.append(prepared(main, recipe, cache))
+            recipe = replace(recipe, known=found[0].encoding)
+        if test_path is not None:
+            test = TableFiles(replace(files, path=test_path))
+            recipe = recipe.to_judge(test.header())
+            recipe.schema.require(test.header(), test_path)
+            found.append(prepared(test, recipe, cache))
+        self.evaluator, self.monitor = evaluator, monitor or schema.first_metric()
+        self._serve(schema, found, memory_mb, dense_missing == "indicator")
 
-    def _open(self, folder: Path, schema: Schema, memory_mb: int) -> None:
-        """Takes what was prepared, into memory if it fits."""
-        self._encoding = Encoding.load(folder)
-        self._parts = {name: read(folder / name) for name in ("train", "valid", "test")}
+    def _serve(self, schema: Schema, found: Sequence[Prepared], memory_mb: int, indicator: bool) -> None:
+        """The parts of one table, or the test part of a second one; into memory if they fit."""
+        self._encoding = found[0].encoding
+        self._parts = {**found[0].parts, "test": found[-1].parts["test"]}
+        self._unit_ids = {"valid": partial(found[0].rows_of, VALID), "test": partial(found[-1].rows_of, TEST)}
+        self._counts = {**found[0].counts, **found[-1].counts_of("test")}
+        prints = [one.fingerprint for one in found]
+        self.fingerprint = prints[0] if len(found) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
         self.resident = sum(part.nbytes for part in self._parts.values()) <= memory_mb * MB
         if self.resident:
             self._parts = {name: part.copy() for name, part in self._parts.items()}
-        self._part_of_row = np.load(folder / "part.npy")
-        self._counts: dict[str, float] = json.loads((folder / "counts.json").read_text())
-        self.sizes: Mapping[str, Any] = {
-            "features": features_of(schema, self._encoding),
-            "tasks": tuple(label.task for label in schema.labels),
-        }
-        self.fingerprint = fingerprint(self._encoding, self._parts)
+        tasks = tuple(label.task for label in schema.labels)
+        self.sizes: Mapping[str, Any] = {"features": features_of(schema, self._encoding, indicator), "tasks": tasks}
 
     def describe(self) -> dict[str, float]:
         """Rows of each part, rows of the table of ids, shares of unknown ids and of positive labels."""
@@ -131,19 +178,19 @@ class Table:
         for window in windows(len(rows), batch_size, *sizes, rng, start):
             held = rows if self.resident else joined([rows.slice(begin, end) for begin, end in window.blocks.tolist()])
             rows.release()
-            yield from (tensors(held.take(places), "group") for places in window.batches)
+            for places in window.batches:
+                yield batch_of(held.take(places), without="group")
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The rows of a split in their order, `batch_size` at a time."""
         rows = self._parts[split]
         for begin in range(0, len(rows), batch_size):
-            yield tensors(rows.slice(begin, min(begin + batch_size, len(rows))).copy())
+            yield batch_of(rows.slice(begin, min(begin + batch_size, len(rows))).copy())
             rows.release()
 
     def units(self, split: Split) -> Ids:
         """Numbers of a split's rows among all that were read, from 1, in the order of `eval_batches`."""
-        code = {"valid": VALID, "test": TEST}[split]
-        return (np.flatnonzero(self._part_of_row == code) + 1).astype(str)
+        return self._unit_ids[split]()
 
     def vocabulary(self) -> dict[str, Ids]:
         """The rows of the table of ids, "column" or "column, tab, value", and how numbers are scaled."""
@@ -154,44 +201,35 @@ class Table:
         return iter(())
 
 
-def first_metric(schema: Schema) -> str:
-    """What judges the first task; with several tasks their names come first."""
-    task = schema.labels[0].task
-    name = "auc" if task.kind == "classification" else "rmse"
-    return f"{task.name}/{name}" if len(schema.labels) > 1 else name
+def refuse_other_source(path: str | None, source: TableSource | None, split: str) -> None:
+    """Raises ConfigError unless it is clear where the rows come from."""
+    if source is None and not path:
+        raise ConfigError("dataset.path is missing: the file or folder with the rows, dataset.path=clicks.csv")
+    if source is not None and path:
+        raise ConfigError("dataset.path does nothing with dataset.source; give one of the two")
+    if source is not None and split == "provided":
+        raise ConfigError("dataset.split=provided needs files that are split already, not dataset.source")
 
 
-def features_of(schema: Schema, encoding: Encoding) -> Features:
+def features_of(schema: Schema, encoding: Encoding, indicator: bool) -> Features:
     """What a model needs to know of the columns."""
 
     def field(name: str) -> Field:
         vocabulary = encoding.of(schema.owner(name))
         return Field(name, vocabulary.first, vocabulary.size)
 
-    return Features(
-        tuple(field(name) for name in schema.sparse),
-        schema.dense,
-        tuple(field(sequence.name) for sequence in schema.sequences),
-    )
+    missing = tuple(f"{name}_missing" for name in schema.dense if indicator)
+    fields, sequences = (tuple(map(field, names)) for names in (schema.sparse, schema.sequence_names))
+    return Features(fields, (*schema.dense, *missing), sequences)
 
 
-def fingerprint(encoding: Encoding, parts: Mapping[str, Columns]) -> str:
-    """sha256 over ids, scales and the rows of all parts."""
-    digest = hashlib.sha256("\n".join((*encoding.ids(), *encoding.dense())).encode())
-    for part in parts.values():
-        ragged = (array for pair in part.lists.values() for array in pair)
-        for array in (*part.flat.values(), *ragged):
-            digest.update(np.ascontiguousarray(array).data)
-        part.release()
-    return digest.hexdigest()
-
-
-def tensors(rows: Columns, *without: str) -> Batch:
-    """A batch of rows."""
+def batch_of(rows: Columns, without: str = "") -> Batch:
+    """Tensors of rows; without labels where there are none."""
     import torch  # here, so that reading and describing data does not wait for it
 
-    batch = {name: torch.from_numpy(array) for name, array in rows.flat.items() if name != "label"}
+    label = rows.flat["label"]
+    arrays = {name: array for name, array in rows.flat.items() if name not in ("label", without)}
     for name, (offsets, entries) in rows.lists.items():
-        batch |= {name: torch.from_numpy(entries), f"{name}_offsets": torch.from_numpy(offsets)}
-    batch["label"] = torch.from_numpy(rows.flat["label"])
-    return {name: values for name, values in batch.items() if name not in without}
+        arrays |= {name: entries, f"{name}_offsets": offsets}
+    arrays |= {"label": label} if label.shape[1] else {}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}

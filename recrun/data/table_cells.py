@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from recrun.data.rows import Float, Ids, Int32, Int64
+
+NO_CODES, NO_NUMBERS, NO_VALUES = np.zeros(0, np.int32), np.zeros(0), np.empty(0, object)
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Texts:
 
     def take(self, index: Int64) -> Texts:
         """Some of the cells; those at -1 are ""."""
-        codes = np.where(index < 0, len(self.values), self.codes[index]) if len(self) else np.zeros_like(index)
-        return Texts(codes.astype(np.int32), np.append(self.values, np.array([""], object)))
+        codes = np.append(self.codes, np.int32(len(self.values)))[index]
+        return Texts(codes, np.append(self.values, np.array([""], object)))
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Lists:
         place, offsets = expand(ends, cells.codes)
         return cls(offsets, Texts(codes.astype(np.int32)[place], values))
 
+    def take(self, index: Int64) -> Lists:
+        """Some of the cells; those at -1 are empty."""
+        place, offsets = expand(np.append(self.offsets, self.offsets[-1]), index)
+        return Lists(offsets, Texts(self.texts.codes[place], self.texts.values))
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -61,6 +68,15 @@ class Wanted:
     def columns(self) -> frozenset[str]:
         """All of them."""
         return self.texts | self.numbers | self.lists.keys()
+
+    def only(self, names: Set[str]) -> Wanted:
+        """Those of some columns."""
+        lists = {name: separator for name, separator in self.lists.items() if name in names}
+        return Wanted(self.texts & names, self.numbers & names, lists)
+
+    def and_texts(self, names: Iterable[str]) -> Wanted:
+        """More columns, as text."""
+        return Wanted(self.texts | frozenset(names), self.numbers, self.lists)
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,30 @@ class Chunk:
     lists: Mapping[str, Lists] = field(default_factory=dict)
     numbers: Mapping[str, Float] = field(default_factory=dict)
     part: int | None = None
+
+
+def joined_chunks(chunks: Sequence[Chunk], wanted: Wanted) -> Chunk:
+    """One after another."""
+    return Chunk(
+        sum(chunk.size for chunk in chunks),
+        {name: joined_texts([chunk.texts[name] for chunk in chunks]) for name in wanted.texts},
+        {name: joined_lists([chunk.lists[name] for chunk in chunks]) for name in wanted.lists},
+        {name: np.concatenate([NO_NUMBERS, *(chunk.numbers[name] for chunk in chunks)]) for name in wanted.numbers},
+    )
+
+
+def joined_texts(parts: Sequence[Texts]) -> Texts:
+    """One after another; a text of several parts is there several times."""
+    begins = np.cumsum([0, *(len(part.values) for part in parts)])
+    codes = [part.codes + np.int32(begin) for part, begin in zip(parts, begins[:-1], strict=True)]
+    return Texts(np.concatenate([NO_CODES, *codes]), np.concatenate([NO_VALUES, *(part.values for part in parts)]))
+
+
+def joined_lists(parts: Sequence[Lists]) -> Lists:
+    """One after another."""
+    lengths = [np.diff(part.offsets) for part in parts]
+    offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+    return Lists(offsets, joined_texts([part.texts for part in parts]))
 
 
 class TableSource(Protocol):

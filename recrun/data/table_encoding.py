@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,10 @@ class Encoding:
     def dense(self) -> Ids:
         """The scales as text."""
         return np.array([scale.line() for scale in self.scales], object)
+
+    def digest(self) -> str:
+        """sha256 of both."""
+        return hashlib.sha256("\n".join((*self.ids(), *self.dense())).encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
         """Writes ids.txt and dense.txt, as a run directory's `vocabulary` folder has them."""

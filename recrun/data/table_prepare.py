@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from recrun.data.rows import TEST, TRAIN, VALID, Float, Ids, Int8, Int32, Int64
 from recrun.data.table_cells import Chunk, Lists, TableSource
-from recrun.data.table_encoding import Encoding, Moments, Scale, ScaleKind, Vocabulary, curved, most_frequent
+from recrun.data.table_encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
+from recrun.data.table_recipe import Fitting, Recipe
 from recrun.data.table_schema import Schema
 from recrun.data.table_store import Columns, Writer, read
-from recrun.data.text import seconds
 from recrun.errors import DataError
 
 ROWS_AT_ONCE = 1 << 18
 NOTHING = np.empty(0, object)
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """What is learned from the training part.
-
-    Attributes:
-        min_count: Occurrences that a value needs to have a row of its own.
-        buckets: Columns whose texts are hashed, and into how many rows.
-        scale: How each dense column is scaled.
-        missing: What a missing number is: the mean, the mean and an input that says so, or an error.
-    """
-
-    min_count: int
-    buckets: Mapping[str, int]
-    scale: Mapping[str, ScaleKind]
-    missing: Literal["mean", "indicator", "error"]
+PART, ABOUT = "part.npy", "about.json"
 
 
 class Coder:
@@ -62,75 +46,77 @@ class Coder:
         return found
 
 
-def prepare(
-    source: TableSource,
-    schema: Schema,
-    divide: Callable[[Columns], Int8],
-    fitting: Fitting,
-    known: Encoding | None,
-    folder: Path,
-) -> None:
-    """Reads, divides, numbers and scales; the folder then holds a folder of columns for each part, and what is known.
-
-    Args:
-        source: Gives the rows.
-        schema: Which columns.
-        divide: The part of each row, int8 [R], from what was read.
-        fitting: What is learned from the training part.
-        known: What was learned from another table; then nothing is learned from this one.
-        folder: Does not exist yet.
-    """
-    raw = folder / "raw"
-    coders = gather(source, schema, fitting, raw)
+def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
+    """Reads, divides, numbers and scales; then a new folder holds columns for each part, and what is known of them."""
+    raw, schema = folder / "raw", recipe.schema
+    coders = gather(source, schema, recipe.fitting.missing == "error", raw)
     rows = read(raw)
-    part = divide(rows)
+    part = recipe.split(rows)
     values = {owner: coder.values() for owner, coder in coders.items()}
-    encoding = known or fit(rows, part, schema, values, fitting)
-    counts = write(rows, part, schema, encoding, values, fitting, folder)
-    encoding.save(folder)
-    np.save(folder / "part.npy", part)
-    (folder / "counts.json").write_text(json.dumps(counts))
+    encoding = recipe.known or fit(rows, part, schema, values, recipe.fitting)
+    ids = {owner: encoding.of(owner).encode(values.get(owner, NOTHING)) for owner in schema.owners}
+    counts = write(rows, part, Encoder(schema, encoding, ids, recipe.fitting.missing == "indicator"), folder)
     shutil.rmtree(raw)
+    encoding.save(folder)
+    np.save(folder / PART, part)
+    about = {"counts": counts, "fingerprint": fingerprint(encoding, [read(folder / name) for name in PARTS])}
+    (folder / ABOUT).write_text(json.dumps(about))
 
 
-def gather(source: TableSource, schema: Schema, fitting: Fitting, folder: Path) -> dict[str, Coder]:
+def fingerprint(encoding: Encoding, parts: Iterable[Columns]) -> str:
+    """sha256 over ids, scales and the rows of all parts."""
+    digest = hashlib.sha256(encoding.digest().encode())
+    for part in parts:
+        for _, some in pieces(part):
+            for array in (*some.flat.values(), *(array for pair in some.lists.values() for array in pair)):
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
     """The first pass: cells as codes and numbers, as they come; the coders by the column that owns each.
 
     Raises:
         DataError: There are no rows, or a cell cannot be used.
     """
     coders: dict[str, Coder] = {}
+    texts: dict[str, dict[str, None]] = {label.column: {} for label in schema.labels if label.equals is not None}
     done = 0
     with Writer(folder) as writer:
         for chunk in source.chunks(schema.wanted()):
-            refuse_faults(chunk, schema, fitting, partial(place_of, source, done))
+            for row, fault in faults(chunk, schema, all_numbers):
+                raise DataError(f"{source.place(done + row)}: {fault}")
             writer.append(coded(chunk, schema, coders))
+            for column, seen in texts.items():
+                seen.update(dict.fromkeys(chunk.texts[column].values))
             done += chunk.size
     if not done:
         raise DataError(f"{source.place(0)}: there are no rows")
+    schema.refuse_absent(texts)
     return coders
 
 
-def place_of(source: TableSource, before: int, row: int) -> str:
-    """Where a row of a chunk is, from the number of rows before the chunk."""
-    return source.place(before + row)
-
-
-def refuse_faults(chunk: Chunk, schema: Schema, fitting: Fitting, place: Callable[[int], str]) -> None:
-    """Raises DataError for the first label that is outside its type, or number that must not be missing."""
+def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[int, str]]:
+    """The first row, if there is one, that each check refuses, and why."""
     for label in schema.labels:
         values = label.of(chunk)
         bad = np.isnan(values)
         if label.task.kind == "classification":
             bad |= (values != 0) & (values != 1)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{place(row)}: {label.fault(float(values[row]))}")
-    for name in schema.dense if fitting.missing == "error" else ():
-        bad = np.isnan(chunk.numbers[name])
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{place(row)}: {name} is empty; dataset.dense_missing=mean or indicator allows that")
+        for row in np.flatnonzero(bad)[:1].tolist():
+            yield row, f"{label.fault(float(values[row]))}"
+    for name in schema.dense if all_numbers else ():
+        for row in np.flatnonzero(np.isnan(chunk.numbers[name]))[:1].tolist():
+            yield row, f"column {name} is empty; dataset.dense_missing=mean or indicator allows that"
+    if schema.time is not None:
+        texts = chunk.texts[schema.time]
+        for row in np.flatnonzero(np.isnan(times_of(texts.values))[texts.codes])[:1].tolist():
+            found = texts.values[texts.codes[row]]
+            yield row, f"the time is {found!r}, neither a number nor a date in ISO 8601 (column {schema.time})"
+    if schema.part is not None:
+        texts = chunk.texts[schema.part]
+        for row in np.flatnonzero(~np.isin(texts.values, list(PARTS))[texts.codes])[:1].tolist():
+            yield row, f"column {schema.part} is {texts.values[texts.codes[row]]!r}; it must say {', '.join(PARTS)}"
 
 
 def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
@@ -152,7 +138,10 @@ def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
     if schema.time is not None:
         texts = chunk.texts[schema.time]
         flat["time"] = times_of(texts.values)[texts.codes]
-    if chunk.part is not None:
+    if schema.part is not None:
+        texts = chunk.texts[schema.part]
+        flat["part"] = np.array([PARTS[text] for text in texts.values], np.int8)[texts.codes]
+    elif chunk.part is not None:
         flat["part"] = np.full(chunk.size, chunk.part, np.int8)
     lists = {}
     for sequence in schema.sequences:
@@ -162,11 +151,15 @@ def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
 
 
 def times_of(texts: Ids) -> Float:
-    """Times as numbers: numbers as they are, else dates in ISO 8601. Raises ValueError for anything else."""
-    try:
-        return np.asarray(texts, np.float64)
-    except ValueError:
-        return np.asarray(seconds(texts), np.float64)
+    """Times as numbers: numbers as they are, dates in ISO 8601 as seconds since 1970, others as NaN."""
+    import pandas as pd
+
+    cells = pd.Series(texts, dtype=object)
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    dates = pd.DatetimeIndex(pd.to_datetime(cells[np.isnan(numbers)], format="ISO8601", utc=True, errors="coerce"))
+    known = ~np.asarray(dates.isna())
+    numbers[np.flatnonzero(np.isnan(numbers))[known]] = dates[known].as_unit("us").asi8 / 1e6
+    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def last_of(cells: Lists, length: int) -> Lists:
@@ -208,7 +201,7 @@ def vocabularies(
 ) -> Iterator[Vocabulary]:
     """One for each column that has its own ids, one after another."""
     first = 0
-    for owner in dict.fromkeys(schema.owner(name) for name in schema.id_columns):
+    for owner in schema.owners:
         if owner in fitting.buckets:
             vocabulary = Vocabulary(owner, first, buckets=fitting.buckets[owner])
         else:
@@ -225,27 +218,46 @@ def codes_of(rows: Columns, schema: Schema) -> Iterator[tuple[str, Int32]]:
         yield sequence.name, rows.lists[sequence.name][1]
 
 
-def write(
-    rows: Columns,
-    part: Int8,
-    schema: Schema,
-    encoding: Encoding,
-    values: Mapping[str, Ids],
-    fitting: Fitting,
-    folder: Path,
-) -> dict[str, float]:
-    """The second pass: rows of each part with ids and inputs; counts and shares for `Table.describe`."""
-    owners = {schema.owner(name) for name in schema.id_columns}
-    ids = {owner: encoding.of(owner).encode(values.get(owner, NOTHING)) for owner in owners}
+@dataclass(frozen=True)
+class Encoder:
+    """Codes to rows of the table of ids, numbers to inputs.
+
+    Attributes:
+        schema: The columns.
+        encoding: What is known of them.
+        ids: Rows of the table by code, of each vocabulary.
+        indicator: Whether there are inputs that say which numbers were missing.
+    """
+
+    schema: Schema
+    encoding: Encoding
+    ids: Mapping[str, Int32]
+    indicator: bool
+
+    def __call__(self, rows: Columns) -> Columns:
+        """What is served: "sparse" int32 [R, F], "dense" and "label" float32, "group", sequences int32."""
+        found = {name: self.ids[self.schema.owner(name)][codes] for name, codes in codes_of(rows, self.schema)}
+        flat = {
+            "sparse": stacked([found[name] for name in self.schema.sparse], len(rows), np.int32),
+            "dense": scaled(rows.flat["dense"], self.encoding.scales, self.indicator),
+            "label": rows.flat["label"],
+        }
+        if "group" in rows.flat:
+            flat["group"] = rows.flat["group"]
+        lists = {item.name: (rows.lists[item.name][0], found[item.name]) for item in self.schema.sequences}
+        return Columns(flat, lists)
+
+
+def write(rows: Columns, part: Int8, encoder: Encoder, folder: Path) -> dict[str, float]:
+    """The second pass: the rows of each part as they are served; counts and shares for `Table.describe`."""
     tallies = {name: Tally() for name in PARTS}
     with ExitStack() as stack:
         writers = {name: stack.enter_context(Writer(folder / name)) for name in PARTS}
         for begin, some in pieces(rows):
             for name, code in PARTS.items():
-                chosen = some.take(np.flatnonzero(part[begin : begin + len(some)] == code))
-                chosen = encoded(chosen, schema, encoding, ids, fitting)
+                chosen = encoder(some.take(np.flatnonzero(part[begin : begin + len(some)] == code)))
                 writers[name].append(chosen)
-                tallies[name].add(chosen, schema, encoding)
+                tallies[name].add(chosen, encoder)
     return {key: count for name, tally in tallies.items() for key, count in tally.told(name)}
 
 
@@ -258,11 +270,12 @@ class Tally:
         self.unknown: dict[str, int] = {}
         self.positive: dict[str, int] = {}
 
-    def add(self, rows: Columns, schema: Schema, encoding: Encoding) -> None:
+    def add(self, rows: Columns, encoder: Encoder) -> None:
         """Counts rows in."""
+        schema = encoder.schema
         self.rows += len(rows)
         for name, ids in codes_of(rows, schema):
-            first = encoding.of(schema.owner(name)).first
+            first = encoder.encoding.of(schema.owner(name)).first
             self.cells[name] = self.cells.get(name, 0) + len(ids)
             self.unknown[name] = self.unknown.get(name, 0) + int(np.count_nonzero(ids == first))
         for place, label in enumerate(schema.labels):
@@ -278,21 +291,6 @@ class Tally:
                 yield f"{part}_unknown/{name}", round(count / self.cells[name], 6)
         for name, count in self.positive.items():
             yield f"{part}_positive/{name}", round(count / max(self.rows, 1), 6)
-
-
-def encoded(rows: Columns, schema: Schema, encoding: Encoding, ids: Mapping[str, Int32], fitting: Fitting) -> Columns:
-    """Codes to rows of the table of ids, numbers to inputs."""
-    codes = dict(codes_of(rows, schema))
-    found = {name: ids[schema.owner(name)][codes[name]] for name in codes}
-    flat = {
-        "sparse": stacked([found[name] for name in schema.sparse], len(rows), np.int32),
-        "dense": scaled(rows.flat["dense"], encoding.scales, fitting.missing == "indicator"),
-        "label": rows.flat["label"],
-    }
-    if "group" in rows.flat:
-        flat["group"] = rows.flat["group"]
-    lists = {item.name: (rows.lists[item.name][0], found[item.name]) for item in schema.sequences}
-    return Columns(flat, lists)
 
 
 def scaled(numbers: Float, scales: tuple[Scale, ...], indicator: bool) -> np.ndarray:

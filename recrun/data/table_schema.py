@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -99,27 +99,53 @@ class Schema:
     @property
     def id_columns(self) -> tuple[str, ...]:
         """Columns of ids: one a row, then several a row."""
-        return (*self.sparse, *(sequence.name for sequence in self.sequences))
+        return (*self.sparse, *self.sequence_names)
 
-    def without_labels(self) -> Schema:
-        """The features alone, to predict."""
-        return Schema(**{**vars(self), "labels": ()})
+    @property
+    def sequence_names(self) -> tuple[str, ...]:
+        """Columns with several ids a row."""
+        return tuple(sequence.name for sequence in self.sequences)
 
-    def identity(self) -> dict[str, Any]:
-        """Plain values that decide what is made of the columns."""
-        return asdict(self)
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """Columns that have a vocabulary of their own, in the order of the table of ids."""
+        return tuple(dict.fromkeys(self.owner(name) for name in self.id_columns))
+
+    def to_judge(self, header: Collection[str]) -> Schema:
+        """Of a table that is not divided and need not have labels or groups."""
+        labels = self.labels if all(label.column in header for label in self.labels) else ()
+        return replace(self, labels=labels, group=self.group if self.group in header else None, time=None, part=None)
+
+    def first_metric(self) -> str:
+        """What judges the first task; with several tasks the task's name comes first."""
+        task = self.labels[0].task
+        name = "auc" if task.kind == "classification" else "rmse"
+        return f"{task.name}/{name}" if len(self.labels) > 1 else name
+
+    def refuse_absent(self, texts: Mapping[str, Iterable[str]]) -> None:
+        """Raises DataError for a label that is to equal a text which no row has.
+
+        Args:
+            texts: Distinct texts of the columns that labels come from.
+        """
+        for label in self.labels:
+            seen = list(texts.get(label.column, ()))
+            if label.equals is not None and label.equals not in seen:
+                hint = did_you_mean(label.equals, seen) or f"; there are {', '.join(map(repr, seen[:5]))}"
+                path = f"dataset.tasks.{label.task.name}.equals"
+                raise DataError(f"column {label.column} is {label.equals!r} in no row ({path}){hint}")
 
     def owner(self, name: str) -> str:
         """The column in whose vocabulary a column's ids are."""
         return self.share.get(name, name)
 
-    def require(self, header: Sequence[str], where: str, labels: bool = True) -> None:
+    def require(self, header: Sequence[str], where: str) -> None:
         """Raises DataError unless all the columns are there."""
         keys = dict.fromkeys(self.sparse, "sparse") | dict.fromkeys(self.dense, "dense")
         keys |= {sequence.name: "sequences" for sequence in self.sequences}
-        keys |= {label.column: f"tasks.{label.task.name}" for label in self.labels if labels}
-        keys |= {name: key for key in ("group", "time") if (name := getattr(self, key)) is not None}
-        keys |= {self.part: "split_column"} if self.part is not None else {}
+        keys |= {label.column: f"tasks.{label.task.name}" for label in self.labels}
+        others = {self.group: "group", self.time: "time_column", self.part: "split_column"}
+        keys |= {name: key for name, key in others.items() if name is not None}
         for name, key in keys.items():
             if name not in header:
                 hint = did_you_mean(name, header)
@@ -133,7 +159,9 @@ def read_schema(
     sequences: Mapping[str, Mapping[str, Any] | None],
     tasks: Mapping[str, str | Mapping[str, Any] | None],
     share: Mapping[str, str],
-    **others: str | None,
+    group: str | None,
+    time: str | None,
+    part: str | None,
 ) -> Schema:
     """A schema from the keys of a config.
 
@@ -160,7 +188,7 @@ def read_schema(
                 raise ConfigError(f"dataset.share.{name}={owner}: {one!r} is no id feature{did_you_mean(one, ids)}")
         if owner in share:
             raise ConfigError(f"dataset.share.{name}={owner}: {owner!r} shares too; name {share[owner]!r} in both")
-    return Schema(tuple(sparse), tuple(dense), lists, labels, dict(share), **others)
+    return Schema(tuple(sparse), tuple(dense), lists, labels, dict(share), group, time, part)
 
 
 def _sequence(name: str, keys: Mapping[str, Any]) -> Sequence_:

@@ -10,19 +10,32 @@ import numpy as np
 from recrun.data.rows import TEST, TRAIN, VALID, Int8
 from recrun.data.splits import temporal_split
 from recrun.data.table_store import Columns
-from recrun.errors import DataError
+from recrun.errors import ConfigError, DataError
 
 TableSplitName: TypeAlias = Literal["random", "temporal", "column", "provided"]
 
 
 @dataclass(frozen=True)
 class TableSplit:
-    """How rows are divided; the constructor arguments of `Table` of the same names."""
+    """How rows are divided: the constructor arguments of `Table` of the same names; "test" is for testing with all."""
 
-    name: TableSplitName
+    name: TableSplitName | Literal["test"]
     valid_fraction: float
     test_fraction: float
     seed: int
+
+    def refuse_contradictions(self, split_column: str | None, time_column: str | None) -> None:
+        """Raises ConfigError for keys that do not go with each other."""
+        for key, value, split in (("split_column", split_column, "column"), ("time_column", time_column, "temporal")):
+            if value is not None and self.name != split:
+                raise ConfigError(f"dataset.{key}={value} does nothing with split={self.name}; it is for split={split}")
+        if self.name == "column" and split_column is None:
+            raise ConfigError("dataset.split=column needs dataset.split_column, which says train, valid or test")
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ConfigError(
+                f"dataset.valid_fraction={self.valid_fraction} and test_fraction={self.test_fraction} leave no rows "
+                "to train on; their sum must be less than 1"
+            )
 
     def __call__(self, rows: Columns) -> Int8:
         """The part of each row, int8 [R].
@@ -30,17 +43,24 @@ class TableSplit:
         Raises:
             DataError: Nothing is left to train on.
         """
+        if self.name == "test":
+            return np.full(len(rows), TEST, np.int8)
         part = self._parts(rows)
         if not (part == TRAIN).any():
-            raise DataError(f"no rows to train on: split={self.name} of {len(rows)} rows")
+            raise DataError(f"no rows to train on: dataset.split={self.name} of {len(rows)} rows")
         return part
 
     def _parts(self, rows: Columns) -> Int8:
         if self.name == "temporal":
-            return temporal_split(rows.flat["time"], self.valid_fraction, self.test_fraction)
-        if self.name != "random":
-            return np.array(rows.flat["part"])
-        return random_rows(len(rows), self.valid_fraction, self.test_fraction, self.seed)
+            time = rows.flat["time"] if "time" in rows.flat else np.arange(len(rows))
+            return temporal_split(time, self.valid_fraction, self.test_fraction)
+        if self.name == "random":
+            return random_rows(len(rows), self.valid_fraction, self.test_fraction, self.seed)
+        part = np.array(rows.flat["part"])
+        train = np.flatnonzero(part == TRAIN)
+        if not (part == VALID).any():
+            part[train[random_rows(len(train), self.valid_fraction, 0.0, self.seed) == VALID]] = VALID
+        return part
 
 
 def random_rows(n_rows: int, valid_fraction: float, test_fraction: float, seed: int) -> Int8:

@@ -131,7 +131,7 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, bags: Bags) -> Tensor:
         ctx.bags, ctx.shape = bags, table.shape
-        return F.embedding_bag(bags.ids, table, bags.begins, mode="mean" if bags.pooled else "sum")
+        return F.embedding_bag(bags.ids, table.detach(), bags.begins, mode="mean" if bags.pooled else "sum")
 
     @staticmethod
     @once_differentiable

@@ -18,7 +18,7 @@ class BatchNorm(nn.BatchNorm1d):
         return F.batch_norm(x_BH, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
-def relu() -> nn.Module:
+def relu(width: int) -> nn.Module:
     """In place: nothing before it needs its own output again."""
     return nn.ReLU(inplace=True)
 
@@ -28,12 +28,12 @@ def hidden_layers(
     hidden: Sequence[int],
     dropout: float = 0.0,
     batch_norm: bool = False,
-    activation: Callable[[], nn.Module] = relu,
+    activation: Callable[[int], nn.Module] = relu,
 ) -> nn.Sequential:
     """Linear, normalisation, activation and dropout for each size in `hidden`: [B, width] to [B, hidden[-1]]."""
     layers: list[nn.Module] = []
     for before, after in zip([width, *hidden], hidden, strict=False):
-        layers += [nn.Linear(before, after), *([BatchNorm(after)] if batch_norm else []), activation()]
+        layers += [nn.Linear(before, after), *([BatchNorm(after)] if batch_norm else []), activation(after)]
         layers += [nn.Dropout(dropout)] if dropout else []
     return nn.Sequential(*layers)
 

@@ -1,0 +1,121 @@
+"""Prepared tables on disk, keyed by the content they came from and the settings that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from recrun.data.rows import Ids, Int8
+from recrun.data.table_cells import TableSource
+from recrun.data.table_encoding import Encoding
+from recrun.data.table_prepare import ABOUT, PART, PARTS, prepare
+from recrun.data.table_recipe import Recipe
+from recrun.data.table_store import Columns, read
+from recrun.errors import DataError
+
+FORMAT = 1  # raise it when the same input and settings would give other columns than before
+
+log = logging.getLogger("recrun")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A table that can be served.
+
+    Attributes:
+        encoding: Its ids and scales.
+        parts: Columns of "train", "valid" and "test", mapped into memory.
+        part_of_row: TRAIN, VALID or TEST of each row that was read, int8 [R].
+        counts: Rows and shares, for `Table.describe`.
+        fingerprint: Of ids, scales and rows.
+        numbers: What `rows_of` gave already.
+    """
+
+    encoding: Encoding
+    parts: Mapping[str, Columns]
+    part_of_row: Int8
+    counts: Mapping[str, float]
+    fingerprint: str
+    numbers: dict[int, Ids] = field(default_factory=dict, repr=False)
+
+    def counts_of(self, part: str) -> dict[str, float]:
+        """The counts of one part."""
+        return {name: count for name, count in self.counts.items() if name.startswith(f"{part}_")}
+
+    def rows_of(self, part: int) -> Ids:
+        """Numbers of a part's rows among all that were read, from 1, as strings."""
+        if part not in self.numbers:
+            self.numbers[part] = (np.flatnonzero(self.part_of_row == part) + 1).astype(str)
+        return self.numbers[part]
+
+    @classmethod
+    def load(cls, folder: Path, recipe: Recipe) -> Prepared:
+        """What `prepare` wrote."""
+        about = json.loads((folder / ABOUT).read_text())
+        return cls(
+            Encoding.load(folder, tuple(recipe.fitting.buckets)),
+            {name: read(folder / name) for name in PARTS},
+            np.load(folder / PART),
+            about["counts"],
+            about["fingerprint"],
+        )
+
+
+def prepared(source: TableSource, recipe: Recipe, cache: str | None) -> Prepared:
+    """A table from the cache if it is there, else made and stored.
+
+    A folder that cannot be read is made anew, a cache that cannot be written to is done without; both with a warning.
+
+    Args:
+        source: Gives the rows.
+        recipe: What is made of them.
+        cache: Folder of prepared data; None = none.
+    """
+    if cache is None:
+        return made_for_now(source, recipe)
+    identity = [FORMAT, source.identity(), recipe.identity()]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    folder = Path(cache).expanduser() / f"table-{key}"
+    if folder.is_dir():
+        try:
+            return Prepared.load(folder, recipe)
+        except (OSError, ValueError, KeyError) as error:
+            log.warning("the cached table in %s cannot be read (%s) and is made anew", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
+    begun = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        begun.mkdir(parents=True)
+    except OSError as error:
+        log.warning("the prepared table is not cached in %s: %s (dataset.cache says where)", folder.parent, error)
+        return made_for_now(source, recipe)
+    try:
+        make(source, recipe, begun / "table")
+        if not folder.exists():  # another process may have been faster
+            (begun / "table").replace(folder)
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+    return Prepared.load(folder, recipe)
+
+
+def made_for_now(source: TableSource, recipe: Recipe) -> Prepared:
+    """A table that lasts as long as it is used: what is mapped stays when its files are deleted."""
+    with tempfile.TemporaryDirectory(prefix="recrun-table-") as folder:
+        make(source, recipe, Path(folder) / "table")
+        return Prepared.load(Path(folder) / "table", recipe)
+
+
+def make(source: TableSource, recipe: Recipe, folder: Path) -> None:
+    """Prepares a table in a new folder."""
+    try:
+        prepare(source, recipe, folder)
+    except OSError as error:
+        raise DataError(f"{folder.parent}: the prepared table cannot be written there ({error})") from None

@@ -1,0 +1,58 @@
+"""Wide & Deep: a linear model of ids and numbers beside hidden layers over vectors (Cheng et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recrun.features import Features, Task
+from recrun.models.embedding import FeatureEmbedding, single_task
+from recrun.models.mlp import hidden_layers, output_width
+from recrun.types import Batch, Count, Positive, Probability
+
+
+class WideDeep(nn.Module):
+    """logit = linear(ids, numbers) + mlp(vectors, numbers). Crossed columns are columns of the data like others.
+
+    Args:
+        features: What the batches hold.
+        tasks: One classification.
+        embedding_dim: Width of the vectors.
+        mlp_hidden_size: Sizes of the hidden layers.
+        dropout: Of the hidden layers' outputs.
+        batch_norm: Whether hidden layers are normalised.
+        init_std: Standard deviation of the vectors at the start.
+    """
+
+    kind: ClassVar[str] = "table"
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
+    }
+
+    def __init__(
+        self,
+        features: Features,
+        tasks: Sequence[Task],
+        embedding_dim: Count = 16,
+        mlp_hidden_size: Sequence[Count] = (256, 128),
+        dropout: Probability = 0.0,
+        batch_norm: bool = False,
+        init_std: Positive = 1e-4,
+    ) -> None:
+        super().__init__()
+        self.tasks = single_task(tasks, "wide_deep")
+        self.embedding = FeatureEmbedding(features, embedding_dim, init_std, first_order=True)
+        self.linear = nn.Parameter(torch.zeros(len(features.dense), 1))
+        width = features.n_vectors * embedding_dim + len(features.dense)
+        self.mlp = hidden_layers(width, mlp_hidden_size, dropout, batch_norm)
+        self.output = nn.Linear(output_width(width, mlp_hidden_size), 1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [B, 1]."""
+        vectors_BFE, first_order_B1 = self.embedding.with_first_order(batch)
+        hidden_BH = self.mlp(torch.cat([vectors_BFE.flatten(1), batch["dense"]], 1))
+        logits: Tensor = first_order_B1 + batch["dense"] @ self.linear + self.output(hidden_BH)
+        return logits
