@@ -31,6 +31,7 @@ GIVEN = {
     "weighting": {"model": "choose model=…"},
     "model": {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
+        **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
         "word_vectors": "set dataset.word_vectors",
     },
 }
@@ -144,7 +145,7 @@ class Checker:
         raise ConfigError(f"{path}={shown}: expected {field.kind}{hint}{self.origin(path)}")
 
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
-        """Parameters without a default must be given; some of a model's come from the data."""
+        """Parameters without a default must be given, except what the data give to a model."""
         for name, field in schema.fields.items():
             from_data = path == "model" and (name.startswith("n_") or name in GIVEN["model"])
             if field.required and name not in node and not from_data:

@@ -27,13 +27,18 @@ TABLES = (
     "synthetic_tasks",
     "synthetic_conversions",
 )
+HISTORIES = ("retrieval", "ml_100k_match", "synthetic_retrieval")
 SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
 FITS = {
     "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},
-    "dataset": dict.fromkeys(NEWS, "nrms") | dict.fromkeys(LOGS, "gru4rec") | dict.fromkeys(TABLES, "deepfm"),
+    "dataset": dict.fromkeys(NEWS, "nrms")
+    | dict.fromkeys(LOGS, "gru4rec")
+    | dict.fromkeys(TABLES, "deepfm")
+    | dict.fromkeys(HISTORIES, "dssm"),
     "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms")
     | dict.fromkeys(SAMPLED, "gru4rec")
-    | {"multi_task": "mmoe", "calibrated": "aitm"},
+    | {"multi_task": "mmoe", "calibrated": "aitm"}
+    | dict.fromkeys(("in_batch", "catalogue_softmax"), "dssm"),
     "weighting": dict.fromkeys(("none", "fixed", "uwl", "gradnorm", "metabalance"), "mmoe"),
     "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"sessions": "gru4rec"},
 }
@@ -79,13 +84,15 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
         if option in ("critic_pretrain", "finetune"):
             follows = {"critic_pretrain": "actor_pretrain", "finetune": "critic_pretrain"}[option]
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
-    if option in ("interactions", "mind", "sessions", "table"):
+    if option in ("interactions", "mind", "sessions", "table", "retrieval"):
         words.append("dataset.path=somewhere")
     if option in TABLES:
         words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"] if option == "table" else []
     if group in ("dataset", "objective", "trainer", "weighting"):
         words.append(f"model={FITS[group].get(option, 'mult_vae')}")
-    if option == "full_softmax":
+    if option == "in_batch":
+        words.append("dataset.negatives=batch")
+    if option in ("full_softmax", "catalogue_softmax"):
         words.append("dataset.num_negatives=0")
     composed = compose(words)
     check(composed)
@@ -146,7 +153,7 @@ def test_first_is_the_first_that_is_not_null():
         (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/ml_100k.yaml)"),
         (["model=nrms", "weighting=uwl"], "balances the losses of tasks, which objective recrun.objectives.Listwise"),
         (["model=esmm", "weighting=gradnorm"], "needs a model with last_shared_layer, which recrun.models.esmm.ESMM"),
-        (["model=mmoe", "trainer.weighting.weights=1"], "trainer.weighting has no _target_: choose weighting=… first (there are: fixed, gradnorm,"),
+        (["model=mmoe", "trainer.weighting.weights=1"], "trainer.weighting has no _target_: choose weighting=… first"),
         (["experiment=nothing_like_it"], "unknown experiment 'nothing_like_it'"),
         (["scheduler=null"], "unknown scheduler 'None'"),
         (["nowhere/group=x"], "there is no group 'nowhere/group'"),

@@ -25,7 +25,7 @@ LAYERS = [
         "impressions",
         "next_item",
     ],
-    ["sampled", "pooled"],
+    ["sampled", "pooled", "in_batch"],
     ["models", "data", "check", "catalogue", "place", "trainer", "live"],
     ["run"],
     ["jobs", "serve"],
