@@ -30,6 +30,7 @@ GIVEN = {
     "scheduler": {"optimizer": "choose optimizer=…"},
     "model": {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
+        **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
         "word_vectors": "set dataset.word_vectors",
     },
 }
@@ -143,9 +144,9 @@ class Checker:
         raise ConfigError(f"{path}={shown}: expected {field.kind}{hint}{self.origin(path)}")
 
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
-        """Parameters without a default must be given; a model's `n_…` may come from the data."""
+        """Parameters without a default must be given, except what the data give to a model."""
         for name, field in schema.fields.items():
-            from_data = path == "model" and name.startswith("n_")
+            from_data = path == "model" and (name.startswith("n_") or name in GIVEN["model"])
             if field.required and name not in node and not from_data:
                 raise ConfigError(f"{path}.{name} must be given: {schema.target} needs {field.kind}{self.origin(path)}")
 

@@ -266,7 +266,7 @@ def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset
     known = sizes_for(config, dataset)
     for name, ids in dataset.vocabulary().items():
         path = directory / "vocabulary" / f"{name}.txt"
-        if f"n_{name}" in known and path.read_text(encoding="utf-8") != lines(ids):
+        if {name, f"n_{name}"} & known.keys() and path.read_text(encoding="utf-8") != lines(ids):
             raise CheckpointError(
                 f"{directory} was trained with other {name}: {path} is not what this data set holds, in its order"
             )
@@ -290,7 +290,9 @@ def load_config(directory: Path) -> Config:
 def build(node: Mapping[str, Any], **extra: Any) -> Any:
     """What a config node with a `_target_` describes. Errors written for people pass through unwrapped."""
     try:
-        return hydra.utils.instantiate(dict(node), **extra, _convert_="all")
+        if extra:  # handed over as they are: Hydra would turn data classes and arrays among them into its own kind
+            return hydra.utils.instantiate(dict(node), _partial_=True, _convert_="all")(**extra)
+        return hydra.utils.instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, RecrunError):
             raise error.__cause__ from None

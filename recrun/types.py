@@ -34,6 +34,7 @@ Index: TypeAlias = Annotated[int, Ge(0)]
 Positive: TypeAlias = Annotated[float, Gt(0)]
 NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Probability: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
+Share: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
 Fraction: TypeAlias = Annotated[float, Interval(gt=0, lt=1)]
 
 

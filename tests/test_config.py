@@ -17,12 +17,17 @@ OPTIONS = [(group, option) for group in GROUPS for option in options(group, [con
 NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
 LOGS = ("sessions", "rsc15", "synthetic_sessions")
 TABLES = ("table", "census", "criteo", "avazu", "ml_100k_ctr", "ml_100k_mtl", "synthetic_table", "synthetic_tasks")
+HISTORIES = ("retrieval", "ml_100k_match", "synthetic_retrieval")
 SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
 FITS = {
     "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},
-    "dataset": dict.fromkeys(NEWS, "nrms") | dict.fromkeys(LOGS, "gru4rec") | dict.fromkeys(TABLES, "deepfm"),
+    "dataset": dict.fromkeys(NEWS, "nrms")
+    | dict.fromkeys(LOGS, "gru4rec")
+    | dict.fromkeys(TABLES, "deepfm")
+    | dict.fromkeys(HISTORIES, "dssm"),
     "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms")
-    | dict.fromkeys(SAMPLED, "gru4rec"),
+    | dict.fromkeys(SAMPLED, "gru4rec")
+    | dict.fromkeys(("in_batch", "catalogue_softmax"), "dssm"),
     "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"sessions": "gru4rec"},
 }
 
@@ -67,7 +72,7 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
         if option in ("critic_pretrain", "finetune"):
             follows = {"critic_pretrain": "actor_pretrain", "finetune": "critic_pretrain"}[option]
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
-    if option in ("interactions", "mind", "sessions", "table"):
+    if option in ("interactions", "mind", "sessions", "table", "retrieval"):
         words.append("dataset.path=somewhere")
     if option in TABLES:
         if "deepfm" not in options("model", [conf_dir()]):
@@ -75,7 +80,9 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
         words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"] if option == "table" else []
     if group in ("dataset", "objective", "trainer"):
         words.append(f"model={FITS[group].get(option, 'mult_vae')}")
-    if option == "full_softmax":
+    if option == "in_batch":
+        words.append("dataset.negatives=batch")
+    if option in ("full_softmax", "catalogue_softmax"):
         words.append("dataset.num_negatives=0")
     composed = compose(words)
     check(composed)
@@ -129,7 +136,7 @@ def test_first_is_the_first_that_is_not_null():
         (["+sede=1"], "unknown key sede; did you mean 'seed'?"),
         (["modle=ract"], "unknown key modle; did you mean 'model'?"),
         (["stage.finetun.lr=1"], "stages are actor_pretrain, critic_pretrain, finetune; did you mean 'finetune'?"),
-        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: gru4rec, mult_dae, mult_vae, nrms,"),
+        (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: "),
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
         (["model=nrms", "model.n_words=3"], "model.n_words cannot be set: the data decide"),
         (["model=nrms", "model.word_vectors=x"], "model.word_vectors cannot be set: set dataset.word_vectors"),

@@ -15,7 +15,7 @@ LAYERS = [
     ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "auc", "ranking"],
     ["protocols", "schema", "multinomial", "optim", "regularization", "parameters", "progress", "checkpoint", "report"],
     ["config", "objectives", "evaluate", "impressions", "next_item"],
-    ["sampled", "pooled"],
+    ["sampled", "pooled", "in_batch"],
     ["models", "data", "check", "catalogue", "place", "trainer", "live"],
     ["run"],
     ["jobs", "serve"],

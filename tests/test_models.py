@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from histories import retrieval
 from news import first_batch, mind, news_lines, write_part
 from sessions_world import sessions_of
 
@@ -41,8 +42,15 @@ SMALL = {  # data and model, by the kind of batches that a model reads
         "model.head_dim=4",
         "model.attention_hidden_dim=6",
     ],
+    "retrieval": [
+        "dataset.source.n_users=60",
+        "dataset.source.n_items=40",
+        "dataset.source.n_events=900",
+        "dataset.source.n_genres=8",
+        "dataset.his_size=6",
+    ],
 }
-RANK_THE_CATALOGUE = {"interactions", "sessions"}
+RANK_THE_CATALOGUE = {"interactions", "sessions", "retrieval"}
 
 
 def kind_of(name):
@@ -171,7 +179,30 @@ def sessions_of_two_colours(folder):
     return data, steps, margins
 
 
-CHECKERBOARDS = {"sessions": sessions_of_two_colours, "interactions": items_of_two_colours, "news": news_of_two_colours}
+def histories_of_two_colours(folder):
+    """Users of even or of odd items: after some of a colour, its others must be offered."""
+    rng = np.random.default_rng(0)
+    lines = ["user,item,time"]
+    for user in range(64):
+        lines += [f"{user},{item},{at}" for at, item in enumerate(2 * rng.permutation(10)[:8] + user % 2)]
+    (folder / "ratings.csv").write_text("\n".join(lines))
+    data = retrieval(folder / "ratings.csv", num_negatives=4)
+
+    def margins(model):
+        scores = model(next(data.eval_batches("test", 64)))
+        even = scores[:, 0::2].mean(1) - scores[:, 1::2].mean(1)
+        return torch.cat([even[0::2], -even[1::2]])
+
+    steps = [batch for epoch in range(20) for batch in data.train_batches(64, np.random.default_rng(epoch))]
+    return data, steps, margins
+
+
+CHECKERBOARDS = {
+    "sessions": sessions_of_two_colours,
+    "interactions": items_of_two_colours,
+    "news": news_of_two_colours,
+    "retrieval": histories_of_two_colours,
+}
 
 
 def test_it_learns_a_checkerboard(config, made, tmp_path):

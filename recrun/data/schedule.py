@@ -70,7 +70,7 @@ class Popularity:
     Inversion of a float64 distribution function: `searchsorted(cdf, u, side="right")`, started from a guide table.
     """
 
-    def __init__(self, counts: Int64, alpha: float) -> None:
+    def __init__(self, counts: Int64 | Float, alpha: float) -> None:
         """Sets up; an item that never occurs is never drawn, except that with alpha 0 all are equally likely."""
         cdf = np.cumsum(counts.astype(np.float64) ** alpha)
         self.cdf: Float = cdf / cdf[-1]

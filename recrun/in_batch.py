@@ -1,0 +1,180 @@
+"""The next item against those that the rest of the batch asks for and sampled ones, or against the whole catalogue.
+
+Yi et al.: Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations, RecSys 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from recrun.errors import ConfigError
+from recrun.objectives import Objective
+from recrun.types import Batch, Count, Share
+
+SCORES_AT_ONCE = 1 << 22
+
+Rows = Callable[[Tensor, slice], tuple[Tensor, Tensor]]  # scores of some queries -> losses [q], derivatives [q, C]
+
+
+class InBatch(Objective):
+    """Softmax over, or BPR against, the other targets of a batch and sampled items, shared by all its queries.
+
+    A column of scores is a distinct item. Its weight is the number of its copies among the targets and the drawn
+    items; with `logq` that number over what it is on average: then the negatives' sum is on average that of the
+    whole catalogue, however popular some items are. A query's target has weight 1 in its own row. What is no
+    negative to it: copies of the target and, where dataset.avoid_positives says so, what else the user took.
+
+    Args:
+        mode: softmax: -log of the target's share. bpr: weighted mean of -log sigmoid(target - negative).
+        logq: Correction for the sampling, see above.
+        in_batch_ratio: Share of the batch's targets that serve as negatives, drawn anew for each batch.
+        hard_negatives: Of each query's negatives only that many count, those with the highest scores; None = all.
+
+    Raises:
+        ConfigError: The correction supposes random negatives, and hard ones are not.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("queries", "item_vectors", "temperature")
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"dataset.negatives": ("batch",)}
+
+    def __init__(
+        self,
+        mode: Literal["softmax", "bpr"] = "softmax",
+        logq: bool = True,
+        in_batch_ratio: Share = 1.0,
+        hard_negatives: Count | None = None,
+    ) -> None:
+        super().__init__()
+        if logq and hard_negatives is not None:
+            raise ConfigError(
+                f"trainer.objective.hard_negatives={hard_negatives} with logq=true: the correction supposes random "
+                "negatives; set trainer.objective.logq=false"
+            )
+        self.mode, self.logq, self.ratio, self.hard = mode, logq, in_batch_ratio, hard_negatives
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """{"in_batch": mean over the queries}; one that has no negative adds 0."""
+        if not self.ratio and not len(batch["sampled"].nonzero()):
+            raise ConfigError("trainer.objective.in_batch_ratio=0 and dataset.num_negatives=0 leave no negatives")
+        weight_C, own_RC = self.weights(batch), own(batch)
+        row_Q = torch.bucketize(batch["query"], batch["items_offsets"][1:], right=True)
+
+        def rows(scores_QC: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+            column_Q1 = batch["column"][part, None]
+            target_Q1 = scores_QC.gather(1, column_Q1)
+            if own_RC is not None:
+                scores_QC.masked_fill_(own_RC[row_Q[part]], -torch.inf)
+            scores_QC.scatter_(1, column_Q1, -torch.inf)
+            if self.hard is not None:
+                scores_QC = best(scores_QC.masked_fill_(weight_C == 0, -torch.inf), self.hard)
+            loss = softmax if self.mode == "softmax" else bpr
+            return loss(scores_QC, weight_C, column_Q1, target_Q1)
+
+        return {"in_batch": compared(model, batch["columns"], batch, rows)}
+
+    def weights(self, batch: Batch) -> Tensor:
+        """Of each column as a negative, float32 [C]."""
+        column_Q = batch["column"]
+        taken_Q = torch.ones(len(column_Q), device=column_Q.device)
+        if self.ratio < 1:
+            taken_Q = (torch.rand_like(taken_Q) < self.ratio).float()
+        copies_C = batch["sampled"].index_add(0, column_Q, taken_Q)
+        if not self.logq:
+            return copies_C
+        expected_C = batch["in_batch_expected"] * self.ratio + batch["sampled_expected"]
+        return copies_C / expected_C.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+class CatalogueSoftmax(Objective):
+    """-log of the target's share in the softmax over the whole catalogue: exact, at a cost that grows with it."""
+
+    needs: ClassVar[tuple[str, ...]] = ("queries", "item_vectors", "temperature", "n_items")
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"dataset.num_negatives": (0,)}
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """{"softmax": mean over the queries}."""
+        n_items: Any = model.n_items
+        columns_I = torch.arange(n_items, device=batch["target"].device)
+
+        def rows(scores_QI: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+            column_Q1 = batch["target"][part, None]
+            return log_share(scores_QI, column_Q1)
+
+        return {"softmax": compared(model, columns_I, batch, rows)}
+
+
+def own(batch: Batch) -> Tensor | None:
+    """Which columns the user of each row took, bool [R, C]; None where nobody asks."""
+    if "own_row" not in batch:
+        return None
+    own_RC = torch.zeros(len(batch["sparse"]), len(batch["columns"]), dtype=torch.bool, device=batch["column"].device)
+    own_RC[batch["own_row"], batch["own_column"]] = True
+    return own_RC
+
+
+def best(scores_QC: Tensor, k: int) -> Tensor:
+    """The k highest scores of each row, the others at -inf."""
+    found = scores_QC.topk(min(k, scores_QC.shape[1]), 1)
+    return torch.full_like(scores_QC, -torch.inf).scatter_(1, found.indices, found.values)
+
+
+def softmax(scores_QC: Tensor, weight_C: Tensor, column_Q1: Tensor, target_Q1: Tensor) -> tuple[Tensor, Tensor]:
+    """-log(e^t / (e^t + sum_c w_c e^c)), and its derivative in the scores; `scores_QC` is overwritten."""
+    return log_share(scores_QC.add_(weight_C.log()).scatter_(1, column_Q1, target_Q1), column_Q1)
+
+
+def log_share(logits_QC: Tensor, column_Q1: Tensor) -> tuple[Tensor, Tensor]:
+    """-log of a column's share of each row's softmax, and the derivative; `logits_QC` is overwritten."""
+    torch.log_softmax(logits_QC, 1, out=logits_QC)
+    loss_Q1 = -logits_QC.gather(1, column_Q1)
+    slope_QC = logits_QC.exp_()
+    return loss_Q1[:, 0], slope_QC.scatter_add_(1, column_Q1, -torch.ones_like(loss_Q1))
+
+
+def bpr(scores_QC: Tensor, weight_C: Tensor, column_Q1: Tensor, target_Q1: Tensor) -> tuple[Tensor, Tensor]:
+    """sum_c w_c softplus(c - t) / sum_c w_c, and its derivative in the scores; without negatives 0."""
+    behind_QC = scores_QC - target_Q1
+    weight_QC = weight_C * (behind_QC > -torch.inf)
+    weight_QC /= weight_QC.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    loss_Q = (weight_QC * F.softplus(behind_QC)).sum(1)
+    slope_QC = weight_QC.mul_(behind_QC.sigmoid_())
+    return loss_Q, slope_QC.scatter_add_(1, column_Q1, -slope_QC.sum(1, keepdim=True))
+
+
+def compared(model: Any, columns_C: Tensor, batch: Batch, rows: Rows) -> Tensor:
+    """The mean loss of a batch's queries over some columns of the catalogue."""
+    user_QD, item_CD = model.queries(batch), model.item_vectors(columns_C)
+    loss: Tensor = _Compared.apply(user_QD / model.temperature, item_CD, rows)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _Compared(torch.autograd.Function):
+    """Scores and their loss, some queries at a time; hands out the gradients that the forward pass computed."""
+
+    @staticmethod
+    def forward(ctx: Any, user_QD: Tensor, item_CD: Tensor, rows: Rows) -> Tensor:
+        with torch.autocast(user_QD.device.type, enabled=False):
+            user, item = user_QD.float(), item_CD.float()
+            user_grad, item_grad = torch.empty_like(user), torch.zeros_like(item)
+            loss, size = user.new_zeros(()), max(1, SCORES_AT_ONCE // len(item))
+            for at in range(0, len(user), size):
+                part = slice(at, at + size)
+                loss_q, slope_qC = rows(user[part] @ item.t(), part)
+                loss += loss_q.sum()
+                torch.mm(slope_qC, item, out=user_grad[part])
+                item_grad.addmm_(slope_qC.t(), user[part])
+            share = 1 / len(user)
+            ctx.gradients = (user_grad.mul_(share).to(user_QD.dtype), item_grad.mul_(share).to(item_CD.dtype))
+            return loss * share
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None]:
+        (user, item), ctx.gradients = ctx.gradients, None
+        return user.mul_(grad_loss), item.mul_(grad_loss), None
