@@ -86,8 +86,8 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
     if option in ("interactions", "mind", "sessions", "table", "retrieval"):
         words.append("dataset.path=somewhere")
-    if option in TABLES:
-        words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"] if option == "table" else []
+    if option == "table":
+        words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"]
     if group in ("dataset", "objective", "trainer", "weighting"):
         words.append(f"model={FITS[group].get(option, 'mult_vae')}")
     if option == "in_batch":

@@ -8,9 +8,11 @@ import torch
 from histories import retrieval
 from news import first_batch, mind, news_lines, write_part
 from sessions_world import sessions_of
+from tables import Given
 
 from recrun.check import check
 from recrun.config import compose, options, search_path
+from recrun.data.table import Table
 from recrun.device import Device
 from recrun.jobs import prepare
 from recrun.run import build, build_model, build_trainers, execute
@@ -195,19 +197,31 @@ def sessions_of_two_colours(folder, like):
 
 
 def rows_of_two_colours(folder, like):
-    """Even users click even items; nothing else tells."""
-    features, tasks = like.sizes["features"], like.sizes["tasks"]
-    user, item = (torch.arange(8).repeat_interleave(8), torch.arange(8).repeat(8))
-    sparse = torch.tensor([field.first for field in features.fields]).repeat(64, 1)
-    sparse[:, 0] += user
-    sparse[:, 1] += item
-    label = ((user % 2 == 0) & (item % 2 == 0)).float()[:, None].expand(-1, len(tasks))
-    batch = {"sparse": sparse.int(), "dense": torch.zeros(64, len(features.dense)), "label": label}
-    for field in features.sequences:
-        batch |= {field.name: torch.zeros(0, dtype=torch.int32), f"{field.name}_offsets": torch.zeros(65).long()}
-    middle = torch.tensor([0.5 if task.kind == "regression" else 0.0 for task in tasks])
-    data = type("Data", (), {"sizes": like.sizes})()
-    return data, [batch] * 150, lambda model: (model(batch) - middle) * (2 * label - 1)
+    """Users click, buy and like what has their colour: of the pairs that they never met, too."""
+    rng, tasks = np.random.default_rng(0), like.sizes["tasks"]
+    user, item = (pairs.ravel() for pairs in np.meshgrid(np.arange(16), np.arange(20)))
+    ids = {"user": user, "item": item, "place": user % 2, "colour": item % 2}
+    columns = {name: [f"{name}{value}" for value in values] for name, values in ids.items()}
+    columns["history"] = [[f"item{2 * place + one % 2}" for place in rng.permutation(10)[:3]] for one in user]
+    columns |= {name: rng.normal(0, 1, len(user)) for name in ("age", "price")}
+    columns |= {task.name: np.where(user % 2 == item % 2, 1, -(task.kind == "regression")) for task in tasks}
+    data = Table(
+        None,
+        source=Given(columns, chunk=1000),
+        tasks={task.name: task.kind for task in tasks},
+        sparse=list(ids),
+        dense=["age", "price"],
+        sequences={"history": None},
+        share={"history": "item"},
+        test_fraction=0.3,
+    )
+
+    def margins(model):
+        batch = next(data.eval_batches("test", 100))
+        return model(batch) * torch.where(batch["label"] > 0, 1, -1)
+
+    steps = [batch for epoch in range(40) for batch in data.train_batches(64, np.random.default_rng(epoch))]
+    return data, steps, margins
 
 
 def histories_of_two_colours(folder, like):
