@@ -28,6 +28,7 @@ STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
 GIVEN = {
     "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
     "scheduler": {"optimizer": "choose optimizer=…"},
+    "weighting": {"model": "choose model=…"},
     "model": {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
         **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
@@ -35,7 +36,7 @@ GIVEN = {
         "n_places": "set dataset.his_size",
     },
 }
-NODES = ("objective", "optimizer", "scheduler")  # trainer keys that name a class
+NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization")  # trainer keys that name a class
 
 
 def check(composed: Composition, training: bool = True) -> None:
@@ -229,6 +230,7 @@ class Checker:
             self.demands(self.config["model"]["_target_"], trainer)
             if objective:
                 self.demands(objective["_target_"], trainer)
+                self.weighting_suits(trainer)
             lacking = self.lacking(objective["_target_"]) if objective else []
             if lacking:
                 path = f"stage.{name}" if "objective" in (node or {}) else "trainer.objective"
@@ -237,6 +239,24 @@ class Checker:
                     f"{self.config['model']['_target_']} ({self.file('model')}) does not have\n"
                     f"stages for this model: {', '.join(self.suitable()) or 'none'}"
                 )
+
+    def weighting_suits(self, trainer: Node) -> None:
+        """A weighting needs a loss per task, and members of the model that it names."""
+        if not trainer.get("weighting"):
+            return
+        weighting, objective = trainer["weighting"]["_target_"], trainer["objective"]["_target_"]
+        chosen = f"weighting {weighting} ({self.file('trainer.weighting')})"
+        if not signature(objective).attributes.get("per_task"):
+            raise ConfigError(
+                f"{chosen} balances the losses of tasks, which objective {objective} does not give\n"
+                "choose weighting=none, or a model of several tasks with objective=multi_task"
+            )
+        lacking = self.lacking(weighting)
+        if lacking:
+            raise ConfigError(
+                f"{chosen} needs a model with {' and '.join(lacking)}, which {self.config['model']['_target_']} "
+                f"({self.file('model')}) does not have\nchoose weighting=none, fixed or uwl"
+            )
 
     def demands(self, target: str, trainer: Node) -> None:
         """Values that a model or objective says other keys must have: the stage's trainer keys, else the config's."""

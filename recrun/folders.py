@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recrun.errors import ConfigError
 
-GROUPS = ("model", "dataset", "trainer", "stage", "objective", "optimizer", "scheduler", "experiment")
+GROUPS = ("model", "dataset", "trainer", "stage", "objective", "weighting", "optimizer", "scheduler", "experiment")
 
 
 def conf_dir() -> Path:

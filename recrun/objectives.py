@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recrun.features import Task
 from recrun.types import Batch
 
 
@@ -69,14 +70,39 @@ class Pairwise(Objective):
 class Pointwise(Objective):
     """Binary cross-entropy of every candidate or row by itself.
 
-    Reads `batch["label"]`, of the logits' shape, and `batch["label_mask"]` if there is one.
+    Reads `batch["label"]`, of the logits' shape, and `batch["label_mask"]` if there is one. A model may have losses of
+    its own: then its `with_losses(batch)` gives what `forward` gives and {name: loss}, and these are added.
     """
 
-    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """{"pointwise": mean binary cross-entropy}."""
-        logits = model(batch).float()
+    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """{"pointwise": mean binary cross-entropy} and the model's own."""
+        scored, own = model.with_losses(batch) if hasattr(model, "with_losses") else (model(batch), {})
+        logits = scored.float()
         loss = F.binary_cross_entropy_with_logits(logits, batch["label"].to(logits.dtype), reduction="none")
-        return {"pointwise": masked_mean(loss, batch.get("label_mask"))}
+        return {"pointwise": masked_mean(loss, batch.get("label_mask")), **own}
+
+
+class MultiTask(Objective):
+    """One loss per task: binary cross-entropy of a classification, mean squared error of a regression.
+
+    Attributes:
+        per_task: Says that the losses are named after `model.tasks`, so that a weighting can balance them.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("tasks", "per_task")
+    per_task: ClassVar[bool] = True
+
+    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """{task: mean loss}; `model.per_task(batch)` gives each task's logits or values, [B], the label is [B, T]."""
+        return self.losses(model.tasks, model.per_task(batch), batch["label"])
+
+    def losses(self, tasks: Sequence[Task], outputs: Sequence[Tensor], label_BT: Tensor) -> dict[str, Tensor]:
+        """Each task has an output of its own, so that its gradient does not go through the others' towers."""
+        found = {}
+        for task, output_B, label_B in zip(tasks, outputs, label_BT.unbind(1), strict=True):
+            fit = F.binary_cross_entropy_with_logits if task.kind == "classification" else F.mse_loss
+            found[task.name] = fit(output_B.float(), label_B.float())
+        return found
 
 
 def listwise(logits_BC: Tensor, mask_BC: Tensor | None) -> Tensor:

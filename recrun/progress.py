@@ -20,9 +20,9 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     stale: int = 0  # validations since the best
+    monitor: str | None = None  # the metric of `best`
     units: int = 0
     seconds: float = 0.0
-    steps_at_row: int = 0
     total_units: int = 0
     total_seconds: float = 0.0
     eval_seconds: float = 0.0
@@ -39,4 +39,4 @@ class Progress:
         self.total_units += self.units
         self.total_seconds += self.seconds
         self.eval_seconds += eval_seconds
-        self.units, self.seconds, self.steps_at_row = 0, 0.0, self.steps
+        self.units, self.seconds = 0, 0.0

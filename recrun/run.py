@@ -255,10 +255,12 @@ def stored(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Datas
 
 
 def on_catalogue_of(directory: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Other data are read over the catalogue that the weights know, where the data set can do so."""
-    known = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
-    catalogue = str(directory / "vocabulary" / "items.txt")
-    return {**config, "dataset": {**config["dataset"], **({"catalogue": catalogue} if "catalogue" in known else {})}}
+    """Other data are read with the ids that the weights know, where the data set can do so."""
+    accepted = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
+    folder = directory / "vocabulary"
+    known = {"catalogue": str(folder / "items.txt"), "vocabulary": str(folder)}
+    given = {key: path for key, path in known.items() if key in accepted}
+    return {**config, "dataset": {**config["dataset"], **given}}
 
 
 def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -266,7 +268,8 @@ def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset
     known = sizes_for(config, dataset)
     for name, ids in dataset.vocabulary().items():
         path = directory / "vocabulary" / f"{name}.txt"
-        if {name, f"n_{name}"} & known.keys() and path.read_text(encoding="utf-8") != lines(ids):
+        decides = {name, f"n_{name}", "features"} & known.keys()  # features are made of all that a table learned
+        if decides and path.read_text(encoding="utf-8") != lines(ids):
             raise CheckpointError(
                 f"{directory} was trained with other {name}: {path} is not what this data set holds, in its order"
             )

@@ -7,24 +7,27 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch import nn
 
 from recrun import checkpoint, seeds
 from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
+from recrun.monitor import judged_by, which
 from recrun.objectives import Objective
 from recrun.optim import clip_norm
 from recrun.parameters import carried, carry_on, freeze_others, hold_frozen_norms, parameter_groups
 from recrun.place import Place
 from recrun.progress import Progress
 from recrun.protocols import Dataset
-from recrun.types import Batch, Count, Metrics, NonNegative, Positive, Split
+from recrun.regularization import Regularization
+from recrun.running import RunningLosses
+from recrun.scheduling import make_scheduler, needs_metric
+from recrun.types import Batch, Count, Evaluation, Index, Metrics, NonNegative, Positive, Split
+from recrun.weighting import Weighting
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +50,15 @@ class Trainer:
         lr: Learning rate.
         batch_size: Units (users, sessions, impressions) per step.
         part_lr: Learning rates of parts of the model by parameter-name prefix, in place of `lr`.
-        scheduler: Makes a torch scheduler from the optimizer; stepped once per epoch, or once per validation
-            with the monitored value if it is a ReduceLROnPlateau.
+        weighting: Makes from the model what turns its tasks' losses into gradients; None for their sum.
+        scheduler: Makes a torch scheduler from the optimizer; see recrun.scheduling.
+        scheduler_every: When it steps; a ReduceLROnPlateau always does so at validations, with the monitored value.
+        regularization: Penalties of the weights.
         clip_norm: Largest global gradient norm.
         patience: Validations without improvement after which training stops.
         min_improvement: A value must beat the best by more than this to count as an improvement.
-        monitor: Metric that decides; the data set's own by default.
+        monitor: Metric that decides; the data set's own by default. `mean/auc` is the mean of the tasks' auc.
+        earlystop_taskid: Task whose auc or rmse decides, by number or name; in place of `monitor`.
         keep: Which weights the stage hands on, saves and is tested with.
         trainable: Prefixes of the parameters that move; the others are frozen.
         eval_every: Epochs between validations; the last epoch is always validated.
@@ -71,11 +77,15 @@ class Trainer:
         batch_size: Count,
         *,
         part_lr: Mapping[str, Positive] | None = None,
+        weighting: Callable[..., Weighting] | None = None,
         scheduler: Callable[..., Any] | None = None,
+        scheduler_every: Literal["epoch", "step"] = "epoch",
+        regularization: Regularization | None = None,
         clip_norm: Positive | None = None,
         patience: Count | None = None,
         min_improvement: NonNegative = 0.0,
         monitor: str | None = None,
+        earlystop_taskid: Index | str | None = None,
         keep: Literal["best", "last"] = "best",
         trainable: Sequence[str] | None = None,
         eval_every: Count = 1,
@@ -90,11 +100,15 @@ class Trainer:
         self.lr = lr
         self.batch_size = batch_size
         self.part_lr = dict(part_lr or {})
+        self.weighting = weighting
         self.scheduler = scheduler
+        self.scheduler_every = scheduler_every
+        self.regularization = regularization
         self.clip_norm = clip_norm
         self.patience = patience
         self.min_improvement = min_improvement
         self.monitor = monitor
+        self.earlystop_taskid = earlystop_taskid
         self.keep = keep
         self.trainable = trainable
         self.eval_every = eval_every
@@ -126,16 +140,14 @@ class Fit:
     def __init__(self, trainer: Trainer, model: nn.Module, dataset: Dataset, place: Place) -> None:
         self.trainer, self.model, self.dataset, self.place = trainer, model, dataset, place
         self.objective = trainer.objective.to(place.device.torch)
-        self.monitor = trainer.monitor or dataset.monitor
+        self.monitor = which(trainer.monitor, trainer.earlystop_taskid, dataset)
         self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
-        self.optimizer = trainer.optimizer(
-            parameter_groups(model, self.objective, trainer.lr, trainer.part_lr, place.stage), lr=trainer.lr
-        )
+        self.weighting = trainer.weighting(model).to(place.device.torch) if trainer.weighting else None
+        self.optimizer = trainer.optimizer(self.parameter_groups(), lr=trainer.lr)
         self.scheduler = self.make_scheduler()
         self.scaler = place.device.scaler()
         self.progress = Progress()
-        self.sums: dict[str, Tensor] = {}
-        self.bad_step = torch.full((), -1, device=place.device.torch)
+        self.losses = RunningLosses(place.device.torch)
         self.saved_at = time.monotonic()
         self.validates = len(dataset.units("valid")) > 0
         self.refuse_missing_parts()
@@ -157,15 +169,20 @@ class Fit:
                 "and these data have none"
             )
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer moves; a weighting's parameters have their own rate and no weight decay."""
+        trainer = self.trainer
+        groups = parameter_groups(self.model, self.objective, trainer.lr, trainer.part_lr, self.place.stage)
+        weights = [*self.weighting.parameters()] if self.weighting else []
+        if self.weighting and weights:
+            groups.append({"params": weights, "lr": self.weighting.lr or trainer.lr, "weight_decay": 0.0})
+        return groups
+
     def make_scheduler(self) -> Any:
-        """The trainer's scheduler, if it has one; a plateau is told which direction of the metric is better."""
-        make = self.trainer.scheduler
-        if not (isinstance(make, partial) and make.func is ReduceLROnPlateau):
-            return make(self.optimizer) if make else None
-        mode = "min" if lower_is_better(self.monitor) else "max"
-        if make.keywords.get("mode", mode) != mode:
-            raise ConfigError(f"trainer.scheduler.mode must be {mode}: that is the better direction of {self.monitor}")
-        return make(self.optimizer, mode=mode)
+        """The trainer's scheduler, if it has one, for the metric that decides at present."""
+        by_step = self.trainer.scheduler_every == "step"
+        steps = self.trainer.epochs * (self.steps_per_epoch() if by_step else 1)
+        return make_scheduler(self.trainer.scheduler, self.optimizer, self.monitor, steps)
 
     def run(self, rows: int) -> Progress:
         """Trains to the end and leaves the kept weights in the model."""
@@ -201,21 +218,32 @@ class Fit:
         self.check_finite()
 
     def step(self, batch: Batch) -> None:
-        """One update. Sums of losses stay on the device: nothing here waits for it."""
+        """One update. Losses stay on the device: nothing here waits for it."""
         with self.place.device.autocast():
             losses = self.objective(self.model, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        self.objective.backward(losses, self.model, self.scaler.scale)
-        if self.trainer.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            clip_norm(self.learned, self.trainer.clip_norm)
+        (self.weighting or self.objective).backward(losses, self.model, self.scaler.scale)
+        self.shape_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        values = {name: loss.detach().float() for name, loss in losses.items()}
-        for name, value in values.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        bad = ~torch.stack(list(values.values())).isfinite().all() & (self.bad_step < 0)
-        self.bad_step = torch.where(bad, self.progress.step + 1, self.bad_step)
+        self.step_scheduler("step")
+        self.losses.add(losses)
+
+    def shape_gradients(self) -> None:
+        """Adds what regularisation wants and bounds the norm, where the trainer says so."""
+        trainer = self.trainer
+        if trainer.regularization is None and trainer.clip_norm is None:
+            return
+        self.scaler.unscale_(self.optimizer)
+        if trainer.regularization is not None:
+            trainer.regularization.add_gradients(self.model)
+        if trainer.clip_norm is not None:
+            clip_norm(self.learned, trainer.clip_norm)
+
+    def step_scheduler(self, after: Literal["epoch", "step"]) -> None:
+        """Steps the scheduler if that is when it steps; a plateau waits for `validate`."""
+        if self.scheduler is not None and after == self.trainer.scheduler_every and not needs_metric(self.scheduler):
+            self.scheduler.step()
 
     def pause(self) -> None:
         """Between two steps: stop if asked to, save if the last checkpoint is old."""
@@ -242,10 +270,9 @@ class Fit:
         progress = self.progress
         progress.epoch += 1
         progress.step = 0
+        self.step_scheduler("epoch")
         if self.validates and (progress.epoch % self.trainer.eval_every == 0 or progress.epoch == self.trainer.epochs):
             self.validate()
-        elif self.scheduler is not None and not needs_metric(self.scheduler):
-            self.scheduler.step()
         if not self.validates:
             self.write_row("train", {}, 0.0)
         if self.trainer.test_every and progress.epoch % self.trainer.test_every == 0:
@@ -257,6 +284,7 @@ class Fit:
     def validate(self) -> None:
         """Evaluates on the validation part, writes the row, keeps the best and steps the scheduler."""
         value = self.monitored(self.judge("valid"))
+        self.progress.monitor = self.monitor
         self.place.reporter.evaluated(self, value)
         if self.progress.improved(value, self.trainer.min_improvement, lower_is_better(self.monitor)):
             self.progress.best, self.progress.best_epoch, self.progress.stale = value, self.progress.epoch, 0
@@ -264,22 +292,25 @@ class Fit:
                 self.save("best")
         else:
             self.progress.stale += 1
-        if self.scheduler is not None:
-            self.scheduler.step(value) if needs_metric(self.scheduler) else self.scheduler.step()
+        if needs_metric(self.scheduler):
+            self.scheduler.step(value)
 
-    def judge(self, split: Split) -> Metrics:
+    def judge(self, split: Split) -> Evaluation:
         """Evaluates on a split and writes the row."""
         started = time.perf_counter()
         evaluator, place = self.dataset.evaluator, self.place
-        found = evaluator(self.model, self.dataset, split, place.device, place.eval_limit).metrics
-        self.write_row(split, found, time.perf_counter() - started)
+        found = evaluator(self.model, self.dataset, split, place.device, place.eval_limit)
+        self.write_row(split, found.metrics, time.perf_counter() - started)
         return found
 
-    def monitored(self, found: Metrics) -> float:
-        """The value of the monitored metric."""
-        if self.monitor not in found:
-            raise ConfigError(f"trainer.monitor={self.monitor} is not computed here; there are: {', '.join(found)}")
-        return found[self.monitor]
+    def monitored(self, found: Evaluation) -> float:
+        """The value of the monitored metric; where it is undefined another one decides from now on."""
+        name, value = judged_by(self.monitor, found)
+        if name != self.monitor:
+            logger.warning("%s is undefined on the validation part; %s decides instead", self.monitor, name)
+            self.monitor, self.progress.best, self.progress.stale = name, None, 0
+            self.scheduler = self.make_scheduler() if needs_metric(self.scheduler) else self.scheduler
+        return value
 
     def write_row(self, split: str, found: Metrics, seconds: float) -> None:
         """One line of metrics.jsonl: the losses since the line before, and what the validation, if any, found."""
@@ -291,6 +322,7 @@ class Fit:
             "split": split,
             "metrics": found,
             "losses": losses,
+            **self.weights(),
             "train_seconds": round(progress.seconds, 6),
             "eval_seconds": round(seconds, 6),
             "samples_per_second": round(progress.units / max(progress.seconds, 1e-9), 1),
@@ -300,12 +332,17 @@ class Fit:
         logger.info("%s epoch %d: %s", self.place.stage, progress.epoch, told)
         progress.rows += 1
         progress.close_row(seconds)
-        self.sums = {}
+        self.losses = RunningLosses(self.place.device.torch)
 
     def running_losses(self) -> dict[str, float]:
         """Mean losses since the last row. Waits for the device."""
-        steps = max(1, self.progress.steps - self.progress.steps_at_row)
-        return {name: float(total) / steps for name, total in self.sums.items()}
+        return self.losses.means()
+
+    def weights(self) -> dict[str, dict[str, float]]:
+        """What the tasks count at present, if a weighting decides. Waits for the device."""
+        if self.weighting is None:
+            return {}
+        return {"weights": dict(zip(self.weighting.tasks, self.weighting.weights().tolist(), strict=True))}
 
     def out_of_patience(self) -> bool:
         """Whether early stopping ends the stage."""
@@ -313,8 +350,9 @@ class Fit:
 
     def check_finite(self) -> None:
         """Raises Diverged if a loss has been NaN or infinite. Waits for the device."""
-        step = int(self.bad_step)
-        if step >= 0:
+        bad = self.losses.first_bad_step()
+        if bad >= 0:
+            step = bad - self.losses.steps + self.progress.step
             raise Diverged(
                 f"stage {self.place.stage}: the loss is not finite at step {step} of epoch {self.progress.epoch + 1}. "
                 f"Checkpoints in {self.place.directory} are from before; try a lower lr or trainer.clip_norm"
@@ -337,8 +375,9 @@ class Fit:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
             "objective": self.objective.state_dict(),
+            "weighting": self.weighting.state_dict() if self.weighting is not None else None,
             "scaler": self.scaler.state_dict(),
-            "sums": self.sums,
+            "losses": self.losses.state(),
             "carried": carried(self.model),
             "random": seeds.torch_state(),
         }
@@ -349,19 +388,17 @@ class Fit:
         checkpoint.load_weights(last, self.model, self.dataset.fingerprint)
         state = checkpoint.load_state(last)
         self.progress = Progress(**state["progress"])
+        self.monitor = self.progress.monitor or self.monitor
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.objective.load_state_dict(state["objective"])
+        if self.weighting is not None:
+            self.weighting.load_state_dict(state["weighting"])
         self.scaler.load_state_dict(state["scaler"])
-        self.sums = {name: total.to(self.place.device.torch) for name, total in state["sums"].items()}
+        self.losses.load(state["losses"])
         carry_on(self.model, state["carried"])
         seeds.set_torch_state(state["random"])
-
-
-def needs_metric(scheduler: Any) -> bool:
-    """Whether a scheduler's step takes the monitored value."""
-    return isinstance(scheduler, ReduceLROnPlateau)
 
 
 def rows_of(batch: Batch) -> int:

@@ -16,7 +16,17 @@ from recrun.folders import GROUPS, conf_dir, options, search_path
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, [conf_dir()])]
 NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
 LOGS = ("sessions", "rsc15", "synthetic_sessions")
-TABLES = ("table", "census", "criteo", "avazu", "ml_100k_ctr", "ml_100k_mtl", "synthetic_table", "synthetic_tasks")
+TABLES = (
+    "table",
+    "census",
+    "criteo",
+    "avazu",
+    "ml_100k_ctr",
+    "ml_100k_mtl",
+    "synthetic_table",
+    "synthetic_tasks",
+    "synthetic_conversions",
+)
 HISTORIES = ("retrieval", "ml_100k_match", "synthetic_retrieval")
 SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
 FITS = {
@@ -27,7 +37,9 @@ FITS = {
     | dict.fromkeys(HISTORIES, "dssm"),
     "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms")
     | dict.fromkeys(SAMPLED, "gru4rec")
+    | {"multi_task": "mmoe", "calibrated": "aitm"}
     | dict.fromkeys(("in_batch", "catalogue_softmax"), "dssm"),
+    "weighting": dict.fromkeys(("none", "fixed", "uwl", "gradnorm", "metabalance"), "mmoe"),
     "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"sessions": "gru4rec"},
 }
 
@@ -74,11 +86,9 @@ def test_every_option_composes_and_passes(group, option, tmp_path):
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
     if option in ("interactions", "mind", "sessions", "table", "retrieval"):
         words.append("dataset.path=somewhere")
-    if option in TABLES:
-        if "deepfm" not in options("model", [conf_dir()]):
-            pytest.skip("no model reads tables yet")
-        words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"] if option == "table" else []
-    if group in ("dataset", "objective", "trainer"):
+    if option == "table":
+        words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"]
+    if group in ("dataset", "objective", "trainer", "weighting"):
         words.append(f"model={FITS[group].get(option, 'mult_vae')}")
     if option == "in_batch":
         words.append("dataset.negatives=batch")
@@ -141,6 +151,9 @@ def test_first_is_the_first_that_is_not_null():
         (["model=nrms", "model.n_words=3"], "model.n_words cannot be set: the data decide"),
         (["model=nrms", "model.word_vectors=x"], "model.word_vectors cannot be set: set dataset.word_vectors"),
         (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/ml_100k.yaml)"),
+        (["model=nrms", "weighting=uwl"], "balances the losses of tasks, which objective recrun.objectives.Listwise"),
+        (["model=esmm", "weighting=gradnorm"], "needs a model with last_shared_layer, which recrun.models.esmm.ESMM"),
+        (["model=mmoe", "trainer.weighting.weights=1"], "trainer.weighting has no _target_: choose weighting=… first"),
         (["experiment=nothing_like_it"], "unknown experiment 'nothing_like_it'"),
         (["scheduler=null"], "unknown scheduler 'None'"),
         (["nowhere/group=x"], "there is no group 'nowhere/group'"),

@@ -8,9 +8,11 @@ import torch
 from histories import retrieval
 from news import first_batch, mind, news_lines, write_part
 from sessions_world import sessions_of
+from tables import Given
 
 from recrun.check import check
 from recrun.config import compose, options, search_path
+from recrun.data.table import Table
 from recrun.device import Device
 from recrun.jobs import prepare
 from recrun.run import build, build_model, build_trainers, execute
@@ -42,6 +44,12 @@ SMALL = {  # data and model, by the kind of batches that a model reads
         "model.head_dim=4",
         "model.attention_hidden_dim=6",
     ],
+    "table": [
+        "dataset.source.n_rows=600",
+        "dataset.source.n_users=40",
+        "dataset.source.n_items=30",
+        "model.embedding_dim=4",
+    ],
     "retrieval": [
         "dataset.source.n_users=60",
         "dataset.source.n_items=40",
@@ -59,7 +67,10 @@ def kind_of(name):
 
 @pytest.fixture(params=MODELS)
 def overrides(request):
-    return [f"model={request.param}", "trainer.batch_size=16", *SMALL[kind_of(request.param)]]
+    model = compose([f"model={request.param}"]).config["model"]
+    kind = kind_of(request.param)
+    narrow = [f"model.{key}=[8]" for key in model if key.endswith("hidden_size")] if kind == "table" else []
+    return [f"model={request.param}", "trainer.batch_size=16", *SMALL[kind], *narrow]
 
 
 @pytest.fixture
@@ -75,13 +86,19 @@ def made(config):
     return build_model(config, dataset), dataset
 
 
+def shape_asked(dataset, batch):
+    """Of the scores of 8 units."""
+    if dataset.kind in RANK_THE_CATALOGUE:
+        return (8, dataset.sizes["n_items"])
+    return (8, len(dataset.sizes["tasks"])) if dataset.kind == "table" else batch["candidates"].shape
+
+
 def test_scores_cover_what_is_asked_and_are_deterministic_in_eval_mode(made):
     model, dataset = made
     model.eval()
     batch = next(dataset.eval_batches("valid", 8))
     scores = model(batch)
-    whole_catalogue = dataset.kind in RANK_THE_CATALOGUE
-    assert scores.shape == ((8, dataset.sizes["n_items"]) if whole_catalogue else batch["candidates"].shape)
+    assert scores.shape == shape_asked(dataset, batch)
     assert scores.isfinite().all()
     assert torch.equal(scores, model(batch))
 
@@ -127,7 +144,7 @@ def test_the_same_seed_makes_the_same_weights_and_another_others(config):
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def items_of_two_colours(folder):
+def items_of_two_colours(folder, like):
     """Who likes even items is shown some of them, and must be offered the others."""
     n_items, rng = 20, np.random.default_rng(0)
     rows = [rng.permutation(np.arange(user % 2, n_items, 2))[:7] for user in range(64)]
@@ -143,7 +160,7 @@ def items_of_two_colours(folder):
     return data, [batch] * 150, margins
 
 
-def news_of_two_colours(folder):
+def news_of_two_colours(folder, like):
     """Who clicked red titles must be offered other red ones before blue ones."""
     news = {f"N{at}": ("any", f"{('red', 'blue')[at % 2]} word{at}") for at in range(20)}
     rng, lines = np.random.default_rng(0), []
@@ -164,7 +181,7 @@ def news_of_two_colours(folder):
     return data, [first_batch(data, 32)] * 150, margins
 
 
-def sessions_of_two_colours(folder):
+def sessions_of_two_colours(folder, like):
     """Sessions of even or of odd items: after some of a colour, its others must be offered."""
     rng = np.random.default_rng(0)
     sessions = [(2 * rng.permutation(10)[:7] + at % 2).tolist() for at in range(64)]
@@ -179,7 +196,35 @@ def sessions_of_two_colours(folder):
     return data, steps, margins
 
 
-def histories_of_two_colours(folder):
+def rows_of_two_colours(folder, like):
+    """Users click, buy and like what has their colour: of the pairs that they never met, too."""
+    rng, tasks = np.random.default_rng(0), like.sizes["tasks"]
+    user, item = (pairs.ravel() for pairs in np.meshgrid(np.arange(16), np.arange(20)))
+    ids = {"user": user, "item": item, "place": user % 2, "colour": item % 2}
+    columns = {name: [f"{name}{value}" for value in values] for name, values in ids.items()}
+    columns["history"] = [[f"item{2 * place + one % 2}" for place in rng.permutation(10)[:3]] for one in user]
+    columns |= {name: rng.normal(0, 1, len(user)) for name in ("age", "price")}
+    columns |= {task.name: np.where(user % 2 == item % 2, 1, -(task.kind == "regression")) for task in tasks}
+    data = Table(
+        None,
+        source=Given(columns, chunk=1000),
+        tasks={task.name: task.kind for task in tasks},
+        sparse=list(ids),
+        dense=["age", "price"],
+        sequences={"history": None},
+        share={"history": "item"},
+        test_fraction=0.3,
+    )
+
+    def margins(model):
+        batch = next(data.eval_batches("test", 100))
+        return model(batch) * torch.where(batch["label"] > 0, 1, -1)
+
+    steps = [batch for epoch in range(40) for batch in data.train_batches(64, np.random.default_rng(epoch))]
+    return data, steps, margins
+
+
+def histories_of_two_colours(folder, like):
     """Users of even or of odd items: after some of a colour, its others must be offered."""
     rng = np.random.default_rng(0)
     lines = ["user,item,time"]
@@ -201,12 +246,13 @@ CHECKERBOARDS = {
     "sessions": sessions_of_two_colours,
     "interactions": items_of_two_colours,
     "news": news_of_two_colours,
+    "table": rows_of_two_colours,
     "retrieval": histories_of_two_colours,
 }
 
 
 def test_it_learns_a_checkerboard(config, made, tmp_path):
-    data, steps, margins = CHECKERBOARDS[made[1].kind](tmp_path)
+    data, steps, margins = CHECKERBOARDS[made[1].kind](tmp_path, made[1])
     model = build_model(config, data)
     trainer = next(iter(build_trainers(config).values()))
     optimizer = trainer.optimizer(model.parameters(), lr=0.01)
@@ -229,8 +275,10 @@ def test_a_smoke_run_leaves_a_whole_run_directory(overrides, tmp_path):
         )
         assert (directory / stage / "last" / "state.pt").exists()
     units = np.load(directory / "units" / "test.npz")
-    assert results["test"][results["monitor"]] == pytest.approx(units[results["monitor"]].mean())
-    assert len(units["ids"]) == len(units[results["monitor"]])
+    values = {name: units[name] for name in set(units) & set(results["test"])}
+    assert values
+    assert {name: results["test"][name] for name in values} == pytest.approx({n: v.mean() for n, v in values.items()})
+    assert {len(value) for value in values.values()} == {len(units["ids"])}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -238,6 +286,7 @@ def test_mixed_precision_stays_close(config, made, precision):
     model, dataset = made
     model.eval()
     device = Device.named("cpu", precision)
-    found = dataset.evaluator(model, dataset, "valid", device).metrics
-    exact = dataset.evaluator(model, dataset, "valid", Device.named("cpu", "fp32")).metrics
-    assert found[dataset.monitor] == pytest.approx(exact[dataset.monitor], abs=0.02)
+    found = dataset.evaluator(model, dataset, "valid", device)
+    exact = dataset.evaluator(model, dataset, "valid", Device.named("cpu", "fp32"))
+    names = [dataset.monitor] if dataset.monitor in found.units else found.units.keys() & found.metrics.keys()
+    assert {n: found.metrics[n] for n in names} == pytest.approx({n: exact.metrics[n] for n in names}, abs=0.02)

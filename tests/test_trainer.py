@@ -10,6 +10,8 @@ from worlds import Fitted, Line, Points, Squared, place_in, trainer_of
 
 from recrun import checkpoint, trainer
 from recrun.errors import ConfigError
+from recrun.features import Task
+from recrun.regularization import Regularization
 from recrun.trainer import Diverged, Interrupted
 from recrun.types import Evaluation
 
@@ -314,3 +316,112 @@ def test_the_streams_do_not_depend_on_each_other():
     first = torch.rand(3)
     seeds.seed_torch(0, "noise", "train", 1)
     assert torch.equal(torch.rand(3), first)
+
+
+def test_a_scheduler_may_step_after_every_update(tmp_path):
+    def halve(optimizer):
+        return torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+
+    fit = trainer.Fit(
+        trainer_of(epochs=2, lr=1.0, scheduler=halve, scheduler_every="step"), line(), Points(), place_in(tmp_path)
+    )
+    fit.run(0)
+    assert fit.optimizer.param_groups[0]["lr"] == 0.5**14  # two epochs of seven steps
+
+
+@pytest.mark.parametrize(("every", "steps"), [("step", 28), ("epoch", 4)])
+def test_a_scheduler_that_must_know_its_end_is_told(tmp_path, every, steps):
+    once = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1)
+    fit = trainer.Fit(trainer_of(scheduler=once, scheduler_every=every), line(), Points(), place_in(tmp_path))
+    assert fit.scheduler.total_steps == steps
+    given = partial(once, total_steps=99)
+    fit = trainer.Fit(trainer_of(scheduler=given, scheduler_every=every), line(), Points(), place_in(tmp_path))
+    assert fit.scheduler.total_steps == 99
+
+
+def test_warm_up_by_step(tmp_path):
+    warm = partial(torch.optim.lr_scheduler.LinearLR, start_factor=0.5, total_iters=10)
+    fit = trainer.Fit(trainer_of(lr=1.0, scheduler=warm, scheduler_every="step"), line(), Points(), place_in(tmp_path))
+    assert fit.optimizer.param_groups[0]["lr"] == 0.5
+    fit.run(0)
+    assert fit.optimizer.param_groups[0]["lr"] == pytest.approx(1.0)
+
+
+def test_regularisation_comes_before_the_bound_of_the_norm(tmp_path):
+    """At the answer the loss pulls at nothing, so that the step is the penalty's, 2 * 0.25 * (2, 1), and its bound."""
+    for bound, slope in ((None, 2 - 0.1), (0.1 * 5**0.5, 2 - 0.02)):
+        model, directory = line(), tmp_path / str(bound)
+        directory.mkdir()
+        with torch.no_grad():
+            model.slope.weight.fill_(2.0)
+            model.slope.bias.fill_(1.0)
+        keys = {"regularization": Regularization(dense_l2=0.25), "clip_norm": bound, "epochs": 1, "lr": 0.1}
+        trainer_of(optimizer=torch.optim.SGD, **keys).fit(model, Points(), place_in(directory, step_limit=1))
+        assert model.slope.weight.item() == pytest.approx(slope, abs=1e-5)
+
+
+TASKS = {"tasks": (Task("sign"), Task("value", "regression"), Task("other"))}
+
+
+@pytest.mark.parametrize(
+    ("which", "monitor"), [(0, "sign/auc"), (1, "value/rmse"), ("value", "value/rmse"), ("other", "other/auc")]
+)
+def test_early_stopping_on_one_task(tmp_path, which, monitor):
+    data = Points()
+    data.sizes = TASKS
+    fit = trainer.Fit(trainer_of(earlystop_taskid=which), line(), data, place_in(tmp_path))
+    assert fit.monitor == monitor
+
+
+def test_early_stopping_on_the_only_task(tmp_path):
+    data = Points()
+    data.sizes = {"tasks": (Task("sign"),)}
+    assert trainer.Fit(trainer_of(earlystop_taskid=0), line(), data, place_in(tmp_path)).monitor == "auc"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"earlystop_taskid": 3}, "earlystop_taskid=3 is no task; there are: 0 sign, 1 value, 2 other"),
+        ({"earlystop_taskid": "like"}, "earlystop_taskid=like is no task"),
+        ({"earlystop_taskid": 0, "monitor": "fit"}, "trainer.monitor=fit and trainer.earlystop_taskid=0: give one"),
+    ],
+)
+def test_a_task_that_is_not_there_is_refused(tmp_path, keys, told):
+    data = Points()
+    data.sizes = TASKS
+    with pytest.raises(ConfigError, match=told):
+        trainer_of(**keys).fit(line(), data, place_in(tmp_path))
+
+
+def judged(metrics, instead=None):
+    """An evaluator that finds one dictionary of metrics after the other."""
+    left = iter(metrics)
+    return lambda *_: Evaluation(next(left), None, {}, instead or {})
+
+
+def test_the_mean_over_the_tasks_decides(tmp_path):
+    data = Points()
+    data.evaluator = judged([{"a/auc": 0.9, "b/auc": 0.5, "c/rmse": 1}, {"a/auc": 0.8, "b/auc": 0.8, "c/rmse": 9}])
+    progress = trainer_of(epochs=2, monitor="mean/auc").fit(line(), data, place_in(tmp_path))
+    assert (progress.best_epoch, progress.best) == (2, pytest.approx(0.8))
+
+
+@pytest.mark.parametrize(("monitor", "decides"), [("a/auc", "a/logloss"), ("mean/auc", "mean/logloss")])
+def test_where_a_metric_is_undefined_another_decides_also_after_a_resume(tmp_path, caplog, monitor, decides):
+    losses = [{"a/logloss": value, "b/logloss": value} for value in (0.5, 0.7, 0.4, 0.6)]
+    instead = {"a/auc": "a/logloss", "b/auc": "b/logloss"}
+    data, calls = Points(), iter(range(1, 100))
+    data.evaluator = judged(losses, instead)
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0, factor=0.5)
+    made = trainer_of(monitor=monitor, scheduler=plateau)
+    with pytest.raises(Interrupted):
+        made.fit(line(), data, place_in(tmp_path, stop=lambda: next(calls) > 16))
+    assert f"{monitor} is undefined on the validation part; {decides} decides instead" in caplog.text
+    caplog.clear()
+    fit = trainer.Fit(made, line(), data, place_in(tmp_path))
+    progress = fit.run(0)
+    assert (fit.monitor, progress.best, progress.best_epoch) == (decides, 0.4, 3)
+    assert fit.scheduler.mode == "min"
+    assert fit.optimizer.param_groups[0]["lr"] == 0.05 * 0.25  # after the second and the fourth epoch
+    assert not caplog.text

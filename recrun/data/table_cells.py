@@ -52,7 +52,8 @@ class Lists:
 
     def take(self, index: Int64) -> Lists:
         """Some of the cells; those at -1 are empty."""
-        place, offsets = expand(np.append(self.offsets, self.offsets[-1]), index)
+        nobody = len(self.offsets) - 1
+        place, offsets = expand(np.append(self.offsets, self.offsets[-1]), np.where(index < 0, nobody, index))
         return Lists(offsets, Texts(self.texts.codes[place], self.texts.values))
 
 

@@ -155,7 +155,7 @@ def times_of(texts: Ids) -> Float:
     import pandas as pd
 
     cells = pd.Series(texts, dtype=object)
-    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, copy=True, na_value=np.nan)
     dates = pd.DatetimeIndex(pd.to_datetime(cells[np.isnan(numbers)], format="ISO8601", utc=True, errors="coerce"))
     known = ~np.asarray(dates.isna())
     numbers[np.flatnonzero(np.isnan(numbers))[known]] = dates[known].as_unit("us").asi8 / 1e6

@@ -14,13 +14,14 @@ import numpy as np
 
 from recrun.data.rows import Float
 from recrun.data.table_cells import Chunk, Lists, Texts, Wanted
-from recrun.data.text import SAMPLE_BYTES, Watched, decoded, open_bytes, sniff
+from recrun.data.text import Watched, decoded, open_bytes, sniff
 from recrun.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK_ROWS = 1 << 17
+LONGEST_HEADER = 1 << 20  # bytes
 TYPED = (".inter", ".user", ".item")  # "user_id:token" in their headers
 
 
@@ -42,19 +43,19 @@ class TextTable:
 
     def header(self) -> list[str]:
         """Names of the columns."""
-        with open_bytes(self.path) as stream:
-            line = decoded(self.path, 1, stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES].split(b"\n", 1)[0]).strip("\r\n")
-        if not line.strip():
-            raise DataError(f"{self.path}: the file is empty")
-        cells = next(csv.reader([line], delimiter=self._separator(line)))
+        separator = self._separator()
+        cells = next(csv.reader([self._first_line()], delimiter=separator, skipinitialspace=True))
         if self.columns is not None:
             if len(cells) != len(self.columns):
                 raise DataError(
                     f"{self.path}:1: the row has {len(cells)} cells, but dataset.columns names {len(self.columns)}"
                 )
             return list(self.columns)
-        names = [cell.strip() for cell in cells]
-        return [name.partition(":")[0] for name in names] if self._ending() in TYPED else names
+        names = [cell.strip().partition(":")[0] if self._ending() in TYPED else cell.strip() for cell in cells]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{self.path}:1: two columns are called {twice!r}; give them names in dataset.columns")
+        return names
 
     def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
         """The wanted columns, some rows at a time.
@@ -62,11 +63,9 @@ class TextTable:
         Raises:
             DataError: A row has too few or too many cells, or a number is none; names line and column.
         """
-        header = self.header()
+        header, separator = self.header(), self._separator()
         rows = 0
         with open_bytes(self.path) as stream:
-            first = decoded(self.path, 1, stream.peek(SAMPLE_BYTES).split(b"\n", 1)[0])
-            separator = self._separator(first)
             watched = Watched(stream, separator.encode())
             try:
                 for frame in self._frames(watched, header, separator, wanted):
@@ -74,27 +73,36 @@ class TextTable:
                     rows += chunk.size
                     yield chunk
             except (ValueError, OverflowError) as error:
-                raise DataError(self._fault(header, separator, wanted) or f"{self.path}: {error}") from None
+                raise DataError(self._fault(wanted) or f"{self.path}: {error}") from None
         lines = rows + (self.columns is None)
         if watched.separators != lines * (len(header) - 1):
-            fault = self._fault(header, separator, wanted)  # none if quoted cells hold separators
+            fault = self._fault(wanted)  # none if quoted cells hold separators
             if fault:
                 raise DataError(fault)
 
     def place(self, row: int) -> str:
-        """The file and line of a row, watched from 0."""
-        header = self.header()
-        for line, _ in islice(self._rows(self._separator("\t".join(header))), row, row + 1):
-            return f"{self.path}:{line}"
-        return str(self.path)
+        """The file and line of a row, counted from 0. Raises DataError if a row up to there is not whole."""
+        place = str(self.path)
+        for line, _ in islice(self._rows(), row + 1):
+            place = f"{self.path}:{line}"
+        return place
 
     def _ending(self) -> str:
         return Path(self.path.name.removesuffix(".gz")).suffix.lower()
 
-    def _separator(self, line: str) -> str:
-        if self.separator is not None:
-            return self.separator
-        return "\t" if self._ending() in (".tsv", *TYPED) else sniff(line)
+    def _first_line(self) -> str:
+        with open_bytes(self.path) as stream:
+            line = decoded(self.path, 1, stream.readline(LONGEST_HEADER)).strip("\r\n")
+        if not line.strip():
+            raise DataError(f"{self.path}: the file is empty, or its first line is")
+        return line
+
+    def _separator(self) -> str:
+        known = "\t" if self._ending() in (".tsv", *TYPED) else None
+        found = self.separator or known or sniff(self._first_line())
+        if len(found) > 1:
+            raise DataError(f"{self.path}: separated by {found!r}; tables take a single character (dataset.separator)")
+        return found
 
     def _frames(self, stream: Any, header: Sequence[str], separator: str, wanted: Wanted) -> Iterator[pd.DataFrame]:
         import pandas as pd
@@ -122,23 +130,24 @@ class TextTable:
         except pd.errors.EmptyDataError:
             return
 
-    def _rows(self, separator: str) -> Iterator[tuple[int, list[str]]]:
-        """Lines by number and their cells; slow, for errors only."""
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Lines by number and their cells; slow, for errors only. Raises DataError for a row that is not whole."""
+        header = self.header()
         with open_bytes(self.path) as stream:
             lines = (decoded(self.path, number, line) for number, line in enumerate(stream, 1))
-            reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
             begin = 1
+            reader = csv.reader(lines, delimiter=self._separator(), skipinitialspace=True)
             for cells in reader:
                 if cells and not (begin == 1 and self.columns is None):
+                    if len(cells) != len(header):
+                        raise DataError(f"{self.path}:{begin}: the row has {len(cells)} cells, expected {len(header)}")
                     yield begin, cells
                 begin = reader.line_num + 1
 
-    def _fault(self, header: Sequence[str], separator: str, wanted: Wanted) -> str | None:
-        """Where and what the first unusable cell is."""
-        numbers = [(place, name) for place, name in enumerate(header) if name in wanted.numbers]
-        for line, cells in self._rows(separator):
-            if len(cells) != len(header):
-                return f"{self.path}:{line}: the row has {len(cells)} cells, expected {len(header)}"
+    def _fault(self, wanted: Wanted) -> str | None:
+        """Where and what the first number is that is none."""
+        numbers = [(place, name) for place, name in enumerate(self.header()) if name in wanted.numbers]
+        for line, cells in self._rows():
             for place, name in numbers:
                 if cells[place] and not is_finite(cells[place]):
                     return f"{self.path}:{line}: column {name} is {cells[place]!r}, not a finite number"
@@ -156,8 +165,10 @@ def chunk_of(frame: pd.DataFrame, wanted: Wanted) -> Chunk:
 
 
 def texts_of(column: Any) -> Texts:
-    """A categorical column."""
+    """A categorical column. Raises ValueError where a row ended before it."""
     codes = np.asarray(column.cat.codes, np.int32)
+    if codes.min(initial=0) < 0:
+        raise ValueError("a row ends before this column")
     return Texts(codes, np.asarray(column.cat.categories, object))
 
 

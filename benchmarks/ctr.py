@@ -1,0 +1,232 @@
+"""DeepFM here against Torch-RecHub's: training, loader, evaluation and AUC on the same arrays, in turns.
+
+    python benchmarks/ctr.py ctr.npz --rows 100000 200000 --threads 2 --json ctr.json \
+        --peer-python rechub-env/bin/python --peer-script rechub_ctr.py
+
+`ctr.npz` holds sparse int32 [R, 26], dense float32 [R, 13], click uint8 [R], vocab int64 [26] and n: the first n rows
+are for training, those after them for evaluation. Each measurement is a process of its own: one epoch of the whole
+training loop (batch assembly included, checkpoints not), then one evaluation. Both sides have a row of the table for
+every id, vectors of 16 numbers from a normal distribution of 1e-4, hidden layers of 256 and 128 with batch
+normalisation, Adam at 1e-3 (ours in the rows that a batch used), batches of 4096. Without `--peer-python` only our
+side is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+BATCH = 4096
+TEST_ROWS = 100_000
+AUC_ROWS = 10_000_000
+Record = dict[str, Any]
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Wall seconds, CPU seconds and what came out."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    return time.perf_counter() - wall, time.process_time() - cpu, found
+
+
+def log_of(path: str, rows: int) -> Any:
+    """The arrays as a data set: batches are taken as `recrun.data.table.Table` takes them, ids are as they are."""
+    import numpy as np
+    import torch
+
+    from recrun.data.table_order import windows
+    from recrun.data.table_store import Columns
+    from recrun.features import Features, Field, Task
+    from recrun.pooled import Pooled
+
+    with np.load(path) as stored:
+        data = dict(stored)
+    firsts = np.concatenate([[0], np.cumsum(data["vocab"])[:-1]])
+    fields = tuple(Field(f"C{at}", int(firsts[at]), int(size)) for at, size in enumerate(data["vocab"]))
+    sparse, label = (data["sparse"] + firsts).astype(np.int32), data["click"].astype(np.float32)[:, None]
+    whole = Columns({"sparse": sparse, "dense": data["dense"], "label": label})
+    n = int(data["n"])
+    parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + TEST_ROWS).copy()}
+
+    class Log:
+        kind, unit, monitor, fingerprint, evaluator = "table", "rows", "auc", "", Pooled()
+        sizes = {
+            "features": Features(fields, tuple(f"I{at}" for at in range(data["dense"].shape[1]))),
+            "tasks": (Task("click"),),
+        }
+        seconds = (0.0, 0.0)  # wall and CPU of the last epoch, steps included
+
+        def train_size(self) -> int:
+            return len(parts["train"])
+
+        def units(self, split: str) -> Any:
+            return np.arange(len(parts.get(split, ()))).astype(str)
+
+        def train_batches(self, batch_size: int, rng: Any, start: int = 0) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            for window in windows(self.train_size(), batch_size, self.train_size(), self.train_size(), rng, start):
+                for places in window.batches:
+                    flat = parts["train"].take(places).flat
+                    yield {name: torch.from_numpy(array) for name, array in flat.items()}
+            self.seconds = (time.perf_counter() - wall, time.process_time() - cpu)
+
+        def eval_batches(self, split: str, batch_size: int) -> Any:
+            for begin in range(0, len(parts[split]), batch_size):
+                flat = parts[split].slice(begin, min(begin + batch_size, len(parts[split]))).flat
+                yield {name: torch.from_numpy(array) for name, array in flat.items()}
+
+    return Log()
+
+
+class Nobody:
+    """Is told of everything and does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def train(args: argparse.Namespace) -> Record:
+    """One epoch through the trainer, and an evaluation."""
+    import torch
+
+    from recrun.device import Device
+    from recrun.models.deepfm import DeepFM
+    from recrun.objectives import Pointwise
+    from recrun.optim import RowAdam
+    from recrun.place import Place
+    from recrun.trainer import Trainer
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    data, device = log_of(args.data, args.rows[0]), Device(torch.device("cpu"))
+    model = DeepFM(**data.sizes, batch_norm=True)
+    trainer = Trainer(Pointwise(), partial(RowAdam), epochs=1, lr=1e-3, batch_size=BATCH, save_seconds=1e9)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(
+            "train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False
+        )  # fmt: skip
+        trainer.fit(model, data, place)
+    wall, cpu, found = timed(lambda: data.evaluator(model, data, "valid", device))
+    count = data.train_size()
+    return {
+        "rows_per_s": count / data.seconds[0],
+        "rows_per_cpu_s": count / data.seconds[1],
+        "eval_wall_s": wall,
+        "eval_cpu_s": cpu,
+        "auc": found.metrics["auc"],
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def load(args: argparse.Namespace) -> Record:
+    """Batches alone, for some epochs."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(args.threads)
+    data = log_of(args.data, args.rows[0])
+    epochs = [timed(lambda: sum(len(batch["label"]) for batch in data.train_batches(BATCH, rng))) for rng in
+              map(np.random.default_rng, range(6))][1:]  # fmt: skip
+    walls, cpus, counts = zip(*epochs, strict=True)
+    return {"rows_per_s": sum(counts) / sum(walls), "rows_per_cpu_s": sum(counts) / sum(cpus)}
+
+
+def area(args: argparse.Namespace) -> Record:
+    """AUC of ten million scores: seconds of three rounds' median, and how far apart the two values are."""
+    import numpy as np
+    from sklearn.metrics import roc_auc_score
+
+    from recrun.auc import auc
+
+    rng = np.random.default_rng(0)
+    positive = rng.random(AUC_ROWS) < 0.3
+    scores = (rng.normal(size=AUC_ROWS) + positive).astype(np.float32)
+    rounds = [timed(lambda: auc(scores, positive)) for _ in range(3)]
+    wall, cpu, found = timed(lambda: float(roc_auc_score(positive, scores)))
+    ours = statistics.median(seconds for _, seconds, _ in rounds)
+    return {"cpu_s": ours, "sklearn_cpu_s": cpu, "difference": abs(rounds[0][2] - found)}
+
+
+def run(command: list[str], threads: int) -> Record:
+    """The JSON line that a process prints."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    env = {**os.environ, **dict.fromkeys(names, str(threads))}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    record: Record = json.loads(done.stdout.strip().splitlines()[-1])
+    return record
+
+
+def ours(args: argparse.Namespace, task: str, rows: int, seed: int = 1) -> Record:
+    """One measurement of ours in a new process."""
+    words = ["--task", task, "--rows", str(rows), "--threads", str(args.threads), "--seed", str(seed)]
+    return run([sys.executable, __file__, args.data, *words], args.threads)
+
+
+def peers(args: argparse.Namespace, *words: str) -> Record:
+    """One measurement of the peer, in our words."""
+    command = [args.peer_python, args.peer_script, "--npz", args.data, "--batch", str(BATCH), *words]
+    found = run([*command, "--threads", str(args.threads), "--test-rows", str(TEST_ROWS)], args.threads)
+    record = {"rows_per_s": found["units_per_s"], "rows_per_cpu_s": found["units_per_cpu_s"]}
+    if "evaluation" in found:
+        record |= {"eval_wall_s": found["evaluation"]["wall_s"], "eval_cpu_s": found["evaluation"]["cpu_s"]}
+        record |= {"auc": found["quality"]["auc"], "peak_mb": found["peak_rss_mb"]}
+    return record
+
+
+def compare(args: argparse.Namespace) -> list[Record]:
+    """A row for each size of the training part and round, one for the loader, one for AUC."""
+    rows = []
+    for count in args.rows:
+        for seed in range(1, args.rounds + 1):
+            row = {"what": f"train {count} rows, seed {seed}", "recrun": ours(args, "train", count, seed)}
+            if args.peer_python:
+                row["torch-rechub"] = peers(args, "--rows", str(count), "--seed", str(seed))
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    row = {"what": "loader", "recrun": ours(args, "load", args.rows[-1])}
+    if args.peer_python:
+        row["torch-rechub"] = peers(args, "--rows", str(args.rows[-1]), "--loader-only", "5")
+    rows += [row, {"what": f"auc of {AUC_ROWS} rows", "recrun": ours(args, "auc", 1)}]
+    for row in rows[-2:]:
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measures, prints a line of JSON for each row and writes them all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="a .npz file as described above")
+    parser.add_argument("--peer-python", help="Python of the environment that holds Torch-RecHub")
+    parser.add_argument("--peer-script", help="script that runs Torch-RecHub's DeepFM")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000], help="sizes of the training part")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--seed", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--task", choices=["train", "load", "auc"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.task:
+        return print(json.dumps({"train": train, "load": load, "auc": area}[args.task](args)))
+    if bool(args.peer_python) != bool(args.peer_script):
+        parser.error("--peer-python and --peer-script go together")
+    rows = compare(args)
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""AITM: tasks in a sequence, such as click and purchase, each with what the one before hands on.
+
+Xi, Chen, Yan, Zhang, Zhu, Zhuang, Chen: Modeling the Sequential Dependence among Audience Multi-step Conversions with
+Multi-task Learning in Targeted Display Advertising, KDD 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recrun.features import Features, Task
+from recrun.models.blocks import RowVector, last_weight
+from recrun.models.mlp import hidden_layers
+from recrun.objectives import MultiTask
+from recrun.types import Batch, Count, NonNegative, Probability
+
+
+class AITM(nn.Module):
+    """A network for each task on a shared embedding; attention weighs its result against what the task before knows.
+
+    Args:
+        features: Inputs; the data's.
+        tasks: Outputs in their order; the data's.
+        embedding_dim: Width of an id's vector.
+        mlp_hidden_size: Units of each task's layers.
+        dropout: Of the layers.
+        batch_norm: Normalises the layers.
+    """
+
+    kind: ClassVar[str] = "table"
+
+    def __init__(
+        self,
+        features: Features,
+        tasks: Sequence[Task],
+        *,
+        embedding_dim: Count = 16,
+        mlp_hidden_size: Sequence[Count] = (256, 128),
+        dropout: Probability = 0.0,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        width = mlp_hidden_size[-1]
+        self.row = RowVector(features, embedding_dim)
+        self.bottoms = nn.ModuleList(
+            hidden_layers(self.row.width, mlp_hidden_size, dropout, batch_norm) for _ in range(len(tasks))
+        )
+        self.handed_on = nn.ModuleList(
+            hidden_layers(width, [width], dropout, batch_norm) for _ in range(len(tasks) - 1)
+        )
+        self.transfers = nn.ModuleList(Transfer(width) for _ in range(len(tasks) - 1))
+        self.outputs = nn.ModuleList(nn.Linear(width, 1) for _ in range(len(tasks)))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of classifications and values of regressions, [B, T]."""
+        return torch.stack(self.per_task(batch), 1)
+
+    def per_task(self, batch: Batch) -> list[Tensor]:
+        """As `forward`, [B] for each task."""
+        row_BW = self.row(batch)
+        states = [self.bottoms[0](row_BW)]
+        for bottom, hand_on, transfer in zip(self.bottoms[1:], self.handed_on, self.transfers, strict=True):
+            states.append(transfer(torch.stack([hand_on(states[-1]), bottom(row_BW)], 1)))
+        return [output(state_BH).squeeze(1) for output, state_BH in zip(self.outputs, states, strict=True)]
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """What more than one task uses: the embedding, and of each task but the last all that it hands on."""
+        yield from self.row.parameters()
+        for part in (self.bottoms[:-1], self.handed_on[:-1], self.transfers[:-1]):
+            yield from part.parameters()
+
+    def last_shared_layer(self) -> Tensor:
+        """The weight of the last layer that all tasks use: of the first task's."""
+        return last_weight(self.bottoms[0])
+
+
+class Transfer(nn.Module):
+    """Attention over two states by the product of each one's own query and key (the paper's equations 3 and 4)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.value, self.key, self.query = (nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, states_B2H: Tensor) -> Tensor:
+        """[B, H]."""
+        score_B2 = (self.query(states_B2H) * self.key(states_B2H)).sum(2) / math.sqrt(states_B2H.shape[2])
+        mixed_BH: Tensor = (score_B2.softmax(1)[:, :, None] * self.value(states_B2H)).sum(1)
+        return mixed_BH
+
+
+class Calibrated(MultiTask):
+    """`MultiTask`, and a penalty where a task is likelier than the one that it needs, before it.
+
+    Args:
+        calibration_weight: Of the mean of max(0, p_t - p_(t-1)), summed over the tasks after the first.
+    """
+
+    def __init__(self, calibration_weight: NonNegative = 0.6) -> None:
+        super().__init__()
+        self.calibration_weight = calibration_weight
+
+    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """{task: mean loss} and {"calibration": weighted penalty}."""
+        outputs = model.per_task(batch)
+        chances = [output_B.float().sigmoid() for output_B in outputs]
+        excess = [F.relu(later - earlier).mean() for earlier, later in pairwise(chances)]
+        penalty = self.calibration_weight * torch.stack(excess).sum()
+        return {**self.losses(model.tasks, outputs, batch["label"]), "calibration": penalty}

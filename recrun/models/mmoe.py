@@ -1,0 +1,73 @@
+"""MMoE: experts that all tasks share, and for each task a gate that mixes them.
+
+Ma, Zhao, Yi, Chen, Hong, Chi: Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts,
+KDD 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recrun.features import Features, Task
+from recrun.models.blocks import Experts, RowVector, Towers, mixtures
+from recrun.types import Batch, Count, Probability
+
+
+class MMoE(nn.Module):
+    """A row's vector through all experts at once, mixed for each task, then through its tower.
+
+    Args:
+        features: Inputs; the data's.
+        tasks: Outputs; the data's.
+        embedding_dim: Width of an id's vector.
+        n_experts: Experts.
+        expert_hidden_size: Units of each expert's layers.
+        tower_hidden_size: Units of each tower's layers.
+        dropout: Of experts and towers.
+        batch_norm: Normalises the towers' layers.
+    """
+
+    kind: ClassVar[str] = "table"
+
+    def __init__(
+        self,
+        features: Features,
+        tasks: Sequence[Task],
+        *,
+        embedding_dim: Count = 16,
+        n_experts: Count = 4,
+        expert_hidden_size: Sequence[Count] = (128, 64),
+        tower_hidden_size: Sequence[Count] = (32,),
+        dropout: Probability = 0.0,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.row = RowVector(features, embedding_dim)
+        self.experts = Experts(n_experts, [self.row.width, *expert_hidden_size], dropout)
+        self.gates = nn.Linear(self.row.width, len(tasks) * n_experts)
+        self.towers = Towers(len(tasks), expert_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of classifications and values of regressions, [B, T]."""
+        return torch.stack(self.per_task(batch), 1)
+
+    def per_task(self, batch: Batch) -> list[Tensor]:
+        """As `forward`, [B] for each task."""
+        row_BW = self.row(batch)
+        weight_BTE = self.gates(row_BW).view(len(row_BW), len(self.tasks), -1).softmax(2)
+        found: list[Tensor] = self.towers(mixtures(weight_BTE, self.experts(row_BW)))
+        return found
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """What all tasks use; a gate is its task's own."""
+        yield from self.row.parameters()
+        yield from self.experts.parameters()
+
+    def last_shared_layer(self) -> Tensor:
+        """The weight of the experts' last layers."""
+        return self.experts.last_weight()

@@ -1,0 +1,132 @@
+"""PLE: levels of experts, some of each task and some of all, that gates mix from level to level.
+
+Tang, Liu, Zhao, Gong: Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for Personalized
+Recommendations, RecSys 2020. One level is its CGC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recrun.features import Features, Task
+from recrun.models.blocks import Experts, RowVector, Towers, mixture
+from recrun.types import Batch, Count, Probability
+
+
+class PLE(nn.Module):
+    """A row's vector through the levels, then what each task has of the last one through its tower.
+
+    Args:
+        features: Inputs; the data's.
+        tasks: Outputs; the data's.
+        embedding_dim: Width of an id's vector.
+        n_levels: Levels.
+        n_specific_experts: Experts of each task in a level.
+        n_shared_experts: Experts of all tasks in a level.
+        expert_hidden_size: Units of each expert's layers.
+        tower_hidden_size: Units of each tower's layers.
+        dropout: Of experts and towers.
+        batch_norm: Normalises the towers' layers.
+    """
+
+    kind: ClassVar[str] = "table"
+
+    def __init__(
+        self,
+        features: Features,
+        tasks: Sequence[Task],
+        *,
+        embedding_dim: Count = 16,
+        n_levels: Count = 2,
+        n_specific_experts: Count = 2,
+        n_shared_experts: Count = 2,
+        expert_hidden_size: Sequence[Count] = (128, 64),
+        tower_hidden_size: Sequence[Count] = (32,),
+        dropout: Probability = 0.0,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.row = RowVector(features, embedding_dim)
+        widths = [self.row.width, *[expert_hidden_size[-1]] * (n_levels - 1)]
+        above = reversed(range(n_levels))
+        self.levels = nn.ModuleList(
+            Level(len(tasks), n_specific_experts, n_shared_experts, [width, *expert_hidden_size], dropout, levels_above)
+            for width, levels_above in zip(widths, above, strict=True)
+        )
+        self.towers = Towers(len(tasks), expert_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of classifications and values of regressions, [B, T]."""
+        return torch.stack(self.per_task(batch), 1)
+
+    def per_task(self, batch: Batch) -> list[Tensor]:
+        """As `forward`, [B] for each task."""
+        states = [self.row(batch)] * (len(self.tasks) + 1)
+        for level in self.levels:
+            states = level(states)
+        found: list[Tensor] = self.towers(states)
+        return found
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """What more than one task uses."""
+        yield from self.row.parameters()
+        for level in self.levels:
+            assert isinstance(level, Level)
+            yield from level.shared_parameters()
+
+    def last_shared_layer(self) -> Tensor:
+        """The weight of the last layer of the last level's shared experts."""
+        *_, last = self.levels
+        assert isinstance(last, Level)
+        return last.shared.last_weight()
+
+
+class Level(nn.Module):
+    """Experts of each task and shared ones, each group with a gate.
+
+    A task's gate mixes its own and the shared experts, the shared gate all of them; the last level needs none.
+
+    Args:
+        n_tasks: T.
+        n_specific, n_shared: Experts of each task, and of all.
+        sizes: Width of the input and units of the experts' layers.
+        dropout: Of the experts.
+        above: Levels that follow.
+    """
+
+    def __init__(
+        self, n_tasks: int, n_specific: int, n_shared: int, sizes: Sequence[int], dropout: float, above: int
+    ) -> None:
+        super().__init__()
+        self.above = above
+        self.specific = nn.ModuleList(Experts(n_specific, sizes, dropout) for _ in range(n_tasks))
+        self.shared = Experts(n_shared, sizes, dropout)
+        self.gates = nn.ModuleList(nn.Linear(sizes[0], n_specific + n_shared) for _ in range(n_tasks))
+        self.shared_gate = nn.Linear(sizes[0], n_tasks * n_specific + n_shared) if above else None
+
+    def forward(self, states: Sequence[Tensor]) -> list[Tensor]:
+        """States of the tasks and the shared one, [B, W] each, to those after this level, [B, H]."""
+        *of_tasks, shared_BW = states
+        shared_EBH = self.shared(shared_BW)
+        groups = [experts(state_BW) for experts, state_BW in zip(self.specific, of_tasks, strict=True)]
+        found = [
+            mixture(gate(state_BW).softmax(1), [group, shared_EBH])
+            for gate, state_BW, group in zip(self.gates, of_tasks, groups, strict=True)
+        ]
+        if self.shared_gate is not None:
+            found.append(mixture(self.shared_gate(shared_BW).softmax(1), [*groups, shared_EBH]))
+        return found
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """What more than one task uses; below the last level the tasks' own experts too, by the shared gate."""
+        yield from self.shared.parameters()
+        if self.shared_gate is not None:
+            yield from self.shared_gate.parameters()
+            yield from self.specific.parameters()
+        if self.above > 1:
+            yield from self.gates.parameters()

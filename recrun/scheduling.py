@@ -1,0 +1,45 @@
+"""Any scheduler of torch, told what only the training knows: which way is better, and how many steps there are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from recrun.errors import ConfigError
+from recrun.metrics import lower_is_better
+
+
+def make_scheduler(make: Callable[..., Any] | None, optimizer: Optimizer, monitor: str, steps: int) -> Any:
+    """A scheduler of `optimizer`, or None.
+
+    Args:
+        make: Makes it from the optimizer. A plateau gets its `mode`, one that takes `total_steps` these.
+        optimizer: Whose learning rates it sets.
+        monitor: The metric that a plateau watches.
+        steps: How often any other scheduler will be stepped in all.
+
+    Raises:
+        ConfigError: `mode` is given and wrong.
+    """
+    if make is None:
+        return None
+    given = make.keywords if isinstance(make, partial) else {}
+    if isinstance(make, partial) and make.func is ReduceLROnPlateau:
+        mode = "min" if lower_is_better(monitor) else "max"
+        if given.get("mode", mode) != mode:
+            raise ConfigError(f"trainer.scheduler.mode must be {mode}: that is the better direction of {monitor}")
+        return make(optimizer, mode=mode)
+    wants_steps = "total_steps" in inspect.signature(make).parameters
+    if wants_steps and given.get("total_steps") is None and given.get("epochs") is None:
+        return make(optimizer, total_steps=steps)
+    return make(optimizer)
+
+
+def needs_metric(scheduler: Any) -> bool:
+    """Whether a scheduler's step takes the monitored value."""
+    return isinstance(scheduler, ReduceLROnPlateau)
