@@ -81,7 +81,7 @@ class TextTable:
                 raise DataError(fault)
 
     def place(self, row: int) -> str:
-        """The file and line of a row, counted from 0. Raises DataError if a row up to there is not whole."""
+        """The file and line of a row, counted from 0; below 0 the file alone. Raises DataError if a row up to there is not whole."""
         place = str(self.path)
         for line, _ in islice(self._rows(), row + 1):
             place = f"{self.path}:{line}"
