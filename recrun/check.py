@@ -33,6 +33,7 @@ GIVEN = {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
         **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
         "word_vectors": "set dataset.word_vectors",
+        "n_places": "set dataset.his_size",
     },
 }
 NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization")  # trainer keys that name a class

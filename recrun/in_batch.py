@@ -62,14 +62,14 @@ class InBatch(Objective):
         """{"in_batch": mean over the queries}; one that has no negative adds 0."""
         if not self.ratio and not len(batch["sampled"].nonzero()):
             raise ConfigError("trainer.objective.in_batch_ratio=0 and dataset.num_negatives=0 leave no negatives")
-        weight_C, own_RC = self.weights(batch), own(batch)
+        weight_C, own_UC = self.weights(batch), own(batch)
         row_Q = torch.bucketize(batch["query"], batch["items_offsets"][1:], right=True)
 
         def rows(scores_QC: Tensor, part: slice) -> tuple[Tensor, Tensor]:
             column_Q1 = batch["column"][part, None]
             target_Q1 = scores_QC.gather(1, column_Q1)
-            if own_RC is not None:
-                scores_QC.masked_fill_(own_RC[row_Q[part]], -torch.inf)
+            if own_UC is not None:
+                scores_QC.masked_fill_(own_UC[batch["owner"][row_Q[part]]], -torch.inf)
             scores_QC.scatter_(1, column_Q1, -torch.inf)
             if self.hard is not None:
                 scores_QC = best(scores_QC.masked_fill_(weight_C == 0, -torch.inf), self.hard)
@@ -110,12 +110,13 @@ class CatalogueSoftmax(Objective):
 
 
 def own(batch: Batch) -> Tensor | None:
-    """Which columns the user of each row took, bool [R, C]; None where nobody asks."""
-    if "own_row" not in batch:
+    """Which columns each user of the batch took, bool [U, C]; None where nobody asks."""
+    if "owner" not in batch:
         return None
-    own_RC = torch.zeros(len(batch["sparse"]), len(batch["columns"]), dtype=torch.bool, device=batch["column"].device)
-    own_RC[batch["own_row"], batch["own_column"]] = True
-    return own_RC
+    shape = len(batch["owner"]), len(batch["columns"])  # there are no more users than rows
+    own_UC = torch.zeros(shape, dtype=torch.bool, device=batch["column"].device)
+    own_UC[batch["own_user"], batch["own_column"]] = True
+    return own_UC
 
 
 def best(scores_QC: Tensor, k: int) -> Tensor:
@@ -133,7 +134,7 @@ def log_share(logits_QC: Tensor, column_Q1: Tensor) -> tuple[Tensor, Tensor]:
     """-log of a column's share of each row's softmax, and the derivative; `logits_QC` is overwritten."""
     torch.log_softmax(logits_QC, 1, out=logits_QC)
     loss_Q1 = -logits_QC.gather(1, column_Q1)
-    slope_QC = logits_QC.exp_()
+    slope_QC = torch.softmax(logits_QC, 1, out=logits_QC)  # is exp, which takes fifty times as long near underflow
     return loss_Q1[:, 0], slope_QC.scatter_add_(1, column_Q1, -torch.ones_like(loss_Q1))
 
 

@@ -355,6 +355,13 @@ def test_na_is_a_text_an_empty_cell_a_value_and_no_number_too_long_for_an_id(tmp
     assert data.sizes["features"].n_ids == 1 + len(ids)
 
 
+@pytest.mark.parametrize("ids", [["7", "007", "+7"], ["1.5", "1.50"], ["true", "True"], ["12345678901234567890123"]])
+def test_ids_that_look_like_numbers_are_texts_too(tmp_path, ids):
+    text = "user,click\n" + "".join(f"{text},1\n" for text in ids * 2)
+    data = table(tmp_path, text, sparse=["user"], split="temporal", valid_fraction=0.0, test_fraction=0.5)
+    assert decoded(data, rows_of(data, "test")["sparse"][:, 0]) == ids
+
+
 def test_unseen_values_are_counted_and_have_the_unknown_id(tmp_path):
     text = "user,click\n" + "u1,1\n" * 6 + "u2,0\nu1,0\n" + "u3,1\nu1,1\n"
     data = table(tmp_path, text, sparse=["user"], split="temporal", valid_fraction=0.2, test_fraction=0.2)

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.rows import Float, Int64, Mask
+from recrun.data.rows import Float, Int32, Int64, Mask
 from recrun.data.schedule import Popularity
 from recrun.errors import ConfigError, DataError
 
@@ -22,11 +22,13 @@ class Positives:
 
     Attributes:
         keys: user * n_items + item, ascending, distinct, int64 [P].
+        item: int32 [P].
         n_items: Size of the catalogue.
         offsets: int64 [U + 1], where each user's keys begin and end.
     """
 
     keys: Int64
+    item: Int32
     n_items: int
     offsets: Int64
 
@@ -34,7 +36,9 @@ class Positives:
     def of(cls, user: Int64, item: Int64, n_users: int, n_items: int) -> Positives:
         """From training events."""
         keys = np.unique(user * n_items + item)
-        return cls(keys, n_items, np.searchsorted(keys, np.arange(n_users + 1) * n_items))
+        return cls(
+            keys, (keys % n_items).astype(np.int32), n_items, np.searchsorted(keys, np.arange(n_users + 1) * n_items)
+        )
 
     def has(self, user: Int64, item: Int64) -> Mask:
         """Whether `user` [n] took `item` [n]."""
@@ -71,13 +75,13 @@ class Sampler:
             taken = taken[own.has(who[taken], drawn[taken])]
         for at in taken.tolist():  # of a user who took nearly all that the law draws
             left = self.share.copy()
-            left[own.keys[own.offsets[who[at]] : own.offsets[who[at] + 1]] % own.n_items] = 0
+            left[own.item[own.offsets[who[at]] : own.offsets[who[at] + 1]]] = 0
             drawn[at] = rng.choice(len(left), p=left / left.sum())
         return drawn.reshape(len(user), size)
 
     def refuse_if_nothing_is_left(self, own: Positives, users: np.ndarray) -> None:
         """Raises DataError for a user who took everything that can be drawn."""
-        taken = np.concatenate([[0.0], np.cumsum(self.share[own.keys % own.n_items])])
+        taken = np.concatenate([[0.0], np.cumsum(self.share[own.item])])
         left = 1 - np.diff(taken[own.offsets])
         if left.min(initial=1) < LEAST_SHARE:
             raise DataError(

@@ -45,7 +45,8 @@ class Retrieval:
     first, and `label` float32 of that shape. With negatives=batch: `columns` int64 [C], the distinct items among
     targets and drawn ones; `column` int64 [Q], each target's place there; `sampled` float32 [C], how often each was
     drawn; `in_batch_expected`, `sampled_expected` float32 [C], how often it would be among the other targets, and
-    drawn, on average; with avoid_positives `own_row`, `own_column` int64 [P]: columns that a row's user took.
+    drawn, on average. With avoid_positives also which columns a user took: `own_user`, `own_column` int64 [P], users
+    numbered as in `owner` int64 [R], each row's one.
 
     Evaluation batch, besides: `target`, ragged, the held-out items, and `seen`, ragged, what ranking leaves out. The
     input for test has the valid items. The catalogue is the items of all parts.
@@ -149,6 +150,7 @@ class Retrieval:
         self.fingerprint = _fingerprint(made, self._users, self._items)
         self.sizes: Mapping[str, Any] = {
             "n_items": len(made.items),
+            "n_places": his_size,
             "user_features": self._users.features,
             "item_features": self._items.features,
             "item_values": self._items.values,
@@ -257,13 +259,13 @@ class Retrieval:
             "sampled_expected": (self.num_negatives * self._sampler.share[columns]).astype(np.float32),
         }
         if self.avoid_positives:
-            own = self._positives
-            place, offsets = spans(own.offsets[asked.user], own.offsets[asked.user + 1])
-            item = own.keys[place] - np.repeat(asked.user, np.diff(offsets)) * own.n_items
+            users, owner = np.unique(asked.user, return_inverse=True)
+            place, offsets = spans(self._positives.offsets[users], self._positives.offsets[users + 1])
+            item = self._positives.item[place]
             column = np.minimum(scratch[item], len(columns) - 1)  # of items that are no column: left over from before
-            there = columns[column] == item
-            row = np.repeat(np.arange(len(asked.user)), np.diff(offsets))
-            fields |= {"own_row": row[there], "own_column": column[there]}
+            there = np.flatnonzero(columns[column] == item)
+            user = np.repeat(np.arange(len(users)), np.diff(offsets))
+            fields |= {"owner": owner, "own_user": user[there], "own_column": column[there]}
         return fields
 
     def _eval_batch(self, user: Int64, split: Split) -> Batch:

@@ -32,8 +32,8 @@ class FactorizationTable:
         n_colours: Count = 12,
         n_factors: Count = 4,
         mean_history: Count = 6,
-        affinity: NonNegative = 1.5,
-        history_weight: NonNegative = 1.5,
+        affinity: NonNegative = 0.8,
+        history_weight: NonNegative = 1.0,
         missing: Probability = 0.02,
         popularity_exponent: NonNegative = 0.8,
         seed: Index = 0,
@@ -85,13 +85,13 @@ class World:
 
     def __init__(self, table: FactorizationTable, rng: np.random.Generator) -> None:
         self.table = table
-        size = table.affinity / table.n_factors**0.25
-        self.users, self.taste = (rng.normal(0, size, (table.n_users, table.n_factors)) for _ in range(2))
-        self.items = rng.normal(0, size, (table.n_items, table.n_factors)) / table.affinity
-        self.bias = rng.normal(0, 0.5, table.n_items)
+        factors = (table.n_factors,)
+        self.users, self.taste = (rng.normal(0, table.affinity, (table.n_users, *factors)) for _ in range(2))
+        self.items = rng.normal(0, table.n_factors**-0.5, (table.n_items, *factors))
+        self.mood, self.appeal = rng.normal(0, 0.7, table.n_users), rng.normal(0, 0.7, table.n_items)
         self.colour = rng.permutation(np.arange(table.n_items) % table.n_colours)
         self.place = rng.integers(0, table.n_colours, table.n_users)
-        self.places = rng.normal(0, 0.5, (table.n_colours, table.n_colours))
+        self.places = rng.normal(0, 1.2, (table.n_colours, table.n_colours))
         odds = 1 / np.arange(1, table.n_items + 1) ** table.popularity_exponent
         self.popularity = np.cumsum(rng.permutation(odds / odds.sum()))
 
@@ -106,8 +106,8 @@ class World:
         near = self.nearness(item, history, lengths)
         numbers = 0.03 * (age - 40) - 0.5 * (np.log(price) - 3)
         colour, place = self.colour[item], self.place[user]
-        click_logit = (self.users[user] * self.items[item]).sum(1) + self.bias[item] + self.places[place, colour]
-        click_logit += numbers + table.history_weight * near - 0.7
+        click_logit = (self.users[user] * self.items[item]).sum(1) + self.mood[user] + self.appeal[item]
+        click_logit += self.places[place, colour] + numbers + table.history_weight * near - 0.7
         other_logit = 0.7 * click_logit + (self.taste[user] * self.items[item]).sum(1)
         click = rng.random(size) < sigmoid(click_logit)
         conversion = click & (rng.random(size) < sigmoid(other_logit))

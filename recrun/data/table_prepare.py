@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ class Coder:
 
     def __call__(self, values: Ids, codes: Int32) -> Int32:
         """Codes over all texts so far of cells `values[codes]`."""
-        known = self.codes
-        number = np.fromiter((known.setdefault(text, len(known)) for text in values), np.int32, len(values))
+        number = np.fromiter(map(self.codes.get, values, repeat(-1)), np.int32, len(values))
+        for place in np.flatnonzero(number < 0).tolist():
+            number[place] = self.codes.setdefault(values[place], len(self.codes))
         return number[codes]
 
     def values(self) -> Ids:

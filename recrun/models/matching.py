@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -107,17 +107,33 @@ def history_means(table: Tensor, items_N: Tensor, offsets: Tensor, query: Tensor
 
 def sums_within(values_QE: Tensor, row_Q: Tensor, n_rows: int) -> Tensor:
     """Running sums over the entries of each row; rows ascend. No row's rounding reaches another one."""
-    place_Q, longest = places_within(row_Q, n_rows)
-    padded = values_QE.new_zeros(n_rows * longest, values_QE.shape[1]).index_copy(0, place_Q, values_QE)
-    return padded.view(n_rows, longest, -1).cumsum(1).flatten(0, 1)[place_Q]
+    padded = places_within(row_Q, n_rows)
+    return padded.flat(padded.pad(values_QE).cumsum(1))
 
 
-def places_within(row_N: Tensor, n_rows: int) -> tuple[Tensor, int]:
-    """Where entries of ascending rows are in a padded [rows, longest], flat [N], and the longest row's length."""
+class Padded(NamedTuple):
+    """Where N entries of R ascending rows are in an array [R, longest]."""
+
+    places: Tensor
+    n_rows: int
+    longest: int
+
+    def pad(self, values_NE: Tensor) -> Tensor:
+        """[R, longest, E], zero behind the end of a row."""
+        rows = values_NE.new_zeros(self.n_rows * self.longest, values_NE.shape[1])
+        return rows.index_copy(0, self.places, values_NE).view(self.n_rows, self.longest, -1)
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """[N, E] of [R, longest, E]."""
+        return rows.flatten(0, 1).index_select(0, self.places)
+
+
+def places_within(row_N: Tensor, n_rows: int) -> Padded:
+    """Of entries with ascending rows, int64 [N]."""
     counts = torch.bincount(row_N, minlength=n_rows)
     longest = int(counts.max())
-    before = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    return row_N * longest + torch.arange(len(row_N), device=row_N.device) - before, longest
+    within_N = torch.arange(len(row_N), device=row_N.device) - (counts.cumsum(0) - counts)[row_N]
+    return Padded(row_N * longest + within_N, n_rows, longest)
 
 
 class Table(nn.Module):

@@ -1,0 +1,124 @@
+"""SASRec: self-attention over a history, which at every place says what comes next.
+
+Kang, McAuley: Self-Attentive Sequential Recommendation, ICDM 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recrun.errors import ConfigError
+from recrun.models.embedding import Bags, look_up
+from recrun.models.matching import Padded, Scores, places_within, rows_of
+from recrun.types import Batch, Count, Positive, Probability
+
+
+class SASRec(nn.Module):
+    """Blocks of causal attention and a small network, over items plus places; items share one table with the output.
+
+    It knows no user but by the history. Training with dataset.rows=sequences asks at all places of a history at once.
+
+    Args:
+        n_items: Items in the catalogue.
+        n_places: Items of the longest history.
+        embedding_dim: Width throughout.
+        n_layers: Blocks.
+        head_num: Heads of each block's attention.
+        dropout: Of the input, of attention's and of the networks' outputs.
+        temperature: Divides the scores.
+        normalize: Whether scores are cosines.
+    """
+
+    kind: ClassVar[str] = "retrieval"
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
+    }
+
+    def __init__(
+        self,
+        n_items: Count,
+        n_places: Count,
+        *,
+        embedding_dim: Count = 64,
+        n_layers: Count = 2,
+        head_num: Count = 1,
+        dropout: Probability = 0.2,
+        temperature: Positive = 1.0,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        if embedding_dim % head_num:
+            raise ConfigError(f"model.embedding_dim={embedding_dim} must be a multiple of model.head_num={head_num}")
+        self.n_items, self.temperature, self.dropout = n_items, temperature, dropout
+        self.scores = Scores(n_items, temperature, normalize)
+        self.table = nn.Parameter(torch.randn(n_items, embedding_dim) / math.sqrt(embedding_dim))
+        self.place = nn.Parameter(torch.randn(n_places, embedding_dim) * 0.1)
+        self.blocks = nn.ModuleList(Block(embedding_dim, head_num, dropout) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(embedding_dim)
+
+    def queries(self, batch: Batch) -> Tensor:
+        """A user's vector at each query of a batch, [Q, D]: of the history up to there."""
+        items_N, offsets = batch["items"], batch["items_offsets"]
+        row_N = rows_of(torch.arange(len(items_N), device=items_N.device), offsets)
+        padded = places_within(row_N, len(offsets) - 1)
+        x_ND = look_up(self.table, Bags(items_N)) * math.sqrt(self.table.shape[1])
+        x_ND = x_ND + self.place[padded.places % padded.longest]
+        x_ND = F.dropout(x_ND, self.dropout, self.training)
+        for block in self.blocks:
+            x_ND = block(x_ND, padded)
+        vectors: Tensor = self.norm(x_ND[batch["query"]])
+        return self.scores.unit(vectors)
+
+    def item_vectors(self, items_U: Tensor) -> Tensor:
+        """Vectors of items, [U, D]."""
+        return self.scores.unit(look_up(self.table, Bags(items_U)))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of the batch's candidates, [Q, 1 + K], or of all items, [B, I]."""
+        logits: Tensor = self.scores(self.queries(batch), batch, self.item_vectors)
+        return logits
+
+    def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
+        """The score of one item per user, [B]."""
+        return (self.queries(batch) * self.item_vectors(items_B)).sum(1) / self.temperature
+
+    def embed_users(self, batch: Batch) -> Tensor:
+        """Users' vectors, [B, D]."""
+        return self.queries(batch)
+
+    def embed_items(self, batch: Batch) -> Tensor:
+        """Vectors of the items in `batch["item"]`, [B, D]."""
+        return self.item_vectors(batch["item"])
+
+
+class Block(nn.Module):
+    """Attention, then a network of one hidden layer; what goes into each is normalised, what comes out is added."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.before_attention, self.before_network = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.three = nn.Linear(width, 3 * width)
+        self.joined = nn.Linear(width, width)
+        self.network = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+
+    def forward(self, x_ND: Tensor, padded: Padded) -> Tensor:
+        """[N, D], histories one after another."""
+        x_ND = x_ND + self.drop(self.attend(self.three(self.before_attention(x_ND)), padded))
+        return x_ND + self.drop(self.network(self.before_network(x_ND)))
+
+    def attend(self, qkv_N: Tensor, padded: Padded) -> Tensor:
+        """What each place takes from itself and those before it; rows end in padding, which nothing looks at."""
+        rows = padded.pad(qkv_N).view(padded.n_rows, padded.longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(rows[0], rows[1], rows[2], is_causal=True)
+        attended: Tensor = self.joined(padded.flat(seen.transpose(1, 2).flatten(2)))
+        return attended
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Dropout in training."""
+        return F.dropout(x, self.dropout, self.training)

@@ -1,0 +1,84 @@
+"""The candidate generator of YouTube: a network turns what was watched, and by whom, into a vector.
+
+Covington, Adams, Sargin: Deep Neural Networks for YouTube Recommendations, RecSys 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from recrun.features import Features
+from recrun.models.embedding import Bags, FeatureEmbedding, look_up
+from recrun.models.matching import Scores, history_means, rows_of, tower
+from recrun.types import Batch, Count, Positive, Probability
+
+
+class YoutubeDNN(nn.Module):
+    """A network over the mean of a history's embeddings and the user's fields; items are rows of the softmax.
+
+    Args:
+        n_items: Items in the catalogue.
+        user_features: Fields of `sparse`.
+        embedding_dim: Width of the embeddings of what was watched and of the fields.
+        mlp_hidden_size: Widths of the layers; the last one is that of users' and items' vectors.
+        dropout: Of the hidden layers.
+        temperature: Divides the scores.
+        normalize: Whether scores are cosines.
+    """
+
+    kind: ClassVar[str] = "retrieval"
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
+    }
+
+    def __init__(
+        self,
+        n_items: Count,
+        user_features: Features,
+        *,
+        embedding_dim: Count = 32,
+        mlp_hidden_size: Sequence[Count] = (128, 64),
+        dropout: Probability = 0.0,
+        temperature: Positive = 1.0,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_items, self.temperature = n_items, temperature
+        self.scores = Scores(n_items, temperature, normalize)
+        self.user_embedding = FeatureEmbedding(user_features, embedding_dim, std=0.1)
+        self.watched = nn.Parameter(torch.randn(n_items, embedding_dim) * 0.1)
+        self.output = nn.Parameter(torch.randn(n_items, mlp_hidden_size[-1]) * 0.1)
+        self.tower = tower((user_features.n_vectors + 1) * embedding_dim, mlp_hidden_size, dropout)
+
+    def queries(self, batch: Batch) -> Tensor:
+        """A user's vector at each query of a batch, [Q, D]."""
+        query, offsets = batch["query"], batch["items_offsets"]
+        fields_RE = self.user_embedding(batch).flatten(1)
+        history_QE = history_means(self.watched, batch["items"], offsets, query)
+        vectors: Tensor = self.tower(torch.cat([history_QE, fields_RE[rows_of(query, offsets)]], 1))
+        return self.scores.unit(vectors)
+
+    def item_vectors(self, items_U: Tensor) -> Tensor:
+        """Vectors of items, [U, D]."""
+        return self.scores.unit(look_up(self.output, Bags(items_U)))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of the batch's candidates, [Q, 1 + K], or of all items, [B, I]."""
+        logits: Tensor = self.scores(self.queries(batch), batch, self.item_vectors)
+        return logits
+
+    def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
+        """The score of one item per user, [B]."""
+        return (self.queries(batch) * self.item_vectors(items_B)).sum(1) / self.temperature
+
+    def embed_users(self, batch: Batch) -> Tensor:
+        """Users' vectors, [B, D]."""
+        return self.queries(batch)
+
+    def embed_items(self, batch: Batch) -> Tensor:
+        """Vectors of the items in `batch["item"]`, [B, D]."""
+        return self.item_vectors(batch["item"])

@@ -1,0 +1,91 @@
+"""Finished runs on tables: judged on other rows, asked about rows without labels."""
+
+import json
+
+import numpy as np
+import pytest
+from tables import CLICKS
+
+from recrun import cli, run
+from recrun.check import check
+from recrun.config import compose
+from recrun.errors import CheckpointError
+from recrun.jobs import prepare
+
+DATA = ["dataset=table", "dataset.sparse=[user,item]", "dataset.dense=[age]", "dataset.cache=null"]
+DATA += ["dataset.tasks={click: classification}"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture(scope="module")
+def finished(folder):
+    (folder / "clicks.csv").write_text(CLICKS)
+    words = ["model=deepfm", *DATA, f"dataset.path={folder / 'clicks.csv'}", "model.mlp_hidden_size=[4]", "threads=1"]
+    composed = compose([*words, "model.embedding_dim=4", "epochs=1", f"output_dir={folder / 'runs'}"])
+    check(composed)
+    directory = prepare(composed)
+    run.execute(directory)
+    return directory
+
+
+def scores(path):
+    return {int(line.split("\t")[0]): float(line.split("\t")[1]) for line in path.read_text().splitlines()}
+
+
+def test_a_run_keeps_its_ids_and_scales(finished):
+    ids = (finished / "vocabulary" / "ids.txt").read_text().splitlines()
+    assert (ids[0], ids[8]) == ("user", "item")
+    assert {line.split("\t")[1] for line in ids[1:8]} == {f"u{n}" for n in range(7)}
+    assert (finished / "vocabulary" / "dense.txt").read_text().startswith("age\tstandard\t")
+    about = json.loads((finished / "run.json").read_text())["dataset"]
+    assert about["train_rows"] + about["valid_rows"] + about["test_rows"] == 50
+
+
+def test_rows_without_labels_are_scored_as_the_run_knows_them(finished, folder):
+    lines = CLICKS.splitlines()
+    (folder / "new.csv").write_text(
+        "\n".join(["item,user,age", *(",".join((i, u, a)) for u, i, a, _ in map(parts, lines[1:]))])
+    )
+    outputs = [folder / "test.tsv", folder / "new.tsv"]
+    assert cli.main(["predict", str(finished), "--output", str(outputs[0])]) == 0
+    assert cli.main(["predict", str(finished), "--input", str(folder / "new.csv"), "--output", str(outputs[1])]) == 0
+    of_test, of_all = map(scores, outputs)
+    assert len(of_test) == 5
+    assert list(of_all) == list(range(1, 51))
+    assert {row: of_all[row] for row in of_test} == pytest.approx(of_test, abs=1e-6)
+
+
+def parts(line):
+    return line.split(",")
+
+
+def test_other_rows_are_judged_without_the_old_ones(finished, folder):
+    """A file that trains differently would number its ids differently; the weights know the old numbers."""
+    other = [line for line in CLICKS.splitlines() if not line.startswith(("u0", "u1"))]
+    (folder / "other.csv").write_text("\n".join([*other, "u9,i9,,1"]))
+    assert cli.main(["evaluate", str(finished), f"dataset.path={folder / 'other.csv'}"]) == 0
+    (line,) = (finished / "evaluations.jsonl").read_text().splitlines()
+    assert set(json.loads(line)["test"]) >= {"logloss"}
+    config = run.load_config(finished)
+    _, dataset, *_ = run.stored(
+        finished, {**config, "dataset": {**config["dataset"], "path": str(folder / "other.csv")}}
+    )
+    assert dataset.sizes["features"].n_ids == len((finished / "vocabulary" / "ids.txt").read_text().splitlines())
+    batch = next(dataset.train_batches(100, np.random.default_rng(0)))
+    kept = (finished / "vocabulary" / "ids.txt").read_text().splitlines()
+    shown = {kept[row] for row in batch["sparse"][:, 0].tolist()}
+    assert shown <= {"user", *(f"user\tu{n}" for n in range(2, 7))}
+    assert "user\tu6" in shown
+
+
+def test_changed_data_under_the_same_name_are_refused(finished, folder):
+    (folder / "clicks.csv").write_text(CLICKS.replace("u3", "u8"))
+    try:
+        with pytest.raises(CheckpointError, match="was trained with other ids"):
+            run.evaluate(finished)
+    finally:
+        (folder / "clicks.csv").write_text(CLICKS)
