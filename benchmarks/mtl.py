@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+TASKS = ("click", "conv")
 MODELS = ("shared_bottom", "mmoe")
 WEIGHTINGS = {"none": "base", "uwl": "uwl", "gradnorm": "gradnorm", "metabalance": "metabalance"}  # the peer's names
 Record = dict[str, Any]
@@ -51,12 +52,10 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
 
     class Log:
         kind, unit, monitor, fingerprint, evaluator = "table", "rows", "click/auc", "", Pooled()
-        sizes = {
-            "features": Features(fields, tuple(f"I{at}" for at in range(data["dense"].shape[1]))),
-            "tasks": (Task("click"), Task("conv")),
-        }
 
         def __init__(self) -> None:
+            features = Features(fields, tuple(f"I{at}" for at in range(data["dense"].shape[1])))
+            self.sizes = {"features": features, "tasks": (Task("click"), Task("conv"))}
             self.wall = self.cpu = 0.0  # seconds of the epochs, steps included
 
         def train_size(self) -> int:
@@ -148,9 +147,6 @@ def peers(args: argparse.Namespace, model: str, weighting: str) -> Record:
     found = run([args.peer_python, args.peer_script, *words, *common(args)], args.threads)
     record = {"rows_per_s": found["units_per_s"], "rows_per_cpu_s": found["units_per_cpu_s"]}
     return {**record, "peak_mb": found["peak_rss_mb"], **{f"{t}/auc": found["quality"][f"{t}/auc"] for t in TASKS}}
-
-
-TASKS = ("click", "conv")
 
 
 def common(args: argparse.Namespace) -> list[str]:
