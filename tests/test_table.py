@@ -262,6 +262,11 @@ FAULTS = {
         None,
         r"t.csv:2: column user is 'u0', not a finite",
     ),
+    "large label": (
+        {"tasks": {"age": "regression"}, "dense": []},
+        "user,item,age\nu1,i1,-1e39\n",
+        r"is -1e\+39, too large",
+    ),
     "no label": ({}, "user,item,age,click\nu1,i1,3,1\nu1,i1,3,\n", r"t.csv:3: the label click is missing"),
     "text that no row has": (
         {"tasks": {"u": {"column": "user", "equals": "U1"}}, "sparse": ["item"]},
