@@ -100,7 +100,7 @@ class TextTable:
         """As far as a line break, even one within quotes. Raises DataError if there is none."""
         with open_bytes(self.path) as stream:
             line = decoded(self.path, 1, stream.readline(LONGEST_HEADER)).strip("\r\n")
-        if not line.strip():
+        if not line:
             raise DataError(f"{self.path}: the file is empty, or its first line is")
         return line
 
