@@ -205,7 +205,7 @@ def test_unknown_news_and_missing_titles_are_counted_and_told(tmp_path, caplog):
 
 def words_of(data, batch, number):
     title = batch["titles"][batch["titles_offsets"][number] : batch["titles_offsets"][number + 1]]
-    return [data.vocabulary()["words"][word] for word in title]
+    return [data.vocabulary()["words"][word] for word in batch["words"][title]]
 
 
 def test_an_evaluation_batch_says_what_the_file_says(tmp_path):

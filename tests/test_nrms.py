@@ -15,7 +15,8 @@ from recrun.data.parts import Ragged
 from recrun.data.synthetic_news import TopicNews
 from recrun.errors import ConfigError
 from recrun.impressions import GroupedByImpression, impression_metrics
-from recrun.models.nrms import NRMS, ClickAndCategory, drop
+from recrun.models.attention import drop_
+from recrun.models.nrms import NRMS, ClickAndCategory
 from recrun.objectives import Listwise, Pairwise, Pointwise
 
 GOLDEN = Path(__file__).parent / "golden" / "nrms.npz"
@@ -40,7 +41,7 @@ def rows_of(batch, field):
 
 
 def plain_scores(model, batch):
-    news = torch.stack([plain_encode(model.news, model.words[title]) for title in rows_of(batch, "titles")])
+    news = torch.stack([plain_encode(model.news, model.words[batch["words"]][title]) for title in rows_of(batch, "titles")])
     users = [plain_encode(model.user, news[row]) if len(row) else model.cold_H for row in rows_of(batch, "history")]
     users = torch.stack(users)[batch["user"]]
     candidates = news[batch["candidates"]]
@@ -184,7 +185,7 @@ def test_categories_are_learned_from_every_title_with_one(data):
 
 def test_dropout_keeps_the_mean_and_drops_its_share():
     torch.manual_seed(0)
-    dropped = drop(torch.ones(300, 1001), 0.2)
+    dropped = drop_(torch.ones(300, 1001), 0.2)
     assert (dropped == 0).float().mean() == pytest.approx(0.2, abs=0.005)
     assert dropped.mean() == pytest.approx(1, abs=0.005)
     assert dropped.unique().tolist() == pytest.approx([0, 1.25], abs=1e-4)
