@@ -126,7 +126,7 @@ class WeightedMean(torch.autograd.Function):
         for (at, n, length), mean in zip(places(blocks), means, strict=True):
             weight = torch.softmax(logits_N[at].view(length, n), 0, out=weight_N[at].view(length, n))
             entries = entries_NH[at].view(length, n, -1).transpose(0, 1)
-            mean.copy_(torch.bmm(weight.t()[:, None], entries).squeeze(1))
+            torch.bmm(weight.t().contiguous()[:, None], entries, out=mean[:, None])
         ctx.save_for_backward(weight_N, entries_NH)
         ctx.blocks = blocks
         return mean_RH
