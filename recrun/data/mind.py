@@ -13,7 +13,7 @@ import numpy as np
 from recrun.data.news_files import Behaviors, Names, News
 from recrun.data.news_parts import FILES, Fields, draw, load, prepare
 from recrun.data.rows import Ids, Int64
-from recrun.data.words import dictionary, given_dictionary, read_vectors, vector_table, word_numbers
+from recrun.data.words import dictionary, given_dictionary, numbered_vectors, read_vectors, vector_table, word_numbers
 from recrun.errors import ConfigError, DataError
 from recrun.types import Batch, Count, Evaluator, Side, Split
 
@@ -52,9 +52,11 @@ class Mind:
         title_size: Most words of a title that are read, from its beginning.
         his_size: Most clicks of a history that are read, the newest.
         npratio: Non-clicks for each click in training.
-        word_dict: Text file with the known words, a word a line; None = the words of the training titles.
+        word_dict: The known words: a text file, a word a line, or MIND's word_dict.pkl, from which nothing but text and
+            numbers is read; None = the words of the training titles.
         min_word_count: Fewest times that a word is in the training titles, to be known.
         word_vectors: File of word vectors in GloVe's text format; words of all parts that are in it are known too.
+            Or a .npy table like MIND's embedding.npy, which has a row for each word of `word_dict`.
         cache: Folder of prepared data; None = none.
 
     Raises:
@@ -244,6 +246,12 @@ def _known_words(
     words = given_dictionary(Path(given)) if given is not None else dictionary(read["train"][0], min_count)
     if vectors is None:
         return words, None
+    if vectors.endswith(".npy"):
+        if given is None:
+            raise ConfigError(
+                f"dataset.word_vectors={vectors} has a row for each word of a dictionary: give it as dataset.word_dict"
+            )
+        return words, numbered_vectors(Path(vectors), words, given)
     others = {word for news, _, _ in read.values() for word in news.words} if given is None else set()
     found = read_vectors(Path(vectors), others | set(words))
     words += sorted(found.keys() - set(words))

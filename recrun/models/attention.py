@@ -58,13 +58,13 @@ class AttentiveEncoder(nn.Module):
         """Vectors of some rows, [rows, H], from the queries, keys and values of the table."""
         mixed_NH = drop_(self.attend(projected_VX, index_N, blocks), self.dropout if self.training else 0.0)
         logits_N = self.hidden(mixed_NH).tanh_() @ self.query_D
-        mean_RH: Tensor = WeightedMean.apply(logits_N, mixed_NH, blocks)
+        mean_RH: Tensor = WeightedMean.apply(logits_N, mixed_NH, blocks)  # type: ignore[no-untyped-call]
         return mean_RH
 
     def attend(self, projected_VX: Tensor, index_N: Tensor, blocks: Groups) -> Tensor:
         """Scaled dot-product attention among the entries of each row, [N, H], position by position."""
         if projected_VX.device.type == "cpu" and projected_VX.dtype == torch.float32:
-            mixed_NH: Tensor = SelfAttention.apply(projected_VX, index_N, blocks, self.head_num)
+            mixed_NH: Tensor = SelfAttention.apply(projected_VX, index_N, blocks, self.head_num)  # type: ignore[no-untyped-call]
             return mixed_NH
         found = []
         for at, n, length in places(blocks):
@@ -122,7 +122,7 @@ class WeightedMean(torch.autograd.Function):
         """Means, [rows, H], of entries that lie position by position."""
         weight_N = torch.empty_like(logits_N)
         mean_RH = entries_NH.new_empty(sum(n for n, _ in blocks), entries_NH.shape[1])
-        means = mean_RH.split([n for n, _ in blocks])
+        means = torch.split(mean_RH, [n for n, _ in blocks])
         for (at, n, length), mean in zip(places(blocks), means, strict=True):
             weight = torch.softmax(logits_N[at].view(length, n), 0, out=weight_N[at].view(length, n))
             entries = entries_NH[at].view(length, n, -1).transpose(0, 1)
@@ -137,7 +137,7 @@ class WeightedMean(torch.autograd.Function):
         """Gradients of logits and entries."""
         weight_N, entries_NH = ctx.saved_tensors
         grad_N, grad_NH = torch.empty_like(weight_N), torch.empty_like(entries_NH)
-        grads = grad_RH.split([n for n, _ in ctx.blocks])
+        grads = torch.split(grad_RH, [n for n, _ in ctx.blocks])
         for (at, n, length), grad in zip(places(ctx.blocks), grads, strict=True):
             weight, entries = weight_N[at].view(length, n), entries_NH[at].view(length, n, -1)
             torch.mul(weight[:, :, None], grad, out=grad_NH[at].view(length, n, -1))
