@@ -2,8 +2,8 @@
 
 Wu, Wu, Ge, Qi, Huang, Xie: Neural News Recommendation with Multi-Head Self-Attention, EMNLP 2019.
 
-Speed comes from doing nothing twice and nothing for padding. A batch holds each distinct title and each distinct
-history once, sorted by length; rows of equal length form a group, a dense block that needs no mask.
+Speed comes from doing nothing twice and nothing for padding. A batch holds each distinct word, each distinct title and
+each distinct history once; what is computed for one alone is computed once and looked up (see `attention`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CHUNK_PAIRS = 1 << 12  # whose vectors are looked up at a time: what fits a cach
 class NRMS(nn.Module):
     """Scores candidates by the dot product of a user's and a news's vector, H = head_num * head_dim wide.
 
-    Reads the batches of recrun.data.mind: `titles` [U], `history` [R] and `user` and `candidates` that point to them.
+    Reads the batches of recrun.data.mind: `words` [W], `titles` [U] of them, `history` [R] of titles, and `user` and
+    `candidates` that point to histories and titles.
 
     Args:
         n_words: Words of the dictionary, 0 being the unknown word.
@@ -34,7 +35,9 @@ class NRMS(nn.Module):
         head_num: Attention heads.
         head_dim: Width of a head.
         attention_hidden_dim: Hidden width of the additive attention.
-        dropout: Share of word vectors' and of the title attention's entries that a training step drops.
+        dropout: Share of word vectors' and of the title attention's entries that a training step drops. A step drops
+            the same of a word wherever it stands in the batch, and of a title whoever sees it, as Gal and Ghahramani
+            2016 drop word types: each place is dropped as often as with drops of its own, at half the work.
         pad_mask: False gives paddings of titles and histories attention like words and clicks, as the reference
             implementation does; then a user without history has the vector of nothing but padding.
         title_size, his_size: To what they are padded without a mask; the data set's.
@@ -97,11 +100,12 @@ class NRMS(nn.Module):
     def encode_user(self, news_UH: Tensor, batch: Batch) -> Tensor:
         """Vectors of the batch's histories from those of its titles, [R, H]."""
         groups = groups_of(batch, "history")
-        if self.cold_H is None or not groups or groups[0][1] > 0:
+        if self.cold_H is None:
             users_RH: Tensor = self.user(news_UH, batch["history"], groups)
             return users_RH
-        cold_RH = self.cold_H.expand(groups[0][0], -1)
-        return torch.cat([cold_RH, self.user(news_UH, batch["history"], groups[1:])])
+        n_cold = sum(n for n, length in groups if length == 0)
+        known = [(n, length) for n, length in groups if length > 0]
+        return torch.cat([self.cold_H.expand(n_cold, -1), self.user(news_UH, batch["history"], known)])
 
     def embed_items(self, batch: Batch) -> Tensor:
         """Vectors of the batch's titles, [U, H]."""
