@@ -171,9 +171,9 @@ def test_what_is_missing_is_named(tmp_path):
 def test_nothing_to_learn_from_and_nothing_to_judge(tmp_path):
     with pytest.raises(DataError, match="no impression has both a click"):
         mind(write_world(tmp_path / "a", train=["1\tU\tt\t\tN1-0 N2-0"]))
-    data = mind(write_world(tmp_path / "b", valid=["1\tU\tt\t\tN1-0 N2-0"]))
+    data = mind(write_world(tmp_path / "b", valid=["1\tU\tt\t\tN1-0 N2-0", *VALID]))
     with pytest.raises(DataError, match="the valid part has no impression with both"):
-        data.evaluator(popular(), data, "valid", Device.named("cpu", "fp32"))
+        GroupedByImpression(batch_size=1)(popular(), data, "valid", Device.named("cpu", "fp32"), limit=1)
 
 
 def popular():
@@ -193,6 +193,16 @@ def test_one_class_impressions_are_left_out_and_counted(tmp_path):
     assert found.metrics["one_class_impressions"] == 1
     assert found.ids.tolist() == ["7"]
     assert all(len(values) == 1 for values in found.units.values())
+
+
+def test_a_part_of_one_class_cannot_judge(tmp_path, caplog):
+    alike = ["7\tU3\tt\tN2\tN1-0 N3-0"]
+    data = mind(write_world(tmp_path / "test of one class", test=alike))
+    assert not len(data.units("test"))
+    assert "test/behaviors.tsv: no impression has both a click (-1) and a non-click (-0): it is taken" in caplog.text
+    assert len(next(data.eval_batches("test", 5))["candidates"]) == 2, "there are predictions all the same"
+    with pytest.raises(DataError, match=r"valid/behaviors\.tsv: no impression has both .* nothing to judge a model by"):
+        mind(write_world(tmp_path / "valid of one class", valid=alike))
 
 
 def test_unknown_news_and_missing_titles_are_counted_and_told(tmp_path, caplog):

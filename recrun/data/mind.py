@@ -48,7 +48,7 @@ class Mind:
         root: The data folder.
         source: Makes the files instead of `path`.
         train, valid, test: Folders of the parts, in `path` or by themselves, each with news.tsv and behaviors.tsv.
-            The test part may be absent, and may have no labels.
+            The test part may be absent, and may have no labels or, as a placeholder, equal ones.
         title_size: Most words of a title that are read, from its beginning.
         his_size: Most clicks of a history that are read, the newest.
         npratio: Non-clicks for each click in training.
@@ -117,6 +117,7 @@ class Mind:
                 f"{folders['train'] / FILES[1]}: no impression has both a click (-1) and a non-click (-0): "
                 "there is nothing to learn from"
             )
+        self._judged = [name for name, folder in folders.items() if self._judges(name, folder)]
         hashes = [digest for _, _, digest in read.values()]
         self.fingerprint = hashlib.sha256("\n".join([*hashes, *self._words]).encode()).hexdigest()
         self.sizes: Mapping[str, Any] = {"n_words": len(self._words), "n_categories": len(categories)}
@@ -156,9 +157,7 @@ class Mind:
 
     def units(self, split: Split) -> Ids:
         """Ids of the impressions of a split; none if it has no labels to judge by."""
-        part = self._parts.get(split)
-        known = part is not None and len(part.behaviors.labels) > 0
-        return part.behaviors.ids.astype(str) if part is not None and known else np.zeros(0, str)
+        return self._parts[split].behaviors.ids.astype(str) if split in self._judged else np.zeros(0, str)
 
     def vocabulary(self) -> dict[str, Ids]:
         """The words by number."""
@@ -186,6 +185,17 @@ class Mind:
             first = behaviors.candidates.offsets[rows[0]]
             fields["label"] = behaviors.labels[first : first + len(candidates)].astype(np.float32)
         return _tensors(fields)
+
+    def _judges(self, name: str, folder: Path) -> bool:
+        """Whether a model can be judged on a part; labels of a test part that are all alike are taken for none."""
+        part = self._parts[name]
+        if not len(part.behaviors.labels) or part.two_classes().any():
+            return len(part.behaviors.labels) > 0
+        told = f"{folder / FILES[1]}: no impression has both a click (-1) and a non-click (-0)"
+        if name == "valid":
+            raise DataError(f"{told}: there is nothing to judge a model by")
+        log.warning("%s: it is taken for a part without labels", told)
+        return False
 
     def _count(self, name: str, folder: Path, news: News, behaviors: Behaviors) -> None:
         """Counts of a part, and warnings about what it lacks."""
