@@ -3,7 +3,7 @@
 Entries of a row point to a table, in which what is computed for an entry alone is computed once. Rows of equal length
 form a block, which needs neither padding nor mask. Between the two attentions a block holds its rows side by side,
 position by position, [length, n, H]: each head's queries, keys and values then lie at a constant distance from the
-next head's, and one batched product serves all heads of all rows without a copy.
+next head's, and one batched product serves all heads of all rows.
 """
 
 from __future__ import annotations
