@@ -1,6 +1,8 @@
 """The MIND files: read exactly, refused with file and line, turned into batches that a slow reader agrees with."""
 
 import gzip
+import os
+import pickle
 import re
 from collections import Counter
 from pathlib import Path
@@ -169,9 +171,9 @@ def test_what_is_missing_is_named(tmp_path):
 def test_nothing_to_learn_from_and_nothing_to_judge(tmp_path):
     with pytest.raises(DataError, match="no impression has both a click"):
         mind(write_world(tmp_path / "a", train=["1\tU\tt\t\tN1-0 N2-0"]))
-    data = mind(write_world(tmp_path / "b", valid=["1\tU\tt\t\tN1-0 N2-0"]))
+    data = mind(write_world(tmp_path / "b", valid=["1\tU\tt\t\tN1-0 N2-0", *VALID]))
     with pytest.raises(DataError, match="the valid part has no impression with both"):
-        data.evaluator(popular(), data, "valid", Device.named("cpu", "fp32"))
+        GroupedByImpression(batch_size=1)(popular(), data, "valid", Device.named("cpu", "fp32"), limit=1)
 
 
 def popular():
@@ -193,6 +195,16 @@ def test_one_class_impressions_are_left_out_and_counted(tmp_path):
     assert all(len(values) == 1 for values in found.units.values())
 
 
+def test_a_part_of_one_class_cannot_judge(tmp_path, caplog):
+    alike = ["7\tU3\tt\tN2\tN1-0 N3-0"]
+    data = mind(write_world(tmp_path / "test of one class", test=alike))
+    assert not len(data.units("test"))
+    assert "test/behaviors.tsv: no impression has both a click (-1) and a non-click (-0): it is taken" in caplog.text
+    assert len(next(data.eval_batches("test", 5))["candidates"]) == 2, "there are predictions all the same"
+    with pytest.raises(DataError, match=r"valid/behaviors\.tsv: no impression has both .* nothing to judge a model by"):
+        mind(write_world(tmp_path / "valid of one class", valid=alike))
+
+
 def test_unknown_news_and_missing_titles_are_counted_and_told(tmp_path, caplog):
     folder = write_world(tmp_path, valid=["7\tU3\tt\tN2 N77\tN1-1 N99-0 N98-0 N3-0"])
     counts = mind(folder).describe()
@@ -205,7 +217,7 @@ def test_unknown_news_and_missing_titles_are_counted_and_told(tmp_path, caplog):
 
 def words_of(data, batch, number):
     title = batch["titles"][batch["titles_offsets"][number] : batch["titles_offsets"][number + 1]]
-    return [data.vocabulary()["words"][word] for word in title]
+    return [data.vocabulary()["words"][word] for word in batch["words"][title]]
 
 
 def test_an_evaluation_batch_says_what_the_file_says(tmp_path):
@@ -314,6 +326,81 @@ def test_a_given_dictionary_and_word_vectors(tmp_path):
     vectors.write_text("red 1 2\nwind 5\n")
     with pytest.raises(DataError, match=r"glove\.txt:2: the vector of 'wind' has 1 numbers, those before 2"):
         mind(folder, word_vectors=str(vectors))
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A data set with MIND's utility bundle beside it, whose dictionary is not in any order."""
+    write_world(tmp_path)
+    (tmp_path / "word_dict.pkl").write_bytes(pickle.dumps({"stocks": 2, "red": 1, "wind": 3}))
+    np.save(tmp_path / "embedding.npy", np.arange(8.0).reshape(4, 2))
+    return {"word_dict": str(tmp_path / "word_dict.pkl"), "word_vectors": str(tmp_path / "embedding.npy")}
+
+
+def test_the_utility_bundle_gives_words_and_vectors(tmp_path, bundle):
+    data = mind(tmp_path, **bundle)
+    assert data.vocabulary()["words"].tolist() == ["", "red", "stocks", "wind"]
+    assert data.sizes["word_vectors"].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert data.sizes["word_vectors"].dtype == np.float32
+    batch = next(data.eval_batches("valid", 1))
+    assert words_of(data, batch, batch["candidates"][1]) == ["stocks", ""]
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_pickle_that_runs_something_is_not_read(tmp_path, bundle):
+    Path(bundle["word_dict"]).write_bytes(pickle.dumps({"red": Trap(tmp_path / "sprung")}))
+    with pytest.raises(
+        DataError, match=r"asks for \w+\.mkdir, and only text and numbers are read from a pickle; a text"
+    ):
+        mind(tmp_path, **bundle)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"red": 1, "stocks": 3}, r"the 2 words must have the numbers 1 to 2, each once"),
+        ({"red": 1, "stocks": 1}, r"the numbers 1 to 2, each once"),
+        (["red", "stocks"], r"expected a pickled dict of words \(text\) and their numbers"),
+        ({"red": [1]}, r"expected a pickled dict"),
+        ({"red": 1}, r"embedding\.npy has 4 rows, but .*word_dict\.pkl has 1 words.*different bundles"),
+    ],
+)
+def test_a_bundle_that_does_not_fit_itself_is_refused(tmp_path, bundle, words, told):
+    Path(bundle["word_dict"]).write_bytes(pickle.dumps(words))
+    with pytest.raises(DataError, match=told):
+        mind(tmp_path, **bundle)
+
+
+def test_files_of_words_that_are_none_are_refused(tmp_path, bundle):
+    with pytest.raises(ConfigError, match=r"a row for each word of a dictionary: give it as dataset\.word_dict"):
+        mind(tmp_path, word_vectors=bundle["word_vectors"])
+    Path(bundle["word_vectors"]).write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"embedding\.npy: not a table of numbers in NumPy's format"):
+        mind(tmp_path, **bundle)
+    Path(bundle["word_dict"]).write_bytes(b"no pickle")
+    with pytest.raises(DataError, match=r"word_dict\.pkl: not a pickled dictionary: .*a text file with a word a line"):
+        mind(tmp_path, **bundle)
+    words = tmp_path / "words.txt"
+    for text, told in (
+        (b"red\nstocks\nred\n", r"words\.txt:3: the word 'red' is already in line 1"),
+        (b"red\n\nwind\n", r"words\.txt:2: no word; expected a word a line"),
+        (b"red\nst\xffocks\n", r"words\.txt:2: not UTF-8 text \(byte 3 of the line\)"),
+    ):
+        words.write_bytes(text)
+        with pytest.raises(DataError, match=told):
+            mind(tmp_path, word_dict=str(words))
+    with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
+        mind(tmp_path, word_dict=str(tmp_path / "none.txt"))
 
 
 def test_rare_words_are_unknown(tmp_path):

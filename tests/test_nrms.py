@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from news import first_batch, mind, write_world
+from test_attention import plain
 
 from recrun.data.mind import Mind
 from recrun.data.news_files import Behaviors
@@ -15,24 +16,11 @@ from recrun.data.parts import Ragged
 from recrun.data.synthetic_news import TopicNews
 from recrun.errors import ConfigError
 from recrun.impressions import GroupedByImpression, impression_metrics
-from recrun.models.nrms import NRMS, ClickAndCategory, drop
+from recrun.models.nrms import NRMS, ClickAndCategory
 from recrun.objectives import Listwise, Pairwise, Pointwise
 
 GOLDEN = Path(__file__).parent / "golden" / "nrms.npz"
 SMALL = {"word_emb_dim": 8, "head_num": 2, "head_dim": 3, "attention_hidden_dim": 5}
-
-
-def plain_encode(encoder, rows_LW):
-    """One row's vector, head by head."""
-    queries, keys, values = (rows_LW @ encoder.qkv_WX).chunk(3, 1)
-    heads = []
-    for head in range(encoder.head_num):
-        at = slice(head * encoder.head_dim, (head + 1) * encoder.head_dim)
-        weight = (queries[:, at] @ keys[:, at].T / encoder.head_dim**0.5).softmax(1)
-        heads.append(weight @ values[:, at])
-    mixed = torch.cat(heads, 1)
-    weight = ((mixed @ encoder.hidden.weight.T + encoder.hidden.bias).tanh() @ encoder.query_D).softmax(0)
-    return weight @ mixed
 
 
 def rows_of(batch, field):
@@ -40,8 +28,8 @@ def rows_of(batch, field):
 
 
 def plain_scores(model, batch):
-    news = torch.stack([plain_encode(model.news, model.words[title]) for title in rows_of(batch, "titles")])
-    users = [plain_encode(model.user, news[row]) if len(row) else model.cold_H for row in rows_of(batch, "history")]
+    news = torch.stack([plain(model.news, model.words[batch["words"]][title]) for title in rows_of(batch, "titles")])
+    users = [plain(model.user, news[row]) if len(row) else model.cold_H for row in rows_of(batch, "history")]
     users = torch.stack(users)[batch["user"]]
     candidates = news[batch["candidates"]]
     return (candidates * (users[:, None] if candidates.dim() == 3 else users)).sum(-1)
@@ -180,16 +168,6 @@ def test_categories_are_learned_from_every_title_with_one(data):
     expected = torch.nn.functional.cross_entropy(logits, batch["category"][1:])
     torch.testing.assert_close(losses["category"], 0.5 * expected)
     torch.testing.assert_close(losses["click"], Listwise()(model, batch)["listwise"])
-
-
-def test_dropout_keeps_the_mean_and_drops_its_share():
-    torch.manual_seed(0)
-    dropped = drop(torch.ones(300, 1001), 0.2)
-    assert (dropped == 0).float().mean() == pytest.approx(0.2, abs=0.005)
-    assert dropped.mean() == pytest.approx(1, abs=0.005)
-    assert dropped.unique().tolist() == pytest.approx([0, 1.25], abs=1e-4)
-    kept = (dropped > 0).float()
-    assert abs(torch.corrcoef(torch.stack([kept[:, :-1].flatten(), kept[:, 1:].flatten()]))[0, 1]) < 0.01
 
 
 def test_word_vectors_are_where_it_starts(data):

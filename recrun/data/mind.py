@@ -13,7 +13,7 @@ import numpy as np
 from recrun.data.news_files import Behaviors, Names, News
 from recrun.data.news_parts import FILES, Fields, draw, load, prepare
 from recrun.data.rows import Ids, Int64
-from recrun.data.words import dictionary, given_dictionary, read_vectors, vector_table, word_numbers
+from recrun.data.words import dictionary, given_dictionary, numbered_vectors, read_vectors, vector_table, word_numbers
 from recrun.errors import ConfigError, DataError
 from recrun.protocols import Evaluator
 from recrun.types import Batch, Count, Side, Split
@@ -49,13 +49,15 @@ class Mind:
         root: The data folder.
         source: Makes the files instead of `path`.
         train, valid, test: Folders of the parts, in `path` or by themselves, each with news.tsv and behaviors.tsv.
-            The test part may be absent, and may have no labels.
+            The test part may be absent, and may have no labels or, as a placeholder, equal ones.
         title_size: Most words of a title that are read, from its beginning.
         his_size: Most clicks of a history that are read, the newest.
         npratio: Non-clicks for each click in training.
-        word_dict: Text file with the known words, a word a line; None = the words of the training titles.
+        word_dict: The known words: a text file, a word a line, or MIND's word_dict.pkl, from which nothing but text and
+            numbers is read; None = the words of the training titles.
         min_word_count: Fewest times that a word is in the training titles, to be known.
         word_vectors: File of word vectors in GloVe's text format; words of all parts that are in it are known too.
+            Or a .npy table like MIND's embedding.npy, which has a row for each word of `word_dict`.
         cache: Folder of prepared data; None = none.
 
     Raises:
@@ -116,6 +118,7 @@ class Mind:
                 f"{folders['train'] / FILES[1]}: no impression has both a click (-1) and a non-click (-0): "
                 "there is nothing to learn from"
             )
+        self._judged = [name for name, folder in folders.items() if self._judges(name, folder)]
         hashes = [digest for _, _, digest in read.values()]
         self.fingerprint = hashlib.sha256("\n".join([*hashes, *self._words]).encode()).hexdigest()
         self.sizes: Mapping[str, Any] = {"n_words": len(self._words), "n_categories": len(categories)}
@@ -155,9 +158,7 @@ class Mind:
 
     def units(self, split: Split) -> Ids:
         """Ids of the impressions of a split; none if it has no labels to judge by."""
-        part = self._parts.get(split)
-        known = part is not None and len(part.behaviors.labels) > 0
-        return part.behaviors.ids.astype(str) if part is not None and known else np.zeros(0, str)
+        return self._parts[split].behaviors.ids.astype(str) if split in self._judged else np.zeros(0, str)
 
     def vocabulary(self) -> dict[str, Ids]:
         """The words by number."""
@@ -185,6 +186,17 @@ class Mind:
             first = behaviors.candidates.offsets[rows[0]]
             fields["label"] = behaviors.labels[first : first + len(candidates)].astype(np.float32)
         return _tensors(fields)
+
+    def _judges(self, name: str, folder: Path) -> bool:
+        """Whether a model can be judged on a part; labels of a test part that are all alike are taken for none."""
+        part = self._parts[name]
+        if not len(part.behaviors.labels) or part.two_classes().any():
+            return len(part.behaviors.labels) > 0
+        told = f"{folder / FILES[1]}: no impression has both a click (-1) and a non-click (-0)"
+        if name == "valid":
+            raise DataError(f"{told}: there is nothing to judge a model by")
+        log.warning("%s: it is taken for a part without labels", told)
+        return False
 
     def _count(self, name: str, folder: Path, news: News, behaviors: Behaviors) -> None:
         """Counts of a part, and warnings about what it lacks."""
@@ -245,6 +257,12 @@ def _known_words(
     words = given_dictionary(Path(given)) if given is not None else dictionary(read["train"][0], min_count)
     if vectors is None:
         return words, None
+    if vectors.endswith(".npy"):
+        if given is None:
+            raise ConfigError(
+                f"dataset.word_vectors={vectors} has a row for each word of a dictionary: give it as dataset.word_dict"
+            )
+        return words, numbered_vectors(Path(vectors), words, given)
     others = {word for news, _, _ in read.values() for word in news.words} if given is None else set()
     found = read_vectors(Path(vectors), others | set(words))
     words += sorted(found.keys() - set(words))

@@ -59,7 +59,8 @@ class NewsPart:
             candidates: Rows of `titles`, in the shape given.
             user: Rows of `history`, [B] or [N].
             history: ragged, rows of `titles`; by length.
-            titles: ragged, numbers of words; by length.
+            titles: ragged, rows of `words`; by length.
+            words: The distinct words of the titles, ascending, and first the unknown word.
             category: Of each title.
             history_groups, titles_groups: int64 [G, 2], how many rows there are of each length.
         """
@@ -77,9 +78,11 @@ class NewsPart:
 
     def title_fields(self, news: Int64) -> Fields:
         """Titles and categories of some news, which are given in ascending order."""
-        words, offsets = self.titles.gather(news)
+        entries, offsets = self.titles.gather(news)
+        words, titles = _distinct(np.concatenate([[0], entries]), int(self.titles.items.max()) + 1)
         return {
-            "titles": words,
+            "words": words,
+            "titles": titles[1:],
             "titles_offsets": offsets,
             "titles_groups": _groups(offsets),
             "category": self.category[news],

@@ -1,8 +1,9 @@
-"""The dictionary of title words, and word vectors in GloVe's text format."""
+"""The dictionary of title words and their vectors: GloVe's text format, or the files of MIND's utility bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,19 +32,20 @@ def dictionary(news: News, min_count: int) -> list[str]:
 
 
 def given_dictionary(path: Path) -> list[str]:
-    """A dictionary from a text file, a word a line; its words are numbered from 1 on.
+    """A dictionary from a text file, a word a line, or from a pickled dict of words and numbers; numbered from 1 on.
 
     Raises:
-        DataError: The file cannot be read or a word is repeated.
+        DataError: The file cannot be read, a word is repeated, or numbers are not 1, 2, 3, ...
     """
-    words = ["", *_read(path).split("\n")]
-    words = words[:-1] if len(words) > 1 and not words[-1] else words
-    seen: dict[str, int] = {}
-    for number, word in enumerate(words):
-        if word in seen:
-            raise DataError(f"{path}:{number}: the word {word!r} is already in line {seen[word]}; words must differ")
-        seen[word] = number
-    return words
+    if path.suffix == ".pkl":
+        return ["", *_pickled_words(path)]
+    seen: dict[str, int] = {"": 0}
+    for number, line in _lines(path):
+        if line in seen:
+            what = f"the word {line!r} is already in line {seen[line]}" if line else "no word"
+            raise DataError(f"{path}:{number}: {what}; expected a word a line, each once")
+        seen[line] = number
+    return list(seen)
 
 
 def word_numbers(words: Names, known: list[str]) -> npt.NDArray[np.int32]:
@@ -62,7 +64,7 @@ def read_vectors(path: Path, wanted: Iterable[str]) -> dict[str, Float32]:
     chosen = set(wanted) - {""}
     found: dict[str, Float32] = {}
     width: int | None = None
-    for number, line in enumerate(_read(path).split("\n"), 1):
+    for number, line in _lines(path):
         word, _, numbers = line.partition(" ")
         if word not in chosen:
             continue
@@ -79,6 +81,26 @@ def read_vectors(path: Path, wanted: Iterable[str]) -> dict[str, Float32]:
     return found
 
 
+def numbered_vectors(path: Path, words: list[str], dictionary: str) -> Float32:
+    """A vector for each word of a dictionary, [words, width], from a .npy file; row 0 is the unknown word's.
+
+    Raises:
+        DataError: The file is no table of numbers, or not one with as many rows as the dictionary has words, and one.
+    """
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a table of numbers in NumPy's format ({error})") from None
+    if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
+        raise DataError(f"{path}: expected one table of float numbers, a row for each word")
+    if len(table) != len(words):
+        raise DataError(
+            f"{path} has {len(table):,} rows, but {dictionary} has {len(words) - 1:,} words, and row 0 is the unknown "
+            "word's: they belong to different bundles; use the dictionary that came with the vectors"
+        )
+    return table.astype(np.float32)
+
+
 def vector_table(words: list[str], vectors: dict[str, Float32]) -> Float32:
     """A vector for each word, [words, width]; zeros for word 0.
 
@@ -93,10 +115,39 @@ def vector_table(words: list[str], vectors: dict[str, Float32]) -> Float32:
     return table
 
 
-def _read(path: Path) -> str:
+class _Plain(pickle.Unpickler):
+    """Reads text, numbers and containers; refuses whatever would import or call something."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuses."""
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only text and numbers are read from a pickle")
+
+
+def _pickled_words(path: Path) -> list[str]:
+    """The words of a pickled dict {word: number}, by number."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            numbers = _Plain(file).load()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise DataError(f"{path}: not a pickled dictionary: {error}; a text file with a word a line does too") from None
+    if not isinstance(numbers, dict) or any(type(w) is not str or type(n) is not int for w, n in numbers.items()):
+        raise DataError(f"{path}: expected a pickled dict of words (text) and their numbers")
+    by_number = {number: word for word, number in numbers.items()}
+    if by_number.keys() != set(range(1, len(numbers) + 1)):
+        raise DataError(f"{path}: the {len(numbers):,} words must have the numbers 1 to {len(numbers):,}, each once")
+    return [by_number[number] for number in range(1, len(numbers) + 1)]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a UTF-8 text file with their numbers, one at a time: files of word vectors are large."""
+    number = 0
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield number, line.decode("utf-8").rstrip("\r\n")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start + 1})") from None
+        raise DataError(f"{path}:{number}: not UTF-8 text (byte {error.start + 1} of the line)") from None

@@ -2,33 +2,31 @@
 
 Wu, Wu, Ge, Qi, Huang, Xie: Neural News Recommendation with Multi-Head Self-Attention, EMNLP 2019.
 
-Speed comes from doing nothing twice and nothing for padding. A batch holds each distinct title and each distinct
-history once, sorted by length; rows of equal length form a group, a dense block that needs no mask.
+Speed comes from doing nothing twice and nothing for padding. A batch holds each distinct word, each distinct title and
+each distinct history once; what is computed for one alone is computed once and looked up (see `attention`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.errors import ConfigError
+from recrun.models.attention import AttentiveEncoder, Groups, drop_
 from recrun.objectives import Objective, listwise
 from recrun.types import Batch, Count, NonNegative, Probability
 
-Groups: TypeAlias = list[tuple[int, int]]  # how many rows there are of each length
-
-CHUNK_TOKENS = 4096  # of an evaluation: what fits a cache
-CHUNK_PAIRS = 1 << 16
+CHUNK_PAIRS = 1 << 12  # whose vectors are looked up at a time: what fits a cache
 
 
 class NRMS(nn.Module):
     """Scores candidates by the dot product of a user's and a news's vector, H = head_num * head_dim wide.
 
-    Reads the batches of recrun.data.mind: `titles` [U], `history` [R] and `user` and `candidates` that point to them.
+    Reads the batches of recrun.data.mind: `words` [W], `titles` [U] of them, `history` [R] of titles, and `user` and
+    `candidates` that point to histories and titles.
 
     Args:
         n_words: Words of the dictionary, 0 being the unknown word.
@@ -37,7 +35,9 @@ class NRMS(nn.Module):
         head_num: Attention heads.
         head_dim: Width of a head.
         attention_hidden_dim: Hidden width of the additive attention.
-        dropout: Share of word vectors' and of the title attention's entries that a training step drops.
+        dropout: Share of word vectors' and of the title attention's entries that a training step drops. A step drops
+            the same of a word wherever it stands in the batch, and of a title whoever sees it, as Gal and Ghahramani
+            2016 drop word types: each place is dropped as often as with drops of its own, at half the work.
         pad_mask: False gives paddings of titles and histories attention like words and clicks, as the reference
             implementation does; then a user without history has the vector of nothing but padding.
         title_size, his_size: To what they are padded without a mask; the data set's.
@@ -93,29 +93,19 @@ class NRMS(nn.Module):
 
     def encode_news(self, batch: Batch) -> Tensor:
         """Vectors of the batch's titles, [U, H]."""
-        words, groups = batch["titles"], groups_of(batch, "titles")
-        if torch.is_grad_enabled():
-            vectors_NE = drop(F.embedding(words, self.words), self.dropout if self.training else 0.0)
-            blocks = split(self.news.project(vectors_NE), groups)
-        elif len(words) < len(self.words):
-            blocks = gathered(self.news.project(self.words[words]), None, groups)
-        else:  # each word is projected once
-            blocks = gathered(self.news.project(self.words), words, groups)
-        news_UH: Tensor = self.news(blocks)
+        words_VW = drop_(F.embedding(batch["words"], self.words), self.dropout if self.training else 0.0)
+        news_UH: Tensor = self.news(words_VW, batch["titles"], groups_of(batch, "titles"))
         return news_UH
 
     def encode_user(self, news_UH: Tensor, batch: Batch) -> Tensor:
         """Vectors of the batch's histories from those of its titles, [R, H]."""
-        history, groups = batch["history"], groups_of(batch, "history")
-        projected_UX = self.user.project(news_UH)
-        cold_RH = []
-        if self.cold_H is not None:
-            n_cold = groups[0][0] if groups and groups[0][1] == 0 else 0
-            cold_RH = [self.cold_H.expand(n_cold, -1)]
-            groups = groups[1:] if n_cold else groups
-        if torch.is_grad_enabled():
-            return torch.cat([*cold_RH, self.user(split(projected_UX[history], groups))])
-        return torch.cat([*cold_RH, self.user(gathered(projected_UX, history, groups))])
+        groups = groups_of(batch, "history")
+        if self.cold_H is None:
+            users_RH: Tensor = self.user(news_UH, batch["history"], groups)
+            return users_RH
+        n_cold = sum(n for n, length in groups if length == 0)
+        known = [(n, length) for n, length in groups if length > 0]
+        return torch.cat([self.cold_H.expand(n_cold, -1), self.user(news_UH, batch["history"], known)])
 
     def embed_items(self, batch: Batch) -> Tensor:
         """Vectors of the batch's titles, [U, H]."""
@@ -137,49 +127,6 @@ class NRMS(nn.Module):
             changed["history"] = history_RT.flatten()
             changed["history_groups"] = torch.tensor([[len(history_RT), self.his_size]])
         return {**batch, **changed}
-
-
-class AttentiveEncoder(nn.Module):
-    """Multi-head self-attention over a row's entries, then their mean weighted by additive attention.
-
-    Args:
-        width: Of the entries.
-        head_num, head_dim: Of the self-attention; no bias, no output projection.
-        hidden: Hidden width of the additive attention.
-        dropout: Between the two.
-    """
-
-    def __init__(self, width: int, head_num: int, head_dim: int, hidden: int, dropout: float) -> None:
-        super().__init__()
-        self.head_num, self.head_dim, self.dropout = head_num, head_dim, dropout
-        parts = [nn.init.xavier_uniform_(torch.empty(width, head_num * head_dim)) for _ in range(3)]
-        self.qkv_WX = nn.Parameter(torch.cat(parts, 1))  # queries, keys and values in one product
-        self.hidden = nn.Linear(head_num * head_dim, hidden)
-        self.query_D = nn.Parameter(nn.init.xavier_uniform_(torch.empty(hidden, 1)).squeeze(1))
-        nn.init.xavier_uniform_(self.hidden.weight)
-        nn.init.zeros_(self.hidden.bias)
-
-    def project(self, entries_NW: Tensor) -> Tensor:
-        """Queries, keys and values of entries, [N, 3 H]."""
-        return entries_NW @ self.qkv_WX
-
-    def forward(self, groups: Iterable[Tensor]) -> Tensor:
-        """Vectors of rows, [rows, H], from groups of projected rows of equal length, [n, length, 3 H]."""
-        found = [self.pool(self.attend(group_nLX)) for group_nLX in groups]
-        return torch.cat(found) if found else self.query_D.new_zeros(0, self.head_num * self.head_dim)
-
-    def attend(self, group_nLX: Tensor) -> Tensor:
-        """Scaled dot-product attention among the entries of each row, [n, L, H]."""
-        n, length, _ = group_nLX.shape
-        query, key, value = group_nLX.view(n, length, 3, self.head_num, self.head_dim).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return drop(mixed.transpose(1, 2).reshape(n, length, -1), self.dropout if self.training else 0.0)
-
-    def pool(self, entries_nLH: Tensor) -> Tensor:
-        """Means weighted by softmax(query . tanh(W x + b)), [n, H]."""
-        weight_nL = (self.hidden(entries_nLH).tanh() @ self.query_D).softmax(1)
-        mean_nH: Tensor = (weight_nL[:, None] @ entries_nLH).squeeze(1)
-        return mean_nH
 
 
 class ClickAndCategory(Objective):
@@ -222,24 +169,6 @@ def groups_of(batch: Batch, field: str) -> Groups:
     return [(int(n), int(length)) for n, length in batch[f"{field}_groups"].tolist()]
 
 
-def split(entries_NX: Tensor, groups: Groups) -> Iterator[Tensor]:
-    """Groups of rows of equal length, [n, length, X] each, from their flat entries."""
-    parts = torch.split(entries_NX, [n * length for n, length in groups])
-    return (part.view(n, length, -1) for part, (n, length) in zip(parts, groups, strict=True))
-
-
-def gathered(table_VX: Tensor, index_N: Tensor | None, groups: Groups) -> Iterator[Tensor]:
-    """Groups as from `split(table[index], groups)`, in chunks that are gathered when they are needed."""
-    first = 0
-    for n, length in groups:
-        step = max(1, CHUNK_TOKENS // length)
-        for at in range(0, n, step):
-            rows = min(step, n - at)
-            chunk = slice(first, first + rows * length)
-            yield (table_VX[chunk] if index_N is None else table_VX[index_N[chunk]]).view(rows, length, -1)
-            first = chunk.stop
-
-
 def padded(values_N: Tensor, offsets: Tensor, size: int, filler: int) -> Tensor:
     """Rows of a ragged field, none longer than `size`, filled up at their ends, [rows, size]."""
     place = torch.arange(size, device=offsets.device)
@@ -254,15 +183,3 @@ def scores(users_RH: Tensor, news_UH: Tensor, user: Tensor, candidates: Tensor) 
         return (news_UH[candidates] @ users_RH[user][:, :, None]).squeeze(2)
     pairs = zip(torch.split(user, CHUNK_PAIRS), torch.split(candidates, CHUNK_PAIRS), strict=True)
     return torch.cat([torch.linalg.vecdot(users_RH[a], news_UH[b]) for a, b in pairs])
-
-
-def drop(values: Tensor, rate: float) -> Tensor:
-    """Dropout. On a CPU four entries share a random number: drawing them would take a tenth of a training step."""
-    if rate == 0:
-        return values
-    if values.device.type != "cpu":
-        return F.dropout(values, rate)
-    words = torch.empty((values.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    least = round(rate * 2**16)
-    kept = words.view(torch.int16)[: values.numel()].view(values.shape) >= least - 2**15
-    return values * kept.to(values.dtype).mul_(2**16 / (2**16 - least))
