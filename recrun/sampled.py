@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from recrun.activations import Activation, activate_, before_activation_
 from recrun.errors import ConfigError
 from recrun.objectives import Objective
 from recrun.tables import Rows
@@ -163,24 +164,28 @@ class CrossEntropy(Sampled):
 class Pairwise(Sampled):
     """Base of the losses that compare the target's score with others', after a final activation.
 
+    The activation is a matter of training: models are judged by their scores before it.
+
     Args:
-        elu_param: The activation is ELU with this alpha; 0 = linear.
+        elu_param: alpha of ELU; 0 = linear.
+        final_activation: Of the scores.
     """
 
-    def __init__(self, elu_param: NonNegative = 0.0) -> None:
+    def __init__(self, elu_param: NonNegative = 0.0, final_activation: Activation = "elu") -> None:
         super().__init__()
+        if elu_param and final_activation != "elu":
+            raise ConfigError(
+                f"trainer.objective.elu_param={elu_param} does nothing with final_activation={final_activation}; "
+                "set it to 0, or use final_activation=elu"
+            )
         self.elu_param = elu_param
+        self.final_activation: Activation = final_activation if elu_param or final_activation != "elu" else "linear"
 
     def rows(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """The loss of the activated scores, and the chain rule."""
-        alpha = self.elu_param
-        if not alpha:
-            return self.compare(scores_BC, columns)
-        falling = scores_BC.clamp(max=0).exp_()
-        active = scores_BC.clamp_(min=0).add_(falling, alpha=alpha).sub_(alpha)
+        active = activate_(scores_BC, self.final_activation, self.elu_param)
         loss, slope = self.compare(active, columns)
-        torch.ops.aten.elu_backward.grad_input(slope, alpha, 1, 1, True, active, grad_input=slope)
-        return loss, slope
+        return loss, before_activation_(slope, active, self.final_activation, self.elu_param)
 
     @abstractmethod
     def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
@@ -204,11 +209,13 @@ class BPRMax(Pairwise):
 
     Args:
         bpreg: Weight of the regularisation of the negatives' scores.
-        elu_param: The final activation is ELU with this alpha; 0 = linear.
+        elu_param, final_activation: See `Pairwise`.
     """
 
-    def __init__(self, bpreg: NonNegative = 1.0, elu_param: NonNegative = 0.5) -> None:
-        super().__init__(elu_param)
+    def __init__(
+        self, bpreg: NonNegative = 1.0, elu_param: NonNegative = 0.5, final_activation: Activation = "elu"
+    ) -> None:
+        super().__init__(elu_param, final_activation)
         self.bpreg = bpreg
 
     def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ ROOT = Path(recrun.__file__).parent
 # From the bottom up; a module may import those of lower layers, and within its layer only what makes no cycle.
 LAYERS = [
     ["errors", "types", "kinds"],
-    ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "ranking", "tables"],
+    ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "ranking", "tables", "activations"],
     ["schema", "multinomial", "optim", "parameters", "progress", "checkpoint", "report"],
     ["config", "objectives", "evaluate", "impressions", "next_item"],
     ["sampled"],

@@ -24,8 +24,8 @@ aten = torch.ops.aten
 class GRU4Rec(nn.Module):
     """GRU layers over the items of a session; an output layer over the catalogue.
 
-    In training a batch is one step of many sessions side by side. Each slot's hidden state is carried from batch to
-    batch, without gradient, and is zero where a session begins.
+    In training a batch is a step of many sessions side by side, or a few steps. Each slot's hidden state is carried
+    from batch to batch, without gradient, and is zero where a session begins; within a batch gradients go back in time.
 
     Args:
         n_items: Items in the catalogue.
@@ -62,7 +62,7 @@ class GRU4Rec(nn.Module):
         self.cells = nn.ModuleList(GRU(before, after) for before, after in zip([width, *layers], layers, strict=False))
 
     def advance(self, batch: Batch, rows: Rows | None = None) -> Tensor:
-        """One step of the sessions of a training batch: the last layer's states, float [B, D].
+        """The steps of the sessions of a training batch: the last layer's states, float [B, D].
 
         Args:
             batch: See recrun.data.sessions.
@@ -73,12 +73,22 @@ class GRU4Rec(nn.Module):
         else:
             x_B = self.look_up(batch["items"][batch["input"]])
         x_B = self.drop(x_B, self.dropout_embedding)
+        sizes = batch["step_groups"].tolist() if "step_groups" in batch else [len(x_B)]
         for cell in self.cells:
             assert isinstance(cell, GRU)
-            before_BH = cell.carried(batch["slot"], batch["first"])
-            x_B = self.drop(cell(x_B, before_BH), self.dropout_hidden)
-            cell.carry(batch["slot"], x_B)
+            x_B = self.unrolled(cell, x_B, batch, sizes)
         return x_B
+
+    def unrolled(self, cell: GRU, x_B: Tensor, batch: Batch, sizes: list[int]) -> Tensor:
+        """What a layer makes of the steps of a batch, one after the other."""
+        state, found = cell.begin(sizes[0]), []
+        parts = (values.split_with_sizes(sizes) for values in (x_B, batch["slot"], batch["first"]))
+        for x, slot, first in zip(*parts, strict=True):
+            after = self.drop(cell(x, cell.carried(state, slot, first)), self.dropout_hidden)
+            state = after if len(slot) == len(state) else state.index_copy(0, slot, after.to(state.dtype))
+            found.append(after)
+        cell.state = state.detach().to(cell.state.dtype)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def drop(self, x: Tensor, share: float) -> Tensor:
         """Inverted dropout in training; torch's own draws its mask several times slower on a CPU."""
@@ -166,17 +176,16 @@ class GRU(nn.Module):
         """The state after an input that contributes `gates` [B, 3H]."""
         return _after(gates, F.linear(before_BH, self.weight_hh, self.bias_hh), before_BH)[0]
 
-    def carried(self, slot_B: Tensor, first_B: Tensor) -> Tensor:
-        """Each slot's state, zero where a session begins."""
-        if len(self.state) < len(slot_B):
-            self.state = self.weight_hh.new_zeros(len(slot_B), self.hidden_size)
-        state_BH = self.state if len(self.state) == len(slot_B) else self.state.index_select(0, slot_B)
-        return state_BH.masked_fill(first_B[:, None], 0)
+    def begin(self, slots: int) -> Tensor:
+        """Each slot's state before a batch, [slots, H]; zero before the first one."""
+        if len(self.state) < slots:
+            self.state = self.weight_hh.new_zeros(slots, self.hidden_size)
+        return self.state
 
-    def carry(self, slot_B: Tensor, after_BH: Tensor) -> None:
-        """Keeps the states for the next batch."""
-        after_BH = after_BH.detach().to(self.state.dtype)
-        self.state = after_BH if len(slot_B) == len(self.state) else self.state.index_copy(0, slot_B, after_BH)
+    def carried(self, state: Tensor, slot_B: Tensor, first_B: Tensor) -> Tensor:
+        """The states of some slots, zero where a session begins."""
+        state_BH = state if len(state) == len(slot_B) else state.index_select(0, slot_B)
+        return state_BH.masked_fill(first_B[:, None], 0)
 
 
 def _after(gates: Tensor, recurrent: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
