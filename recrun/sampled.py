@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,7 +55,7 @@ class Columns(NamedTuple):
     def negatives(self, scores_BC: Tensor) -> Tensor:
         """Softmax of each row over the copies of all columns but its target, [B, C]."""
         copies = self.copies_C
-        own = self.own(scores_BC) + (copies - 1).log()[self.target_B, None]
+        own = self.own(scores_BC) + (copies[self.target_B] - 1).log_()[:, None]
         share = (scores_BC + copies.log()).scatter_(1, self.target_B[:, None], own)
         return softmax_(share)
 
@@ -154,11 +155,12 @@ class CrossEntropy(Sampled):
 
     def rows(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
         """The derivative is softmax - onehot."""
-        slope = softmax_(scores_BC)
+        slope = exp_(scores_BC)
+        total = slope.sum(1, keepdim=True)
         one = torch.exp(-self.logq * columns.in_batch_q_C - self.shift(columns))  # an in-batch copy's share of a column
-        share = columns.own(slope) * one[columns.target_B, None]
-        columns.add_own(slope, -torch.ones_like(share))
-        return -(share + EPSILON).log(), slope.mul_(share / (share + EPSILON))
+        share = columns.own(slope).mul_(one[columns.target_B, None]).div_(total)
+        certain = share / (share + EPSILON)
+        return -(share + EPSILON).log(), columns.add_own(slope.mul_(certain / total), -certain)
 
 
 class Pairwise(Sampled):
@@ -222,19 +224,17 @@ class BPRMax(Pairwise):
         """With A = sum s sigma and R = sum s o^2: dL/do = s ((A - sigma^2) / A + bpreg (o^2 + 2 o - R))."""
         share = columns.negatives(scores_BC)
         sigma = (columns.own(scores_BC) - scores_BC).sigmoid_()
-        won_BC = share * sigma
-        won = won_BC.sum(1, keepdim=True)
-        both_BC = won_BC.mul_(sigma)
+        won = dot(share, sigma)
+        both_BC = sigma.square_().mul_(share)
         both = both_BC.sum(1, keepdim=True)
         inverse = (won + EPSILON).reciprocal_()
         loss, constant = inverse.log(), won * inverse
         if self.bpreg:
-            first = torch.mul(share, scores_BC, out=sigma)
-            second = first * scores_BC
-            penalty = second.sum(1, keepdim=True)
+            first = share * scores_BC
+            penalty = dot(first, scores_BC)
             loss.add_(penalty, alpha=self.bpreg)
             slope = share.mul_(constant.sub_(penalty, alpha=self.bpreg))
-            slope.add_(first, alpha=2 * self.bpreg).add_(second, alpha=self.bpreg)
+            slope.add_(first, alpha=2 * self.bpreg).addcmul_(first, scores_BC, value=self.bpreg)
         else:
             slope = share.mul_(constant)
         slope.sub_(both_BC.mul_(inverse))
@@ -303,13 +303,20 @@ class FullSoftmax(Objective):
 
 def dot(one_BC: Tensor, other_BC: Tensor) -> Tensor:
     """The inner product of each row, [B, 1]."""
+    if one_BC.device.type == "cpu":  # NumPy does not write the products down
+        return torch.from_numpy(np.einsum("bc,bc->b", one_BC.numpy(), other_BC.numpy()))[:, None]
     return (one_BC * other_BC).sum(1, keepdim=True)
 
 
 def softmax_(logits_BC: Tensor) -> Tensor:
     """Softmax of each row, in place: on a CPU faster than torch.softmax, which does not use the vector library."""
-    logits_BC.sub_(logits_BC.amax(1, keepdim=True)).exp_()
+    exp_(logits_BC)
     return logits_BC.mul_(logits_BC.sum(1, keepdim=True).reciprocal_())
+
+
+def exp_(logits_BC: Tensor) -> Tensor:
+    """The exponentials of each row, in place; the largest is 1."""
+    return logits_BC.sub_(logits_BC.amax(1, keepdim=True)).exp_()
 
 
 def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
