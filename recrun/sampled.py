@@ -88,8 +88,7 @@ class Sampled(Objective):
         hidden_BD = model.advance(batch, rows)  # type: ignore[operator]  # `needs` says that it is there
         if len(biased) == len(weight_B) == 1:
             refuse_one_slot(batch)
-            self.found = None  # the last slot of an epoch without sampling: nothing to compare with, nothing to learn
-            return {"loss": weight_B.new_zeros(())}
+            return {"loss": weight_B.new_zeros(())}  # the last slot of an epoch: nothing to compare with or to learn
         columns = Columns(*(batch[name] for name in ("target", "in_batch", "sampled", "in_batch_q", "sampled_q")))
         with torch.no_grad(), torch.autocast(hidden_BD.device.type, enabled=False):
             loss, hidden_grad = self.score(hidden_BD.to(rows.values.dtype), rows, biases, columns, weight_B)
