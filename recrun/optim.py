@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recrun.tables import put_rows, take_rows
 from recrun.types import NonNegative, Positive, Probability
 
 
@@ -34,50 +35,70 @@ def clip_norm(parameters: Iterable[Tensor], largest: float) -> None:
 class RowOptimizer(torch.optim.Optimizer, ABC):
     """What the optimizers share: the walk over the parameters, and the rows of each."""
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients; torch's own reports itself to the profiler, which takes longer than the work."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of the rows that have gradients."""
         if closure is not None:
             raise TypeError("these optimizers take no closure")
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self.update(parameter, group)
+            used = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if used:
+                self.update(used, group)
 
-    def update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        """One parameter: its rows and their moments are taken out, changed and put back."""
-        state = self.state[parameter]
-        if not state:
-            state.update({name: torch.zeros_like(parameter) for name in self.moments_of(group)})
-            state["step"] = torch.zeros(())
-        state["step"] += 1
-        grad = parameter.grad
-        assert grad is not None
+    def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Some parameters: their rows and moments are taken out, changed all together and put back."""
+        states = [self.state_of(parameter, group) for parameter in parameters]
+        indices, grads = map(list, zip(*(used_rows(parameter) for parameter in parameters), strict=True))
         names = self.moments_of(group)
-        if not grad.is_sparse:
-            parameter.add_(self.change(grad, [state[name] for name in names], state["step"], group))
-            return
-        grad = coalesced(grad)
-        index, rows = grad.indices()[0], grad.values()
-        moments = [state[name].index_select(0, index) for name in names]
-        change = self.change(rows, moments, state["step"], group)
-        for name, moment in zip(names, moments, strict=True):
-            state[name].index_copy_(0, index, moment)
-        parameter.index_add_(0, index, change)
+        moments = [[take_rows(state[name], i) for state, i in zip(states, indices, strict=True)] for name in names]
+        changes = self.change(grads, moments, [state["step"] for state in states], group)
+        for name, rows in zip(names, moments, strict=True):
+            for state, index, some in zip(states, indices, rows, strict=True):
+                if index is not None:
+                    put_rows(state[name], index, some)
+        for parameter, index, change in zip(parameters, indices, changes, strict=True):
+            parameter.add_(change) if index is None else parameter.index_add_(0, index, change)
+
+    def state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        """A parameter's moments, made at its first step, and how many steps it has taken."""
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            for name, value in self.moments_of(group).items():
+                state[name] = torch.full_like(parameter, value, memory_format=torch.contiguous_format)
+        state["step"] = state.get("step", 0) + 1
+        return state
 
     @abstractmethod
-    def moments_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """Names of the state that each row has."""
+    def moments_of(self, group: dict[str, Any]) -> dict[str, float]:
+        """Names of the state that each row has, and what it is at the start."""
 
     @abstractmethod
-    def change(self, grad: Tensor, moments: list[Tensor], step: Tensor, group: dict[str, Any]) -> Tensor:
-        """What is added to the rows; `moments` are changed in place."""
+    def change(
+        self, grads: list[Tensor], moments: list[list[Tensor]], steps: list[int], group: dict[str, Any]
+    ) -> list[Tensor]:
+        """What is added to the rows of each parameter; `moments`, a list for each name, are changed in place."""
+
+
+def used_rows(parameter: Tensor) -> tuple[Tensor | None, Tensor]:
+    """The rows that a parameter's gradient names and their gradient; None for all rows."""
+    grad = parameter.grad
+    assert grad is not None
+    if not grad.is_sparse:
+        return None, grad.contiguous()
+    grad = coalesced(grad)
+    return grad.indices()[0], grad.values()
 
 
 class RowAdagrad(RowOptimizer):
     """Adagrad with classical momentum: `sum += g^2; v = momentum * v - lr * g / sqrt(sum + eps); w += v`.
 
-    `eps` stands inside the root and the sum starts at 0.
+    `eps` stands inside the root; the sum of squares starts at 0.
     """
 
     def __init__(
@@ -85,15 +106,25 @@ class RowAdagrad(RowOptimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "eps": eps})
 
-    def moments_of(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """The sum of squares, and the velocity if there is momentum."""
-        return ("sum", "velocity") if group["momentum"] else ("sum",)
+    def moments_of(self, group: dict[str, Any]) -> dict[str, float]:
+        """The sum of squares, which holds eps already, and the velocity if there is momentum."""
+        return {"sum": group["eps"], "velocity": 0.0} if group["momentum"] else {"sum": group["eps"]}
 
-    def change(self, grad: Tensor, moments: list[Tensor], step: Tensor, group: dict[str, Any]) -> Tensor:
+    def change(
+        self, grads: list[Tensor], moments: list[list[Tensor]], steps: list[int], group: dict[str, Any]
+    ) -> list[Tensor]:
         """See the class."""
-        total = moments[0].addcmul_(grad, grad)
-        change = (total + group["eps"]).rsqrt_().mul_(grad).mul_(-group["lr"])
-        return moments[1].mul_(group["momentum"]).add_(change) if group["momentum"] else change
+        sums, lr = moments[0], group["lr"]
+        changes = decayed(moments[1], group["momentum"]) if group["momentum"] else [torch.zeros_like(g) for g in grads]
+        if grads[0].device.type == "cpu":  # the same in one pass, in which the number of steps has no part
+            some = [torch.ones(())] * len(grads)
+            torch._fused_adagrad_(
+                changes, grads, sums, some, lr=lr, lr_decay=0.0, weight_decay=0.0, eps=0.0, maximize=False
+            )
+        else:
+            torch._foreach_addcmul_(sums, grads, grads)
+            torch._foreach_addcdiv_(changes, grads, torch._foreach_sqrt(sums), value=-lr)
+        return changes
 
 
 class RowSGD(RowOptimizer):
@@ -102,14 +133,19 @@ class RowSGD(RowOptimizer):
     def __init__(self, params: Iterable[Any], lr: Positive = 0.05, momentum: Probability = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
-    def moments_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+    def moments_of(self, group: dict[str, Any]) -> dict[str, float]:
         """The velocity if there is momentum."""
-        return ("velocity",) if group["momentum"] else ()
+        return {"velocity": 0.0} if group["momentum"] else {}
 
-    def change(self, grad: Tensor, moments: list[Tensor], step: Tensor, group: dict[str, Any]) -> Tensor:
+    def change(
+        self, grads: list[Tensor], moments: list[list[Tensor]], steps: list[int], group: dict[str, Any]
+    ) -> list[Tensor]:
         """See the class."""
-        change = grad * -group["lr"]
-        return moments[0].mul_(group["momentum"]).add_(change) if group["momentum"] else change
+        if not group["momentum"]:
+            return list(torch._foreach_mul(grads, -group["lr"]))
+        velocities = decayed(moments[0], group["momentum"])
+        torch._foreach_add_(velocities, grads, alpha=-group["lr"])
+        return velocities
 
 
 class RowAdam(RowOptimizer):
@@ -124,22 +160,22 @@ class RowAdam(RowOptimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps})
 
-    def moments_of(self, group: dict[str, Any]) -> tuple[str, ...]:
+    def moments_of(self, group: dict[str, Any]) -> dict[str, float]:
         """The means of the gradient and of its square."""
-        return ("mean", "square")
+        return {"mean": 0.0, "square": 0.0}
 
-    def change(self, grad: Tensor, moments: list[Tensor], step: Tensor, group: dict[str, Any]) -> Tensor:
+    def change(
+        self, grads: list[Tensor], moments: list[list[Tensor]], steps: list[int], group: dict[str, Any]
+    ) -> list[Tensor]:
         """See the class."""
-        mean, square = moments
-        grad = grad.contiguous()  # as the moments are: the kernel looks at no strides
-        change = torch.zeros_like(grad)  # torch's kernel moves it as it would move weights, all in one pass
+        changes = [torch.zeros_like(grad) for grad in grads]  # torch's kernel moves them as it would move weights
         torch._fused_adam_(
-            [change],
-            [grad],
-            [mean],
-            [square],
+            changes,
+            grads,
+            moments[0],
+            moments[1],
             [],
-            [step.to(grad.device, non_blocking=True)],
+            [torch.full((), float(step), device=grad.device) for step, grad in zip(steps, grads, strict=True)],
             lr=group["lr"],
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -148,7 +184,13 @@ class RowAdam(RowOptimizer):
             amsgrad=False,
             maximize=False,
         )
-        return change
+        return changes
+
+
+def decayed(velocities: list[Tensor], momentum: float) -> list[Tensor]:
+    """Velocities times the momentum, in place."""
+    torch._foreach_mul_(velocities, momentum)
+    return velocities
 
 
 def coalesced(grad: Tensor) -> Tensor:

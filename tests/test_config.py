@@ -15,7 +15,7 @@ from recrun.folders import GROUPS, conf_dir, options, search_path
 
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, [conf_dir()])]
 NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
-LOGS = ("sessions", "rsc15", "synthetic_sessions")
+LOGS = ("sessions", "rsc15", "yoochoose", "retailrocket", "diginetica", "rees46", "coveo", "synthetic_sessions")
 TABLES = (
     "table",
     "census",

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from recrun.data.download import Archive
+from recrun.data.download import Archive, ByHand
 from recrun.data.interactions import Interactions
 from recrun.errors import DataError
 
@@ -145,3 +145,10 @@ def test_a_preset_downloads_only_what_is_absent(server, tmp_path):
     (tmp_path / "ml-100k/ml-100k.inter").write_text("user_id:token\titem_id:token\n1\t1\n1\t2\n1\t3\n")
     assert Interactions(**preset).describe()["rows_read"] == 3
     assert len(server.requests) == 1
+
+
+def test_a_file_that_only_a_person_can_get_says_where_and_where_to_put_it(tmp_path):
+    with pytest.raises(DataError) as caught:
+        ByHand("https://a.example/shop", "shop/events.csv", "Unpack it").fetch(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/shop/events.csv does not exist")
+    assert str(caught.value).endswith("https://a.example/shop. Unpack it")

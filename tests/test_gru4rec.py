@@ -56,7 +56,9 @@ def test_states_of_a_session_are_those_of_the_session_alone(embedding, batch_siz
 def literal_step(cell, x, h):
     """A GRU step by torch; a one-hot input is the gates' share already."""
     if cell.weight_ih is None:
-        return torch.gru_cell(x, h, torch.eye(3 * cell.hidden_size), cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        return torch.gru_cell(
+            x, h, torch.eye(3 * cell.hidden_size, dtype=x.dtype), cell.weight_hh, cell.bias_ih, cell.bias_hh
+        )
     return torch.gru_cell(x, h, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
 
 
@@ -142,9 +144,38 @@ def test_training_learns_and_shared_rows_stay_one(tmp_path, embedding, objective
     assert model.eval()(batch).argmax(1).tolist() == [1, 2, 3, 4, 0]
 
 
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_gradients_go_back_through_the_steps_of_a_batch_and_no_further(embedding):
+    """Against torch's own GRU cell and autograd over the same steps, with the state before them as a constant."""
+    model = model_of(embedding=embedding).double()
+    batches = list(sessions_of(SESSIONS, bptt=4).train_batches(5, np.random.default_rng(0)))
+    for batch in (batches[0], batches[2], batches[-1]):
+        states = [model.cells[n].state if len(model.cells[n].state) else torch.zeros(5, w) for n, w in ((0, 8), (1, 6))]
+        states = [state.double() for state in states]
+        model.advance(batch).pow(3).sum().backward()
+        found = {name: p.grad.to_dense() for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad(set_to_none=True)
+        outputs, sizes = [], batch["step_groups"].tolist()
+        parts = (batch[name].split(sizes) for name in ("input", "slot", "first"))
+        for places, slots, first in zip(*parts, strict=True):
+            x = model.look_up(batch["items"][places])
+            for n, cell in enumerate(model.cells):
+                x = literal_step(cell.double(), x, torch.where(first[:, None], 0.0, states[n][slots]))
+                states[n] = states[n].index_copy(0, slots, x)
+            outputs.append(x)
+        torch.cat(outputs).pow(3).sum().backward()
+        for name, gradient in found.items():
+            torch.testing.assert_close(gradient, model.get_parameter(name).grad.to_dense(), msg=name)
+        for cell, state in zip(model.cells, states, strict=True):
+            torch.testing.assert_close(cell.state, state.detach())
+            assert not cell.state.requires_grad
+        model.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("bptt", [1, 3])
 @pytest.mark.parametrize("after", [1, 9, 23])
-def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(tmp_path, after):
-    data = sessions_of(SESSIONS, num_negatives=6)
+def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(tmp_path, after, bptt):
+    data = sessions_of(SESSIONS, num_negatives=6, bptt=bptt)
     settings = {"embedding": "separate", "dropout_hidden": 0.2, "dropout_embedding": 0.1}
     whole, stopped, resumed = (model_of(**settings) for _ in range(3))
     trained(tmp_path / "whole", whole, data)

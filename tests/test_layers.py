@@ -12,7 +12,19 @@ ROOT = Path(recrun.__file__).parent
 # From the bottom up; a module may import those of lower layers, and within its layer only what makes no cycle.
 LAYERS = [
     ["errors", "types", "features", "kinds"],
-    ["source", "folders", "cards", "seeds", "device", "provenance", "metrics", "auc", "ranking"],
+    [
+        "source",
+        "folders",
+        "cards",
+        "seeds",
+        "device",
+        "provenance",
+        "metrics",
+        "auc",
+        "ranking",
+        "tables",
+        "activations",
+    ],
     ["protocols", "schema", "multinomial", "optim", "parameters", "progress", "running", "checkpoint", "report"],
     [
         "regularization",

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions_world import random_sessions, sessions_of
@@ -66,6 +67,11 @@ LOSSES = [
     (TOP1(), lambda o, i, q: top1(o, i)),
     (TOP1(elu_param=1.0), lambda o, i, q: top1(elu(o, 1.0), i)),
     (TOP1Max(), lambda o, i, q: top1_max(o, i)),
+    (BPR(final_activation="relu"), lambda o, i, q: bpr(F.relu(o), i)),
+    (BPR(final_activation="tanh"), lambda o, i, q: bpr(torch.tanh(o), i)),
+    (BPRMax(bpreg=1.3, elu_param=0, final_activation="leaky"), lambda o, i, q: bpr_max(F.leaky_relu(o), i, 1.3)),
+    (TOP1Max(final_activation="selu"), lambda o, i, q: top1_max(F.selu(o), i)),
+    (TOP1(final_activation="linear"), lambda o, i, q: top1(o, i)),
 ]
 IDS = [f"{type(loss).__name__}{number}" for number, (loss, _) in enumerate(LOSSES)]
 
@@ -94,7 +100,7 @@ def test_a_loss_equals_the_literal_loop_over_all_copies(objective, literal, n_ro
     scores = torch.from_numpy(rng.normal(0, 2, (n_rows, len(columns.in_batch_C)))).requires_grad_()
     expected = torch.stack([literal(scores[row, copies], row, q) for row in range(n_rows)])
     (gradient,) = torch.autograd.grad(expected.sum(), scores)
-    loss, slope = objective.rows(scores.detach().clone(), columns)
+    loss, slope = objective.rows(scores.detach() + objective.shift(columns), columns)
     torch.testing.assert_close(loss[:, 0], expected.detach(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(slope, gradient, rtol=1e-7, atol=1e-9)
 
@@ -209,6 +215,11 @@ def test_the_last_slot_without_sampling_has_nothing_to_compare_with_and_learns_n
     objective.backward(losses, model, lambda loss: loss)
     assert losses["loss"].item() == 0
     assert not any(p.grad.to_dense().any() for p in model.parameters() if p.grad is not None)
+
+
+def test_the_alpha_of_an_activation_that_has_none_is_refused():
+    with pytest.raises(ConfigError, match=r"elu_param=0\.5 does nothing with final_activation=relu"):
+        BPRMax(final_activation="relu")
 
 
 def test_one_slot_without_sampling_is_refused():

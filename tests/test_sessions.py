@@ -1,6 +1,7 @@
 """Session data: order, filters, splits and batches, by hand and by brute force; bad input is told apart."""
 
 import gzip
+import math
 
 import numpy as np
 import pandas as pd
@@ -209,6 +210,22 @@ def test_columns_are_the_distinct_targets_and_draws_with_their_copies(num_negati
         np.testing.assert_allclose(batch["in_batch_q"], np.log(counts[columns]), rtol=1e-6)
         np.testing.assert_allclose(batch["sampled_q"], 0.5 * np.log(counts[columns]), rtol=1e-6)
         assert (batch["weight"] == 1 / 5).all()
+
+
+@pytest.mark.parametrize("bptt", [2, 5, 1000])
+def test_a_batch_of_many_steps_holds_them_one_after_another(bptt):
+    sessions = random_sessions(30, 12)
+    one, many = sessions_of(sessions), sessions_of(sessions, bptt=bptt)
+    steps = list(one.train_batches(6, np.random.default_rng(0)))
+    batches = list(many.train_batches(6, np.random.default_rng(0)))
+    assert len(batches) == math.ceil(len(steps) / bptt)
+    assert [n for batch in batches for n in batch["step_groups"].tolist()] == [len(step["slot"]) for step in steps]
+    for name in ("slot", "first", "weight"):
+        assert torch.equal(torch.cat([b[name] for b in batches]), torch.cat([s[name] for s in steps])), name
+    for name in ("input", "target"):
+        found = [torch.cat([b["items"][b[name]] for b in some]) for some in (batches, steps)]
+        assert torch.equal(*found), name
+    assert all(batch["sampled"].sum() == 4 for batch in batches)
 
 
 def test_equal_generators_give_equal_batches_and_start_gives_what_is_left():

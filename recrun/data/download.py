@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from recrun.errors import DataError
@@ -23,6 +23,13 @@ log = logging.getLogger("recrun")
 
 BLOCK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
+
+
+class Download(Protocol):
+    """Where a file can be had."""
+
+    def fetch(self, root: Path) -> Path:
+        """Puts the file into the data folder and returns its path, or says in a DataError what to do."""
 
 
 class Archive:
@@ -108,6 +115,29 @@ class Archive:
             f"without a connection, get that file elsewhere, take {self.member} out of it and put it at "
             f"{target.absolute()}, or set dataset.root (or RECRUN_DATA) to the folder that holds {self.member}"
         )
+
+
+class ByHand:
+    """A file that only a person can get, behind a login or a licence to agree to."""
+
+    def __init__(self, url: str, file: str, how: str) -> None:
+        """Sets up.
+
+        Args:
+            url: Where the publisher gives the data.
+            file: Path of the wanted file under the data folder.
+            how: What to do with what is found there.
+        """
+        self.url, self.file, self.how = url, file, how
+
+    def fetch(self, root: Path) -> Path:
+        """Never fetches.
+
+        Raises:
+            DataError: Says where to get the file and where to put it.
+        """
+        target = (root.expanduser() / self.file).absolute()
+        raise DataError(f"{target} does not exist and cannot be downloaded without you: see {self.url}. {self.how}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recrun.data.columns import Columns
-from recrun.data.download import Archive
+from recrun.data.download import Download
 from recrun.data.readers import ENDINGS, read_rows
 from recrun.data.rows import TEST, TRAIN, VALID, Rows
 from recrun.errors import DataError
@@ -38,7 +38,7 @@ class RatingsFiles:
     threshold: float | None
     provided: bool
     part_files: Mapping[str, str] | None
-    download: Archive | None
+    download: Download | None
 
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files and what decides how they are read; downloads them if need be."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from recrun.data.columns import Columns
-from recrun.data.download import Archive
+from recrun.data.download import Download
 from recrun.data.files import RatingsFiles
 from recrun.data.rows import Ids, Int32, Int64, Source
 from recrun.data.schedule import Negatives, Popularity, Schedule
@@ -35,7 +35,9 @@ class Sessions:
 
     Training batch, one transition of each of B sessions: `slot` int64 [B], ascending (a row carries on from the last
     row of its slot), `first` bool [B] (it begins a session), `weight` float32 [B] (1 / slots: the loss of a batch that
-    has shrunk stays a share of the whole), `input` and `target` int64 [B], places in `items`. Shared by the rows:
+    has shrunk stays a share of the whole), `input` and `target` int64 [B], places in `items`. With bptt > 1 it holds
+    the transitions of so many steps, one after another, and `step_groups` int64 says how many each has. Shared by the
+    rows:
     `items` int64 [U], the distinct items at hand: first the C columns (targets and drawn items), ascending, then those
     that are input only. `in_batch` and `sampled` float32 [C], how often each column is a target and how often it was
     drawn; `in_batch_q` and `sampled_q` float32 [C], log(count) and sample_alpha * log(count), the logarithms of the
@@ -69,6 +71,7 @@ class Sessions:
         split, test_days, valid_days, test_fraction, valid_fraction: See above.
         num_negatives: Items drawn per batch, shared by its rows.
         sample_alpha: They are drawn in proportion to count^alpha: 0 uniform, 1 by popularity.
+        bptt: Steps per batch: gradients go back at most so many, and the targets of all of them are negatives too.
         validation_sample_size: Sessions of the valid part that are used, the same ones each time; None = all.
         test_path: A file whose sessions take the place of the test part: to predict what comes after them. Events of
             unknown items are ignored and counted.
@@ -88,7 +91,7 @@ class Sessions:
         monitor: str = "recall@20",
         path: str | None = None,
         root: str | None = None,
-        download: Archive | None = None,
+        download: Download | None = None,
         source: Source | None = None,
         part_files: Mapping[str, str] | None = None,
         session_column: str | None = None,
@@ -106,11 +109,12 @@ class Sessions:
         valid_fraction: Probability = 0.0,
         num_negatives: Index = 2048,
         sample_alpha: NonNegative = 0.5,
+        bptt: Count = 1,
         validation_sample_size: Count | None = None,
         test_path: str | None = None,
     ) -> None:
         """Reads, filters and splits."""
-        self.evaluator, self.monitor, self.num_negatives = evaluator, monitor, num_negatives
+        self.evaluator, self.monitor, self.num_negatives, self.bptt = evaluator, monitor, num_negatives, bptt
         seconds = SECONDS[time_unit]
         columns = Columns(session_column, item_column, time=time_column, sessions=True, time_unit=seconds)
         if source is None:
@@ -151,7 +155,8 @@ class Sessions:
         schedule = self._schedule(batch_size)
         negatives = Negatives(self._popularity, self.num_negatives, rng)
         places = np.zeros(len(self._parts.items), np.int64)
-        return (self._train_batch(schedule, step, negatives.at(step), places) for step in range(start, len(schedule)))
+        batches = range(start, -(-len(schedule) // self.bptt))
+        return (self._train_batch(schedule, number, negatives.at(number), places) for number in batches)
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The sessions of a split, `batch_size` sessions at a time."""
@@ -180,9 +185,11 @@ class Sessions:
     def _part(self, split: Split) -> Sequences:
         return self._valid if split == "valid" else self._parts.test
 
-    def _train_batch(self, schedule: Schedule, step: int, drawn: Int32, places: Int64) -> Batch:
-        """One step; `places` is scratch memory, see `_numbered`."""
-        now = slice(schedule.bounds[step], schedule.bounds[step + 1])
+    def _train_batch(self, schedule: Schedule, number: int, drawn: Int32, places: Int64) -> Batch:
+        """One batch; `places` is scratch memory, see `_numbered`."""
+        bounds = schedule.bounds[number * self.bptt : (number + 1) * self.bptt + 1]
+        steps = {"step_groups": np.diff(bounds)} if self.bptt > 1 else {}
+        now = slice(bounds[0], bounds[-1])
         event = schedule.event[now]
         inputs, targets = self._parts.train.items[event], self._parts.train.items[event + 1]
         columns = _distinct(np.concatenate([drawn, targets]))
@@ -200,6 +207,7 @@ class Sessions:
             sampled=np.bincount(places[drawn], minlength=len(columns)).astype(np.float32),
             in_batch_q=log_count,
             sampled_q=log_count * self._alpha,
+            **steps,
         )
 
 

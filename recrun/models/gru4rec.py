@@ -15,14 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from recrun.tables import Rows
 from recrun.types import Batch, Count, Probability
+
+aten = torch.ops.aten
 
 
 class GRU4Rec(nn.Module):
     """GRU layers over the items of a session; an output layer over the catalogue.
 
-    In training a batch is one step of many sessions side by side. Each slot's hidden state is carried from batch to
-    batch, without gradient, and is zero where a session begins.
+    In training a batch is a step of many sessions side by side, or a few steps. Each slot's hidden state is carried
+    from batch to batch, without gradient, and is zero where a session begins; within a batch gradients go back in time.
 
     Args:
         n_items: Items in the catalogue.
@@ -58,30 +61,40 @@ class GRU4Rec(nn.Module):
             self.embedding = nn.Parameter(torch.cat([glorot(n_items, layers[0]) for _ in range(3)], 1))
         self.cells = nn.ModuleList(GRU(before, after) for before, after in zip([width, *layers], layers, strict=False))
 
-    def advance(self, batch: Batch, rows_UD: Tensor | None = None) -> Tensor:
-        """One step of the sessions of a training batch: the last layer's states, float [B, D].
+    def advance(self, batch: Batch, rows: Rows | None = None) -> Tensor:
+        """The steps of the sessions of a training batch: the last layer's states, float [B, D].
 
         Args:
             batch: See recrun.data.sessions.
-            rows_UD: Rows of the output layer of the batch's `items`, if they are at hand.
+            rows: Rows of the output layer of the batch's `items`, if they are at hand.
         """
-        if self.embedding_mode == "shared" and rows_UD is not None:
-            x_B = rows_UD.index_select(0, batch["input"])
+        if self.embedding_mode == "shared" and rows is not None:
+            x_B = rows.look_up(batch["input"])
         else:
             x_B = self.look_up(batch["items"][batch["input"]])
         x_B = self.drop(x_B, self.dropout_embedding)
+        sizes = batch["step_groups"].tolist() if "step_groups" in batch else [len(x_B)]
         for cell in self.cells:
             assert isinstance(cell, GRU)
-            before_BH = cell.carried(batch["slot"], batch["first"])
-            x_B = self.drop(cell(x_B, before_BH), self.dropout_hidden)
-            cell.carry(batch["slot"], x_B)
+            x_B = self.unrolled(cell, x_B, batch, sizes)
         return x_B
+
+    def unrolled(self, cell: GRU, x_B: Tensor, batch: Batch, sizes: list[int]) -> Tensor:
+        """What a layer makes of the steps of a batch, one after the other."""
+        state, found = cell.begin(sizes[0]), []
+        parts = (values.split_with_sizes(sizes) for values in (x_B, batch["slot"], batch["first"]))
+        for x, slot, first in zip(*parts, strict=True):
+            after = self.drop(cell(x, cell.carried(state, slot, first)), self.dropout_hidden)
+            state = after if len(slot) == len(state) else state.index_copy(0, slot, after.to(state.dtype))
+            found.append(after)
+        cell.state = state.detach().to(cell.state.dtype)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def drop(self, x: Tensor, share: float) -> Tensor:
         """Inverted dropout in training; torch's own draws its mask several times slower on a CPU."""
         if not self.training or share == 0:
             return x
-        return x * (torch.rand_like(x) >= share).to(x.dtype).mul_(1 / (1 - share))
+        return x * torch.rand_like(x).ge_(share).mul_(1 / (1 - share))
 
     def look_up(self, items_N: Tensor) -> Tensor:
         """The network's input for items: [N, width], or gates [N, 3 * layers[0]] if `one_hot`."""
@@ -151,7 +164,9 @@ class GRU(nn.Module):
 
     def forward(self, x: Tensor, before_BH: Tensor) -> Tensor:
         """The state after an input, [B, H]."""
-        return self.update(self.gates(x), before_BH)
+        weights = (self.weight_ih, self.bias_ih, self.weight_hh, self.bias_hh)
+        after_BH: Tensor = _Step.apply(x, before_BH, *weights)  # type: ignore[no-untyped-call]
+        return after_BH
 
     def gates(self, x: Tensor) -> Tensor:
         """What an input contributes to the gates r, z and n: [B, 3H]."""
@@ -159,50 +174,64 @@ class GRU(nn.Module):
 
     def update(self, gates: Tensor, before_BH: Tensor) -> Tensor:
         """The state after an input that contributes `gates` [B, 3H]."""
-        after_BH: Tensor = _Update.apply(gates, before_BH, self.weight_hh, self.bias_hh)  # type: ignore[no-untyped-call]
-        return after_BH
+        return _after(gates, F.linear(before_BH, self.weight_hh, self.bias_hh), before_BH)[0]
 
-    def carried(self, slot_B: Tensor, first_B: Tensor) -> Tensor:
-        """Each slot's state, zero where a session begins."""
-        if len(self.state) < len(slot_B):
-            self.state = self.weight_hh.new_zeros(len(slot_B), self.hidden_size)
-        return self.state.index_select(0, slot_B).masked_fill_(first_B[:, None], 0)
+    def begin(self, slots: int) -> Tensor:
+        """Each slot's state before a batch, [slots, H]; zero before the first one."""
+        if len(self.state) < slots:
+            self.state = self.weight_hh.new_zeros(slots, self.hidden_size)
+        return self.state
 
-    def carry(self, slot_B: Tensor, after_BH: Tensor) -> None:
-        """Keeps the states for the next batch."""
-        after_BH = after_BH.detach().to(self.state.dtype)
-        self.state = after_BH if len(slot_B) == len(self.state) else self.state.index_copy(0, slot_B, after_BH)
+    def carried(self, state: Tensor, slot_B: Tensor, first_B: Tensor) -> Tensor:
+        """The states of some slots, zero where a session begins."""
+        state_BH = state if len(state) == len(slot_B) else state.index_select(0, slot_B)
+        return state_BH.masked_fill(first_B[:, None], 0)
 
 
-class _Update(torch.autograd.Function):
-    """The recurrent half of a GRU step; its gradient by hand costs a third of what autograd takes for it."""
+def _after(gates: Tensor, recurrent: Tensor, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The state after a step, the open gates r and z side by side, and the candidate n."""
+    width = h.shape[1]
+    (outer, outer_n), (inner, inner_n) = (x.split_with_sizes([2 * width, width], 1) for x in (gates, recurrent))
+    opened = (outer + inner).sigmoid_()
+    r, z = opened.chunk(2, 1)
+    n = torch.addcmul(outer_n, r, inner_n).tanh_()
+    return torch.lerp(n, h.to(n.dtype), z), opened, n
+
+
+class _Step(torch.autograd.Function):
+    """A GRU step; its gradient by hand costs a third of what autograd takes for it."""
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        recurrent = F.linear(h.to(gates.dtype), weight.to(gates.dtype), bias.to(gates.dtype))
-        width = h.shape[1]
-        opened = (gates[:, : 2 * width] + recurrent[:, : 2 * width]).sigmoid_()
-        r, z = opened[:, :width], opened[:, width:]
-        n = torch.addcmul(gates[:, 2 * width :], r, recurrent[:, 2 * width :]).tanh_()
-        ctx.save_for_backward(h, weight, opened, n, recurrent)
-        return torch.lerp(n, h.to(n.dtype), z)
+    def forward(
+        ctx: Any, x: Tensor, h: Tensor, weight_ih: Tensor | None, bias_ih: Tensor, weight_hh: Tensor, bias_hh: Tensor
+    ) -> Tensor:
+        gates = x + bias_ih if weight_ih is None else F.linear(x, weight_ih, bias_ih)
+        recurrent = F.linear(h, weight_hh, bias_hh)
+        after, opened, n = _after(gates, recurrent, h)
+        ctx.save_for_backward(x, h, weight_ih, weight_hh, opened, n, recurrent)
+        return after
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        h, weight, opened, n, recurrent = ctx.saved_tensors
-        width = h.shape[1]
-        r, z = opened[:, :width], opened[:, width:]
-        gates = torch.empty_like(recurrent)
-        slope = torch.mul(grad, 1 - z).mul_(1 - n * n)
-        gates[:, 2 * width :] = slope
-        both = opened * (1 - opened)
-        torch.mul(slope * recurrent[:, 2 * width :], both[:, :width], out=gates[:, :width])
-        torch.mul(grad * (h - n), both[:, width:], out=gates[:, width : 2 * width])
-        inner = gates.clone()
-        inner[:, 2 * width :] *= r
-        before = torch.addmm(grad * z, inner, weight.to(inner.dtype)).to(h.dtype) if ctx.needs_input_grad[1] else None
-        return gates, before, (inner.t() @ h.to(inner.dtype)).to(weight.dtype), inner.sum(0).to(weight.dtype)
+        x, h, weight_ih, weight_hh, opened, n, recurrent = ctx.saved_tensors
+        width, kind = n.shape[1], n.dtype
+        (r, z), state = opened.chunk(2, 1), h.to(kind)
+        gates, both = torch.empty_like(recurrent), torch.empty_like(opened)
+        first, last = gates.split_with_sizes([2 * width, width], 1)
+        aten.tanh_backward.grad_input(torch.addcmul(grad, grad, z, value=-1), n, grad_input=last)
+        torch.mul(last, recurrent[:, 2 * width :], out=both[:, :width])
+        torch.mul(grad, state - n, out=both[:, width:])
+        aten.sigmoid_backward.grad_input(both, opened, grad_input=first)
+        inner = torch.cat([first, last * r], 1)
+        before = None
+        if ctx.needs_input_grad[1]:
+            before = torch.addmm(grad * z, inner, weight_hh.to(kind)).to(h.dtype)
+        of_hh = (inner.t() @ state).to(weight_hh.dtype), inner.sum(0).to(weight_hh.dtype)
+        if weight_ih is None:
+            return gates, before, None, gates.sum(0).to(weight_hh.dtype), *of_hh
+        of_ih = (gates.t() @ x.to(kind)).to(weight_ih.dtype), gates.sum(0).to(weight_ih.dtype)
+        return gates @ weight_ih.to(kind), before, *of_ih, *of_hh
 
 
 def glorot(rows: int, columns: int) -> Tensor:
