@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recrun.tables import put_rows, take_rows
+from recrun.row_gradients import put_rows, take_rows
 from recrun.types import NonNegative, Positive, Probability
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recrun.activations import Activation, activate_, before_activation_
 from recrun.errors import ConfigError
 from recrun.objectives import Objective
-from recrun.tables import Rows
+from recrun.row_gradients import Rows
 from recrun.types import Batch, NonNegative
 
 EPSILON = 1e-24  # inside logarithms of shares

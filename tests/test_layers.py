@@ -22,7 +22,7 @@ LAYERS = [
         "metrics",
         "auc",
         "ranking",
-        "tables",
+        "row_gradients",
         "activations",
     ],
     ["protocols", "schema", "multinomial", "optim", "parameters", "progress", "running", "checkpoint", "report"],

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from recrun.tables import Rows
+from recrun.row_gradients import Rows
 from recrun.types import Batch, Count, Probability
 
 aten = torch.ops.aten
