@@ -242,6 +242,9 @@ def test_side_tables_are_put_beside_the_rows(tmp_path):
     ]
     assert batch["dense"][order, 0].tolist() == [30, 40, 35]  # who is missing is as old as the others
     assert batch["genres_offsets"].diff()[order].tolist() == [2, 0, 0]
+    (tmp_path / "nobody.csv").write_text("user,job,age\n")
+    lonely = table(tmp_path, text, join={**join, "user": str(tmp_path / "nobody.csv")}, **keys, **whole)
+    assert decoded(lonely, next(lonely.train_batches(9, np.random.default_rng(0)))["sparse"][:, 1]) == [""] * 3
     with pytest.raises(DataError, match=r"users.user: no column 'film' \(dataset.join\)"):
         table(tmp_path, text, join={**join, "film": join["user"]}, sparse=["user", "job"])
     (tmp_path / "users.user").write_text("user:token\tage:float\tjob:token\nu1\t30\tcook\nu1\t40\tcook\n")
