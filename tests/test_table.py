@@ -478,7 +478,17 @@ def test_what_was_prepared_is_found_again_until_something_changes(tmp_path, capl
     with caplog.at_level(logging.WARNING):
         assert table(tmp_path, cache=cache).fingerprint == first.fingerprint
     assert "cannot be read" in caplog.text
-    assert not list((tmp_path / "cache").glob(".table-*"))
+
+
+def test_what_a_killed_or_failed_process_left_is_cleared_away(tmp_path):
+    cache = tmp_path / "cache"
+    first = table(tmp_path, cache=str(cache))
+    (folder,) = cache.glob("table-*")
+    folder.rename(cache / f".{folder.name}")
+    assert table(tmp_path, cache=str(cache)).fingerprint == first.fingerprint
+    with pytest.raises(DataError, match="not a finite number"):
+        table(tmp_path, CLICKS + "u1,i1,1,x\n", cache=str(cache))
+    assert [path.name for path in cache.iterdir() if path.is_dir()] == [folder.name]
 
 
 def all_cells(data):
