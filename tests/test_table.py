@@ -113,6 +113,15 @@ def test_a_temporal_split_cuts_by_numbers_dates_or_as_rows_come(tmp_path):
     assert (data.units("valid").tolist(), data.units("test").tolist()) == (["7", "8"], ["9", "10", "11"])
 
 
+def test_a_column_may_be_a_time_a_number_and_a_label_at_once(tmp_path):
+    text = "user,when,click\n" + "".join(f"u1,{10 - n},1\n" for n in range(10))
+    tasks = {"late": {"column": "click", "at_least": 1}, "paid": {"column": "click", "equals": "1"}}
+    keys = {"dense": ["when"], "time_column": "when", "split": "temporal", "scale": "none", "tasks": tasks}
+    data = table(tmp_path, text, sparse=["user"], **keys)
+    assert rows_of(data, "test")["dense"].tolist() == [[10]]
+    assert rows_of(data, "test")["label"].tolist() == [[1, 1]]
+
+
 def test_a_column_may_say_the_part(tmp_path):
     parts = ["train", "test", "valid", "train", "train"]
     text = "user,part,click\n" + "".join(f"u{n},{part},0\n" for n, part in enumerate(parts))
@@ -233,6 +242,9 @@ def test_side_tables_are_put_beside_the_rows(tmp_path):
     ]
     assert batch["dense"][order, 0].tolist() == [30, 40, 35]  # who is missing is as old as the others
     assert batch["genres_offsets"].diff()[order].tolist() == [2, 0, 0]
+    (tmp_path / "nobody.csv").write_text("user,job,age\n")
+    lonely = table(tmp_path, text, join={**join, "user": str(tmp_path / "nobody.csv")}, **keys, **whole)
+    assert decoded(lonely, next(lonely.train_batches(9, np.random.default_rng(0)))["sparse"][:, 1]) == [""] * 3
     with pytest.raises(DataError, match=r"users.user: no column 'film' \(dataset.join\)"):
         table(tmp_path, text, join={**join, "film": join["user"]}, sparse=["user", "job"])
     (tmp_path / "users.user").write_text("user:token\tage:float\tjob:token\nu1\t30\tcook\nu1\t40\tcook\n")
@@ -330,6 +342,8 @@ CONTRADICTIONS = {
     "shares in a row": ({"sparse": ["user", "item", "age"], "share": {"item": "user", "age": "item"}}, "shares too"),
     "separator": ({"sequences": {"age": {"separator": ""}}}, "expected text"),
     "length": ({"sequences": {"age": {"max_length": 0}}}, "whole number of 1 or more"),
+    "scale of a stranger": ({"dense": ["age"], "scale": {"aeg": "log"}}, "did you mean 'age'"),
+    "buckets of a stranger": ({"buckets": {"usr": 9}}, "dataset.buckets.usr: no id feature"),
     "both sources": ({"source": Given({"user": []})}, "dataset.path does nothing with dataset.source"),
     "no rows left": ({"valid_fraction": 0.5, "test_fraction": 0.5}, "leave no rows to train on"),
     "column without a name": ({"split": "column"}, "needs dataset.split_column"),
@@ -464,7 +478,17 @@ def test_what_was_prepared_is_found_again_until_something_changes(tmp_path, capl
     with caplog.at_level(logging.WARNING):
         assert table(tmp_path, cache=cache).fingerprint == first.fingerprint
     assert "cannot be read" in caplog.text
-    assert not list((tmp_path / "cache").glob(".table-*"))
+
+
+def test_what_a_killed_or_failed_process_left_is_cleared_away(tmp_path):
+    cache = tmp_path / "cache"
+    first = table(tmp_path, cache=str(cache))
+    (folder,) = cache.glob("table-*")
+    folder.rename(cache / f".{folder.name}")
+    assert table(tmp_path, cache=str(cache)).fingerprint == first.fingerprint
+    with pytest.raises(DataError, match="not a finite number"):
+        table(tmp_path, CLICKS + "u1,i1,1,x\n", cache=str(cache))
+    assert [path.name for path in cache.iterdir() if path.is_dir()] == [folder.name]
 
 
 def all_cells(data):

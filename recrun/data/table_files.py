@@ -1,17 +1,16 @@
-"""Files of a table as a source of rows: found under the data folder, read one after another, side tables joined."""
+"""Files of a table as a source of rows: found under the data folder, read one after another, side tables beside."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from recrun.data.download import Archive
 from recrun.data.files import sha256
 from recrun.data.rows import TRAIN
 from recrun.data.table_arrays import ArrayTable
-from recrun.data.table_cells import Chunk, Wanted
+from recrun.data.table_cells import Chunk, TableFile, Wanted
 from recrun.data.table_join import Side
 from recrun.data.table_parquet import ParquetTable
 from recrun.data.table_split import PARTS
@@ -23,19 +22,6 @@ TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".data")
 ENDINGS = (*TEXT_ENDINGS, *(f"{ending}.gz" for ending in TEXT_ENDINGS), ".parquet", ".npz")
 
 
-class File(Protocol):
-    """A file with rows; see `TextTable`."""
-
-    def header(self) -> list[str]:
-        """Names of the columns."""
-
-    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
-        """The wanted columns, some rows at a time."""
-
-    def place(self, row: int) -> str:
-        """Where a row is, counted from 0."""
-
-
 @dataclass(frozen=True)
 class Where:
     """Where files are and how they look.
@@ -45,7 +31,6 @@ class Where:
         root: Where relative paths are looked up before the working directory.
         columns, separator: See `TextTable`.
         join: Files with a row for each value of a column, by that column.
-        download: Where the file can be had if it is absent.
     """
 
     path: str
@@ -53,14 +38,13 @@ class Where:
     columns: tuple[str, ...] | None = None
     separator: str | None = None
     join: Mapping[str, str] | None = None
-    download: Archive | None = None
 
 
 class TableFiles:
     """The rows of one file or several, with the columns of side tables."""
 
     def __init__(self, where: Where, provided: bool = False, names: Mapping[str, str] | None = None) -> None:
-        """Finds the files, downloads them if need be.
+        """Finds the files.
 
         Args:
             where: They are.
@@ -71,13 +55,11 @@ class TableFiles:
             DataError: One is not there.
         """
         self.where = where
-        if where.download is not None and not any(place.exists() for place in places(where.path, where.root)):
-            where.download.fetch(Path(where.root or "."))
         self.files = part_files(where, names) if provided else [(None, path) for path in shards(where)]
         self.sides = {key: existing(path, where.root, f"join.{key}") for key, path in (where.join or {}).items()}
         self.tables = {path: reader(path, where.columns, where.separator) for _, path in self.files}
         self.beside = {key: reader(path, None, None) for key, path in self.sides.items()}
-        self.begins: list[tuple[int, File]] = [(0, self.first)]
+        self.begins: list[tuple[int, TableFile]] = [(0, self.first)]
 
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files and what decides how they are read."""
@@ -90,7 +72,7 @@ class TableFiles:
         }
 
     @property
-    def first(self) -> File:
+    def first(self) -> TableFile:
         """The first file, whose columns the others have too."""
         return self.tables[self.files[0][1]]
 
@@ -123,8 +105,8 @@ class TableFiles:
                 yield replace(chunk, part=part)
 
     def place(self, row: int) -> str:
-        """The file and line of a row, counted from 0 over all files."""
-        begin, table = next((begin, table) for begin, table in reversed(self.begins) if begin <= row)
+        """The file and line of a row, counted from 0 over all files; below 0 the first file alone."""
+        begin, table = next((begin, table) for begin, table in reversed(self.begins) if begin <= max(row, 0))
         return table.place(row - begin)
 
     def refuse_missing_keys(self, own: Set[str]) -> None:
@@ -135,7 +117,7 @@ class TableFiles:
                     raise DataError(f"{where}: no column {key!r} (dataset.join){did_you_mean(key, names)}")
 
 
-def reader(path: Path, columns: tuple[str, ...] | None, separator: str | None) -> File:
+def reader(path: Path, columns: tuple[str, ...] | None, separator: str | None) -> TableFile:
     """What reads a file, by its ending."""
     if path.suffix == ".parquet":
         return ParquetTable(path)
