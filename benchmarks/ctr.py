@@ -40,53 +40,66 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
     return time.perf_counter() - wall, time.process_time() - cpu, found
 
 
-def log_of(path: str, rows: int) -> Any:
-    """The arrays as a data set: batches are taken as `recrun.data.table.Table` takes them, ids are as they are."""
-    import numpy as np
+class Log:
+    """The arrays as a data set: batches are taken as `recrun.data.table.Table` takes them, ids are as they are.
+
+    Attributes:
+        seconds: Wall and CPU seconds of the last epoch, the steps between the batches included.
+    """
+
+    kind, unit, monitor, fingerprint = "table", "rows", "auc", ""
+
+    def __init__(self, path: str, rows: int) -> None:
+        import numpy as np
+
+        from recrun.data.table_store import Columns
+        from recrun.features import Features, Field, Task
+        from recrun.pooled import Pooled
+
+        with np.load(path) as stored:
+            data = dict(stored)
+        firsts, n = np.concatenate([[0], np.cumsum(data["vocab"])[:-1]]), int(data["n"])
+        fields = (Field(f"C{at}", *map(int, where)) for at, where in enumerate(zip(firsts, data["vocab"], strict=True)))
+        numbers = tuple(f"I{at}" for at in range(data["dense"].shape[1]))
+        sparse, label = (data["sparse"] + firsts).astype(np.int32), data["click"].astype(np.float32)[:, None]
+        whole = Columns({"sparse": sparse, "dense": data["dense"], "label": label})
+        self.parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + TEST_ROWS).copy()}
+        self.sizes = {"features": Features(tuple(fields), numbers), "tasks": (Task("click"),)}
+        self.evaluator = Pooled()
+        self.seconds = (0.0, 0.0)
+
+    def train_size(self) -> int:
+        """Training rows."""
+        return len(self.parts["train"])
+
+    def units(self, split: str) -> Any:
+        """Numbers of a part's rows."""
+        import numpy as np
+
+        return np.arange(len(self.parts.get(split, ()))).astype(str)
+
+    def train_batches(self, batch_size: int, rng: Any, start: int = 0) -> Any:
+        """One epoch, timed."""
+        from recrun.data.table_order import windows
+
+        wall, cpu, size = time.perf_counter(), time.process_time(), self.train_size()
+        for window in windows(size, batch_size, size, size, rng, start):
+            for places in window.batches:
+                yield tensors(self.parts["train"].take(places).flat)
+        self.seconds = (time.perf_counter() - wall, time.process_time() - cpu)
+
+    def eval_batches(self, split: str, batch_size: int) -> Any:
+        """The rows of a part in order."""
+        part = self.parts[split]
+        for begin in range(0, len(part), batch_size):
+            yield tensors(part.slice(begin, min(begin + batch_size, len(part))).flat)
+
+
+def tensors(arrays: Any) -> Record:
+    """A batch."""
     import torch
 
-    from recrun.data.table_order import windows
-    from recrun.data.table_store import Columns
-    from recrun.features import Features, Field, Task
-    from recrun.pooled import Pooled
-
-    with np.load(path) as stored:
-        data = dict(stored)
-    firsts = np.concatenate([[0], np.cumsum(data["vocab"])[:-1]])
-    fields = tuple(Field(f"C{at}", int(firsts[at]), int(size)) for at, size in enumerate(data["vocab"]))
-    sparse, label = (data["sparse"] + firsts).astype(np.int32), data["click"].astype(np.float32)[:, None]
-    whole = Columns({"sparse": sparse, "dense": data["dense"], "label": label})
-    n = int(data["n"])
-    parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + TEST_ROWS).copy()}
-
-    class Log:
-        kind, unit, monitor, fingerprint, evaluator = "table", "rows", "auc", "", Pooled()
-        sizes = {
-            "features": Features(fields, tuple(f"I{at}" for at in range(data["dense"].shape[1]))),
-            "tasks": (Task("click"),),
-        }
-        seconds = (0.0, 0.0)  # wall and CPU of the last epoch, steps included
-
-        def train_size(self) -> int:
-            return len(parts["train"])
-
-        def units(self, split: str) -> Any:
-            return np.arange(len(parts.get(split, ()))).astype(str)
-
-        def train_batches(self, batch_size: int, rng: Any, start: int = 0) -> Any:
-            wall, cpu = time.perf_counter(), time.process_time()
-            for window in windows(self.train_size(), batch_size, self.train_size(), self.train_size(), rng, start):
-                for places in window.batches:
-                    flat = parts["train"].take(places).flat
-                    yield {name: torch.from_numpy(array) for name, array in flat.items()}
-            self.seconds = (time.perf_counter() - wall, time.process_time() - cpu)
-
-        def eval_batches(self, split: str, batch_size: int) -> Any:
-            for begin in range(0, len(parts[split]), batch_size):
-                flat = parts[split].slice(begin, min(begin + batch_size, len(parts[split]))).flat
-                yield {name: torch.from_numpy(array) for name, array in flat.items()}
-
-    return Log()
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class Nobody:
@@ -109,13 +122,11 @@ def train(args: argparse.Namespace) -> Record:
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    data, device = log_of(args.data, args.rows[0]), Device(torch.device("cpu"))
+    data, device = Log(args.data, args.rows[0]), Device(torch.device("cpu"))
     model = DeepFM(**data.sizes, batch_norm=True)
     trainer = Trainer(Pointwise(), partial(RowAdam), epochs=1, lr=1e-3, batch_size=BATCH, save_seconds=1e9)
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(
-            "train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False
-        )  # fmt: skip
+        place = Place("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
         trainer.fit(model, data, place)
     wall, cpu, found = timed(lambda: data.evaluator(model, data, "valid", device))
     count = data.train_size()
@@ -135,9 +146,12 @@ def load(args: argparse.Namespace) -> Record:
     import torch
 
     torch.set_num_threads(args.threads)
-    data = log_of(args.data, args.rows[0])
-    epochs = [timed(lambda: sum(len(batch["label"]) for batch in data.train_batches(BATCH, rng))) for rng in
-              map(np.random.default_rng, range(6))][1:]  # fmt: skip
+    data = Log(args.data, args.rows[0])
+
+    def epoch(seed: int) -> int:
+        return sum(len(batch["label"]) for batch in data.train_batches(BATCH, np.random.default_rng(seed)))
+
+    epochs = [timed(partial(epoch, seed)) for seed in range(6)][1:]
     walls, cpus, counts = zip(*epochs, strict=True)
     return {"rows_per_s": sum(counts) / sum(walls), "rows_per_cpu_s": sum(counts) / sum(cpus)}
 
@@ -153,7 +167,7 @@ def area(args: argparse.Namespace) -> Record:
     positive = rng.random(AUC_ROWS) < 0.3
     scores = (rng.normal(size=AUC_ROWS) + positive).astype(np.float32)
     rounds = [timed(lambda: auc(scores, positive)) for _ in range(3)]
-    wall, cpu, found = timed(lambda: float(roc_auc_score(positive, scores)))
+    _, cpu, found = timed(lambda: float(roc_auc_score(positive, scores)))
     ours = statistics.median(seconds for _, seconds, _ in rounds)
     return {"cpu_s": ours, "sklearn_cpu_s": cpu, "difference": abs(rounds[0][2] - found)}
 

@@ -34,7 +34,7 @@ class Dataset(Protocol):
     evaluator: Evaluator
     fingerprint: str
 
-    def describe(self) -> dict[str, int]:
+    def describe(self) -> Mapping[str, float]:
         """Counts for the person who reads the run: users, items, interactions of each part, rows dropped."""
 
     def train_size(self) -> int:

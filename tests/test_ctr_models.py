@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from recrun.check import check
+from recrun.config import compose
 from recrun.errors import ConfigError
 from recrun.features import Features, Field, Task
 from recrun.models.autoint import AutoInt, Interacting
@@ -280,3 +282,10 @@ def test_a_row_alone_is_normalised_by_what_is_known_and_teaches_nothing_about_sp
     expected = (torch.tensor([[4.0, 4.0]]) - known) / (norm.running_var + norm.eps).sqrt()
     torch.testing.assert_close(norm(torch.tensor([[4.0, 4.0]])), expected)
     assert torch.equal(norm.running_mean, known)
+
+
+@pytest.mark.parametrize("name", ["wide_deep", "deepfm", "dcn_v2", "autoint", "din"])
+def test_an_optimizer_that_takes_no_sparse_gradients_is_refused_before_the_data_are_read(name):
+    check(compose([f"model={name}", "optimizer=adagrad"]))
+    with pytest.raises(ConfigError, match=r"goes with trainer.optimizer\S+RowAdam [\s\S]*choose optimizer=.*row_adam"):
+        check(compose([f"model={name}", "optimizer=adam"]))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from recrun.errors import ConfigError
 from recrun.features import Features, Field, Task
-from recrun.models.embedding import Bags, FeatureEmbedding, look_up, single_task
+from recrun.models.embedding import Bags, FeatureEmbedding, look_up, single_task, sorted_by_numpy, sorted_by_torch
 
 # `tag` and the sequence `tags` share rows, as the target and the history of a user do.
 FIELDS = (Field("user", 0, 30), Field("tag", 30, 12))
@@ -110,6 +110,19 @@ def test_any_bags_and_their_gradients(bags):
         expected = torch.stack([dense[bag].mean(0) if bag else dense[0] * 0 for bag in bags])
         torch.testing.assert_close(found, expected)
         same_gradients(table, found, expected, dense)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 9) | st.integers(0, 2**31 - 1), max_size=30))
+def test_places_sorted_by_id_on_any_device(ids):
+    found = sorted_by_numpy(torch.tensor(ids, dtype=torch.int32))
+    distinct = sorted(set(ids))
+    places = [[at for at, i in enumerate(ids) if i == own] for own in distinct]
+    begins = [sum(map(len, places[:at])) for at in range(len(places))]
+    assert [x.tolist() for x in found] == [distinct, [at for own in places for at in own], begins]
+    for one, other in zip(found, sorted_by_torch(torch.tensor(ids, dtype=torch.int32)), strict=True):
+        assert torch.equal(one, other)
+        assert one.dtype == other.dtype
 
 
 def test_nothing_to_look_up():

@@ -59,6 +59,17 @@ def test_rows_without_labels_are_scored_as_the_run_knows_them(finished, folder):
     assert {row: of_all[row] for row in of_test} == pytest.approx(of_test, abs=1e-6)
 
 
+def test_predicting_needs_no_training_rows(finished, folder):
+    (folder / "one.csv").write_text("user,item,age\nu1,i1,1.5\n")
+    (folder / "clicks.csv").rename(folder / "elsewhere.csv")
+    try:
+        words = ["--input", str(folder / "one.csv"), "--output", str(folder / "one.tsv")]
+        assert cli.main(["predict", str(finished), *words]) == 0
+    finally:
+        (folder / "elsewhere.csv").rename(folder / "clicks.csv")
+    assert list(scores(folder / "one.tsv")) == [1]
+
+
 def parts(line):
     return line.split(",")
 

@@ -262,6 +262,11 @@ FAULTS = {
         None,
         r"t.csv:2: column user is 'u0', not a finite",
     ),
+    "large label": (
+        {"tasks": {"age": "regression"}, "dense": []},
+        "user,item,age\nu1,i1,-1e39\n",
+        r"is -1e\+39, too large",
+    ),
     "no label": ({}, "user,item,age,click\nu1,i1,3,1\nu1,i1,3,\n", r"t.csv:3: the label click is missing"),
     "text that no row has": (
         {"tasks": {"u": {"column": "user", "equals": "U1"}}, "sparse": ["item"]},
@@ -353,6 +358,13 @@ def test_na_is_a_text_an_empty_cell_a_value_and_no_number_too_long_for_an_id(tmp
     data = table(tmp_path, text, sparse=["user"], split="temporal", valid_fraction=0.0, test_fraction=0.5)
     assert decoded(data, rows_of(data, "test")["sparse"][:, 0]) == [text.strip('"') for text in ids]
     assert data.sizes["features"].n_ids == 1 + len(ids)
+
+
+@pytest.mark.parametrize("ids", [["7", "007", "+7"], ["1.5", "1.50"], ["true", "True"], ["12345678901234567890123"]])
+def test_ids_that_look_like_numbers_are_texts_too(tmp_path, ids):
+    text = "user,click\n" + "".join(f"{text},1\n" for text in ids * 2)
+    data = table(tmp_path, text, sparse=["user"], split="temporal", valid_fraction=0.0, test_fraction=0.5)
+    assert decoded(data, rows_of(data, "test")["sparse"][:, 0]) == ids
 
 
 def test_unseen_values_are_counted_and_have_the_unknown_id(tmp_path):

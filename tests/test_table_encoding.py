@@ -134,6 +134,16 @@ def test_moments_added_up_in_parts_are_those_of_the_whole(numbers, size):
     assert (moments.low[0], moments.high[0]) == (min(numbers), max(numbers))
 
 
+@pytest.mark.parametrize("value", [0.1, 1e9 / 3, 1e-40])
+def test_a_constant_column_is_none_after_scaling(value):
+    moments = Moments.none(1)
+    for size in (3, 7, 11):
+        moments.add(np.full((size, 1), value))
+    moments.add(np.array([[np.nan]]))
+    scale = moments.scale(0, "n", "standard")
+    assert np.abs(scale.apply(np.array([value, np.nan]))).max() < 1e-6
+
+
 def test_the_most_frequent_come_first_and_equal_ones_by_text():
     values, counts = objects(["d", "b", "a", "c"]), np.array([2, 5, 2, 1])
     assert most_frequent(values, counts, 2).tolist() == ["b", "a", "d"]

@@ -194,7 +194,7 @@ class Table:
 
     def vocabulary(self) -> dict[str, Ids]:
         """The rows of the table of ids, "column" or "column, tab, value", and how numbers are scaled."""
-        return {"ids": self._encoding.ids(), "dense": self._encoding.dense()}
+        return {"ids": self._encoding.ids, "dense": self._encoding.dense()}
 
     def entities(self, side: Side, split: Split) -> Iterator[tuple[Ids, Batch]]:
         """None: a row is neither a user nor an item."""

@@ -17,8 +17,9 @@ import numpy as np
 from recrun.data.rows import Ids, Int8
 from recrun.data.table_cells import TableSource
 from recrun.data.table_encoding import Encoding
-from recrun.data.table_prepare import ABOUT, PART, PARTS, prepare
+from recrun.data.table_prepare import ABOUT, PART, prepare
 from recrun.data.table_recipe import Recipe
+from recrun.data.table_split import PARTS
 from recrun.data.table_store import Columns, read
 from recrun.errors import DataError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -50,9 +51,10 @@ class Vocabulary:
 
     def lines(self) -> Iterator[str]:
         """Its rows as text: the column, and after a tab the value, if it is known."""
-        yield escaped(self.owner)
-        for value in range(self.buckets) if self.values is None else self.values:
-            yield f"{escaped(self.owner)}\t{escaped(str(value))}"
+        owner = escaped(self.owner)
+        yield owner
+        for value in map(str, range(self.buckets)) if self.values is None else self.values:
+            yield f"{owner}\t{value if value.isalnum() else escaped(value)}"
 
 
 def most_frequent(values: Ids, counts: Int64, min_count: int) -> Ids:
@@ -129,7 +131,8 @@ class Moments:
         low, spread = float(self.low[column]), float(self.high[column] - self.low[column])
         deviation = float(np.sqrt(self.squares[column] / self.count[column]))
         shift, width = (low, spread) if kind == "minmax" else (mean, deviation)
-        return Scale(name, kind, shift, 1 / width if width > 0 else 1.0, mean)
+        rounding = 1e-12 * max(abs(low), abs(low + spread)) + 1e-30  # what a constant column may seem to vary
+        return Scale(name, kind, shift, 1 / width if width > rounding else 1.0, mean)
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class Encoding:
         """The vocabulary that is named after a column."""
         return next(one for one in self.vocabularies if one.owner == owner)
 
+    @cached_property
     def ids(self) -> Ids:
         """The rows of the table of all ids as text, see `Vocabulary.lines`."""
         return np.array([line for one in self.vocabularies for line in one.lines()], object)
@@ -153,11 +157,11 @@ class Encoding:
 
     def digest(self) -> str:
         """sha256 of both."""
-        return hashlib.sha256("\n".join((*self.ids(), *self.dense())).encode()).hexdigest()
+        return hashlib.sha256("\n".join((*self.ids, *self.dense())).encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
         """Writes ids.txt and dense.txt, as a run directory's `vocabulary` folder has them."""
-        for name, lines in (("ids", self.ids()), ("dense", self.dense())):
+        for name, lines in (("ids", self.ids), ("dense", self.dense())):
             (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     @classmethod

@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 from recrun.data.download import Archive
 from recrun.data.files import sha256
-from recrun.data.rows import TEST, TRAIN, VALID
+from recrun.data.rows import TRAIN
 from recrun.data.table_arrays import ArrayTable
 from recrun.data.table_cells import Chunk, Wanted
 from recrun.data.table_join import Side
 from recrun.data.table_parquet import ParquetTable
+from recrun.data.table_split import PARTS
 from recrun.data.table_text import TextTable
 from recrun.errors import ConfigError, DataError
 from recrun.kinds import did_you_mean
 
-PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".data")
 ENDINGS = (*TEXT_ENDINGS, *(f"{ending}.gz" for ending in TEXT_ENDINGS), ".parquet", ".npz")
 

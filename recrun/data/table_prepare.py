@@ -1,4 +1,4 @@
-"""A table's rows from their source to columns on disk, in two passes with bounded memory."""
+"""A table's rows from their source to columns on disk, in two passes with bounded memory: learning, then writing."""
 
 from __future__ import annotations
 
@@ -9,41 +9,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recrun.data.rows import TEST, TRAIN, VALID, Float, Ids, Int8, Int32, Int64
-from recrun.data.table_cells import Chunk, Lists, TableSource
+from recrun.data.rows import TRAIN, Float, Ids, Int8, Int32, Int64
+from recrun.data.table_cells import TableSource
 from recrun.data.table_encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
+from recrun.data.table_gather import gather
 from recrun.data.table_recipe import Fitting, Recipe
 from recrun.data.table_schema import Schema
-from recrun.data.table_store import Columns, Writer, read
+from recrun.data.table_split import PARTS
+from recrun.data.table_store import Columns, Writer, read, stacked
 from recrun.errors import DataError
 
 ROWS_AT_ONCE = 1 << 18
 NOTHING = np.empty(0, object)
-PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
 PART, ABOUT = "part.npy", "about.json"
-
-
-class Coder:
-    """Numbers texts in the order in which they come."""
-
-    def __init__(self) -> None:
-        self.codes: dict[str, int] = {}
-
-    def __call__(self, values: Ids, codes: Int32) -> Int32:
-        """Codes over all texts so far of cells `values[codes]`."""
-        known = self.codes
-        number = np.fromiter((known.setdefault(text, len(known)) for text in values), np.int32, len(values))
-        return number[codes]
-
-    def values(self) -> Ids:
-        """Texts by code."""
-        found = np.empty(len(self.codes), object)
-        found[:] = list(self.codes)
-        return found
 
 
 def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
@@ -71,113 +52,6 @@ def fingerprint(encoding: Encoding, parts: Iterable[Columns]) -> str:
             for array in (*some.flat.values(), *(array for pair in some.lists.values() for array in pair)):
                 digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
-    """The first pass: cells as codes and numbers, as they come; the coders by the column that owns each.
-
-    Raises:
-        DataError: There are no rows, or a cell cannot be used.
-    """
-    coders: dict[str, Coder] = {}
-    texts: dict[str, dict[str, None]] = {label.column: {} for label in schema.labels if label.equals is not None}
-    done = 0
-    with Writer(folder) as writer:
-        for chunk in source.chunks(schema.wanted()):
-            for row, fault in faults(chunk, schema, all_numbers):
-                raise DataError(f"{source.place(done + row)}: {fault}")
-            writer.append(coded(chunk, schema, coders))
-            for column, seen in texts.items():
-                seen.update(dict.fromkeys(chunk.texts[column].values))
-            done += chunk.size
-    if not done:
-        raise DataError(f"{source.place(0)}: there are no rows")
-    schema.refuse_absent(texts)
-    return coders
-
-
-def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[int, str]]:
-    """The first row, if there is one, that each check refuses, and why."""
-    for label in schema.labels:
-        values = label.of(chunk)
-        bad = np.isnan(values)
-        if label.task.kind == "classification":
-            bad |= (values != 0) & (values != 1)
-        for row in np.flatnonzero(bad)[:1].tolist():
-            yield row, f"{label.fault(float(values[row]))}"
-    for name in schema.dense if all_numbers else ():
-        for row in np.flatnonzero(np.isnan(chunk.numbers[name]))[:1].tolist():
-            yield row, f"column {name} is empty; dataset.dense_missing=mean or indicator allows that"
-    if schema.time is not None:
-        texts = chunk.texts[schema.time]
-        for row in np.flatnonzero(np.isnan(times_of(texts.values))[texts.codes])[:1].tolist():
-            found = texts.values[texts.codes[row]]
-            yield row, f"the time is {found!r}, neither a number nor a date in ISO 8601 (column {schema.time})"
-    if schema.part is not None:
-        texts = chunk.texts[schema.part]
-        for row in np.flatnonzero(~np.isin(texts.values, list(PARTS))[texts.codes])[:1].tolist():
-            yield row, f"column {schema.part} is {texts.values[texts.codes[row]]!r}; it must say {', '.join(PARTS)}"
-
-
-def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
-    """A chunk's cells with texts as codes."""
-
-    def code(owner: str, values: Ids, codes: Int32) -> Int32:
-        return coders.setdefault(owner, Coder())(values, codes)
-
-    def column(name: str) -> Int32:
-        return code(schema.owner(name), chunk.texts[name].values, chunk.texts[name].codes)
-
-    flat: dict[str, np.ndarray] = {
-        "sparse": stacked([column(name) for name in schema.sparse], chunk.size, np.int32),
-        "dense": stacked([chunk.numbers[name] for name in schema.dense], chunk.size, np.float64),
-        "label": stacked([label.of(chunk) for label in schema.labels], chunk.size, np.float32),
-    }
-    if schema.group is not None:
-        flat["group"] = column(schema.group).astype(np.int64)
-    if schema.time is not None:
-        texts = chunk.texts[schema.time]
-        flat["time"] = times_of(texts.values)[texts.codes]
-    if schema.part is not None:
-        texts = chunk.texts[schema.part]
-        flat["part"] = np.array([PARTS[text] for text in texts.values], np.int8)[texts.codes]
-    elif chunk.part is not None:
-        flat["part"] = np.full(chunk.size, chunk.part, np.int8)
-    lists = {}
-    for sequence in schema.sequences:
-        cells = last_of(chunk.lists[sequence.name], sequence.max_length)
-        lists[sequence.name] = (cells.offsets, code(schema.owner(sequence.name), cells.texts.values, cells.texts.codes))
-    return Columns(flat, lists)
-
-
-def times_of(texts: Ids) -> Float:
-    """Times as numbers: numbers as they are, dates in ISO 8601 as seconds since 1970, others as NaN."""
-    import pandas as pd
-
-    cells = pd.Series(texts, dtype=object)
-    numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, copy=True, na_value=np.nan)
-    dates = pd.DatetimeIndex(pd.to_datetime(cells[np.isnan(numbers)], format="ISO8601", utc=True, errors="coerce"))
-    known = ~np.asarray(dates.isna())
-    numbers[np.flatnonzero(np.isnan(numbers))[known]] = dates[known].as_unit("us").asi8 / 1e6
-    return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def last_of(cells: Lists, length: int) -> Lists:
-    """Lists cut to their last entries."""
-    lengths = np.diff(cells.offsets)
-    if not len(lengths) or lengths.max() <= length:
-        return cells
-    entry = np.arange(len(cells.texts)) - np.repeat(cells.offsets[1:], lengths)
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, length))])
-    return Lists(offsets, type(cells.texts)(cells.texts.codes[entry >= -length], cells.texts.values))
-
-
-def stacked(columns: list[Any], size: int, dtype: Any) -> np.ndarray:
-    """Columns side by side, [R, W]."""
-    out = np.empty((size, len(columns)), dtype)
-    for place, values in enumerate(columns):
-        out[:, place] = values
-    return out
 
 
 def fit(rows: Columns, part: Int8, schema: Schema, values: Mapping[str, Ids], fitting: Fitting) -> Encoding:

@@ -47,18 +47,18 @@ class Label:
             return numbers
         return np.where(np.isnan(numbers), np.nan, numbers >= self.at_least)
 
-    def fault(self, label: float) -> str | None:
-        """What is wrong with a label."""
+    def fault(self, label: float) -> str:
+        """What is wrong with a label that is missing or outside its type."""
         name, column = self.task.name, f" (column {self.column})" * (self.column != self.task.name)
-        ways = f"regression, {{column: {self.column}, at_least: NUMBER}} or {{…, equals: TEXT}}"
         if np.isnan(label):
             return f"the label {name} is missing{column}"
-        if self.task.kind == "classification" and label not in (0, 1):
-            return (
-                f"the label {name} is {label:g}{column}, and a classification label is 0 or 1; "
-                f"dataset.tasks.{name} may be {ways}"
-            )
-        return None
+        if self.task.kind == "regression":
+            return f"the label {name} is {label:g}{column}, too large for float32"
+        ways = f"regression, {{column: {self.column}, at_least: NUMBER}} or {{…, equals: TEXT}}"
+        return (
+            f"the label {name} is {label:g}{column}, and a classification label is 0 or 1; "
+            f"dataset.tasks.{name} may be {ways}"
+        )
 
 
 @dataclass(frozen=True)

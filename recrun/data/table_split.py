@@ -14,6 +14,8 @@ from recrun.errors import ConfigError, DataError
 
 TableSplitName: TypeAlias = Literal["random", "temporal", "column", "provided"]
 
+PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
+
 
 @dataclass(frozen=True)
 class TableSplit:

@@ -85,6 +85,14 @@ def joined(parts: Sequence[Columns]) -> Columns:
     return Columns(flat, lists)
 
 
+def stacked(columns: list[Any], size: int, dtype: Any) -> np.ndarray:
+    """Columns side by side, [R, W]."""
+    out = np.empty((size, len(columns)), dtype)
+    for place, values in enumerate(columns):
+        out[:, place] = values
+    return out
+
+
 class Writer(AbstractContextManager["Writer"]):
     """Appends rows to the files of a folder; its `layout.json` is written at the end."""
 

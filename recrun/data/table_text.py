@@ -109,7 +109,7 @@ class TextTable:
 
         numbers = wanted.numbers - wanted.texts
         types: dict[str, Any] = {
-            name: np.float64 if name in numbers else "category" for name in header if name in wanted.columns
+            name: np.float64 if name in numbers else object for name in header if name in wanted.columns
         }
         try:
             with pd.read_csv(
@@ -165,11 +165,13 @@ def chunk_of(frame: pd.DataFrame, wanted: Wanted) -> Chunk:
 
 
 def texts_of(column: Any) -> Texts:
-    """A categorical column. Raises ValueError where a row ended before it."""
-    codes = np.asarray(column.cat.codes, np.int32)
+    """A column of text. Raises ValueError where a row ended before it."""
+    import pandas as pd
+
+    codes, values = pd.factorize(column.to_numpy())
     if codes.min(initial=0) < 0:
         raise ValueError("a row ends before this column")
-    return Texts(codes, np.asarray(column.cat.categories, object))
+    return Texts(codes.astype(np.int32), values)
 
 
 def numbers_of(texts: Texts) -> Float:

@@ -108,17 +108,24 @@ def sorted_by_id(ids_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     On a GPU this waits for the device once, to learn U.
     """
-    if ids_N.device.type != "cpu":
-        sorted_N, order_N = ids_N.sort(stable=True)
-        ids_U, counts_U = torch.unique_consecutive(sorted_N, return_counts=True)
-        return ids_U.long(), order_N.int(), (counts_U.cumsum(0) - counts_U).int()
-    # One sort of 64-bit keys, the id above its place, takes a third of the time of an argsort and has no ties.
+    return sorted_by_numpy(ids_N) if ids_N.device.type == "cpu" else sorted_by_torch(ids_N)
+
+
+def sorted_by_torch(ids_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `sorted_by_id`, on any device."""
+    sorted_N, order_N = ids_N.sort(stable=True)
+    ids_U, counts_U = torch.unique_consecutive(sorted_N, return_counts=True)
+    return ids_U.long(), order_N.int(), (counts_U.cumsum(0) - counts_U).int()
+
+
+def sorted_by_numpy(ids_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `sorted_by_id`. One sort of integers, the id above its place, takes a third of the time of an argsort."""
     keys = np.sort((ids_N.numpy().astype(np.int64) << 32) | np.arange(len(ids_N)))
-    sorted_ids = keys >> 32
-    begins = np.flatnonzero(np.diff(sorted_ids, prepend=-1))
-    found = sorted_ids[begins], keys.astype(np.int32), begins.astype(np.int32)
-    ids_U, order_N, begins_U = map(torch.from_numpy, found)
-    return ids_U, order_N, begins_U
+    sorted_N = keys >> 32
+    begins_U = np.flatnonzero(np.diff(sorted_N, prepend=-1))
+    found = sorted_N[begins_U], keys.astype(np.int32), begins_U.astype(np.int32)
+    ids_U, order_N, begins = map(torch.from_numpy, found)
+    return ids_U, order_N, begins
 
 
 def look_up(table: Tensor, bags: Bags) -> Tensor:
