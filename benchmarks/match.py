@@ -4,13 +4,14 @@ A sample is a history with one candidate item: DSSM compares each target with 3 
 interaction; YoutubeDNN's softmax over 4 candidates counts as one for both, as Torch-RecHub counts it. Widths, batch
 size, negatives and history length are the peer's. Counted are the training epochs, with one thread; `prepare_s` is
 what comes between the files and the first batch. Quality is Hit@k of the last item among all, those seen included.
+Ours alone: `everywhere`, a row per user, asked at every place of a window, so that places share the work;
+`in_batch`, each interaction against all the targets of its batch.
 
     python benchmarks/match.py --data DIR [--users 300] [--rounds 3] [--peer PYTHON SCRIPT]
 
 DIR holds ml-100k.inter, .user and .item. PYTHON is an interpreter with Torch-RecHub 0.9.0, SCRIPT a program that
 trains it on `--data DIR --model dssm|youtubednn` and prints a JSON line. `--users` takes only the first so many users
-of the file, for the peer needs minutes for all. `in_batch` is ours alone: each interaction against all the targets of
-its batch, as the experiment does.
+of the file, for the peer needs minutes for all.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ SETTINGS["in_batch"] = [
     "dataset.avoid_positives=true",
     "dataset.num_negatives=0",
 ]
-SAMPLES = {"dssm": 4, "youtubednn": 1, "in_batch": 1}  # of an interaction
+PEERS = ("dssm", "youtubednn")
+EVERYWHERE = ["dataset.rows=sequences", "trainer.batch_size=32"]  # a row per user, asked at every place
+SETTINGS |= {f"{name} everywhere": [*SETTINGS[name], *EVERYWHERE] for name in ("dssm", "youtubednn")}
+SAMPLES = {name: 4 if name.startswith("dssm") else 1 for name in SETTINGS}  # of an interaction
 
 
 def ours(words, epochs):
@@ -134,7 +138,7 @@ def side_by_side(what, arguments, root):
         result = {"samples_per_cpu_s": SAMPLES[what] * result["interactions_per_cpu_s"], **result}
         mine.append(result)
         print(f"recrun       {what}", {name: round(value, 4) for name, value in result.items()}, flush=True)
-        if arguments.peer and what != "in_batch":
+        if arguments.peer and what in PEERS:
             result = peer(arguments.peer, what, arguments)
             theirs.append(result)
             told = {name: round(result[name], 1) for name in ("units_per_cpu_s", "prepare_s", "peak_rss_mb")}
