@@ -26,7 +26,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
-from recrun import __version__, checkpoint, provenance, seeds
+from recrun import __version__, checkpoint, provenance, report, seeds
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError, RecrunError
 from recrun.live import Live, live
@@ -364,17 +364,28 @@ def exclusive(directory: Path) -> Iterator[None]:
         yield
 
 
+class Told(logging.Handler):
+    """Shows what is logged on the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One note."""
+        report.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
 @contextmanager
 def log_file(directory: Path) -> Iterator[None]:
-    """Sends the log of everything under `recrun` and warnings to recrun.log as well."""
+    """Sends the log of everything under `recrun` to recrun.log, and its warnings to the person as well."""
     handler = logging.FileHandler(directory / "recrun.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("recrun")
+    told = Told(logging.WARNING)
     logger.addHandler(handler)
+    logger.addHandler(told)
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
+        logger.removeHandler(told)
         logger.removeHandler(handler)
         handler.close()
 

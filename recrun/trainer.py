@@ -27,7 +27,7 @@ from recrun.regularization import Regularization
 from recrun.running import RunningLosses
 from recrun.scheduling import make_scheduler, needs_metric
 from recrun.types import Batch, Count, Evaluation, Index, Metrics, NonNegative, Positive, Split
-from recrun.weighting import Weighting
+from recrun.weighting import Weighting, weighting_group
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,8 @@ class Fit:
         self.monitor = which(trainer.monitor, trainer.earlystop_taskid, dataset)
         self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
         self.weighting = trainer.weighting(model).to(place.device.torch) if trainer.weighting else None
-        self.optimizer = trainer.optimizer(self.parameter_groups(), lr=trainer.lr)
+        groups = parameter_groups(model, self.objective, trainer.lr, trainer.part_lr, place.stage)
+        self.optimizer = trainer.optimizer([*groups, *weighting_group(self.weighting, trainer.lr)], lr=trainer.lr)
         self.scheduler = self.make_scheduler()
         self.scaler = place.device.scaler()
         self.progress = Progress()
@@ -168,15 +169,6 @@ class Fit:
                 f"stage {self.place.stage}: trainer.test_every={trainer.test_every} needs a test part with labels, "
                 "and these data have none"
             )
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimizer moves; a weighting's parameters have their own rate and no weight decay."""
-        trainer = self.trainer
-        groups = parameter_groups(self.model, self.objective, trainer.lr, trainer.part_lr, self.place.stage)
-        weights = [*self.weighting.parameters()] if self.weighting else []
-        if self.weighting and weights:
-            groups.append({"params": weights, "lr": self.weighting.lr or trainer.lr, "weight_decay": 0.0})
-        return groups
 
     def make_scheduler(self) -> Any:
         """The trainer's scheduler, if it has one, for the metric that decides at present."""

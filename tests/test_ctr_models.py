@@ -88,13 +88,22 @@ def deep_part(layers, output, x):
     return x if output is None else output.weight[0] @ x + (0 if output.bias is None else output.bias[0])
 
 
+def of_row(layers, output, vectors, dense):
+    """RowLayers of one row: the two parts of the first layer's weight side by side."""
+    first = layers.first
+    x = torch.cat([first.of_vectors, first.of_dense], 1) @ torch.cat([*vectors, dense]) + first.bias
+    for layer in layers.others:
+        x = layer.weight @ x + layer.bias if isinstance(layer, torch.nn.Linear) else bent(layer, x)
+    return output.weight[0] @ x + output.bias[0]
+
+
 def rowwise(score, model, batch):
     return torch.stack([score(model, batch, at) for at in range(len(batch["sparse"]))])[:, None]
 
 
 def wide_and_deep(model, batch, at):
-    x = torch.cat([*vectors_of(model, batch, at), batch["dense"][at]])
-    return linear_part(model, batch, at) + deep_part(model.mlp, model.output, x)
+    deep = of_row(model.mlp, model.output, vectors_of(model, batch, at), batch["dense"][at])
+    return linear_part(model, batch, at) + deep
 
 
 def with_pairs(model, batch, at):
@@ -164,10 +173,7 @@ def attended_past(model, batch, at):
         total = sum(weight.exp() for weight in weights)
         weights = [weight.exp() / total for weight in weights]
     interest = sum((w * e for w, e in zip(weights, entries, strict=True)), torch.zeros_like(item))
-    x = torch.cat([user, item, place, tags, interest, batch["dense"][at]])
-    for layer in model.mlp:
-        x = layer.weight @ x + layer.bias if isinstance(layer, torch.nn.Linear) else bent(layer, x)
-    return model.output.weight[0] @ x + model.output.bias[0]
+    return of_row(model.mlp, model.output, [user, item, place, tags, interest], batch["dense"][at])
 
 
 PLAIN = {WideDeep: wide_and_deep, DeepFM: with_pairs, DCNv2: crosses, AutoInt: attended_fields, DIN: attended_past}

@@ -113,6 +113,15 @@ def test_a_temporal_split_cuts_by_numbers_dates_or_as_rows_come(tmp_path):
     assert (data.units("valid").tolist(), data.units("test").tolist()) == (["7", "8"], ["9", "10", "11"])
 
 
+def test_a_column_may_be_a_time_a_number_and_a_label_at_once(tmp_path):
+    text = "user,when,click\n" + "".join(f"u1,{10 - n},1\n" for n in range(10))
+    tasks = {"late": {"column": "click", "at_least": 1}, "paid": {"column": "click", "equals": "1"}}
+    keys = {"dense": ["when"], "time_column": "when", "split": "temporal", "scale": "none", "tasks": tasks}
+    data = table(tmp_path, text, sparse=["user"], **keys)
+    assert rows_of(data, "test")["dense"].tolist() == [[10]]
+    assert rows_of(data, "test")["label"].tolist() == [[1, 1]]
+
+
 def test_a_column_may_say_the_part(tmp_path):
     parts = ["train", "test", "valid", "train", "train"]
     text = "user,part,click\n" + "".join(f"u{n},{part},0\n" for n, part in enumerate(parts))
@@ -330,6 +339,8 @@ CONTRADICTIONS = {
     "shares in a row": ({"sparse": ["user", "item", "age"], "share": {"item": "user", "age": "item"}}, "shares too"),
     "separator": ({"sequences": {"age": {"separator": ""}}}, "expected text"),
     "length": ({"sequences": {"age": {"max_length": 0}}}, "whole number of 1 or more"),
+    "scale of a stranger": ({"dense": ["age"], "scale": {"aeg": "log"}}, "did you mean 'age'"),
+    "buckets of a stranger": ({"buckets": {"usr": 9}}, "dataset.buckets.usr: no id feature"),
     "both sources": ({"source": Given({"user": []})}, "dataset.path does nothing with dataset.source"),
     "no rows left": ({"valid_fraction": 0.5, "test_fraction": 0.5}, "leave no rows to train on"),
     "column without a name": ({"split": "column"}, "needs dataset.split_column"),

@@ -70,7 +70,7 @@ class FactorizationTable:
 
     def place(self, row: int) -> str:
         """Where a row is."""
-        return f"synthetic row {row + 1}"
+        return f"dataset.source, row {row + 1}" if row >= 0 else "dataset.source"
 
     def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
         """Draws the rows, some at a time."""

@@ -11,14 +11,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from recrun.data.download import Archive
 from recrun.data.rows import TEST, VALID, Ids
 from recrun.data.table_cache import Prepared, prepared
 from recrun.data.table_cells import TableSource
 from recrun.data.table_encoding import Encoding, ScaleKind
 from recrun.data.table_files import TableFiles, Where
 from recrun.data.table_order import windows
-from recrun.data.table_recipe import Fitting, Recipe
+from recrun.data.table_recipe import Recipe, read_fitting
 from recrun.data.table_schema import Schema, TaskKind, read_schema
 from recrun.data.table_split import TableSplit, TableSplitName
 from recrun.data.table_store import Columns, joined
@@ -55,7 +54,6 @@ class Table:
             column: {like: {column: rating, at_least: 4}, rich: {column: income, equals: "50000+"}}.
         path: A file or a folder (see recrun.data.table_files); relative to `root`, else to the working directory.
         root: The data folder.
-        download: Where the file can be had if it is absent.
         source: Gives the rows instead of `path`.
         columns: Names of the columns of a text file without a header line.
         separator: Of a text file; None = as the ending or the first line has it.
@@ -95,7 +93,6 @@ class Table:
         tasks: Mapping[str, TaskKind | Mapping[str, Any] | None],
         path: str | None = None,
         root: str | None = None,
-        download: Archive | None = None,
         source: TableSource | None = None,
         columns: Sequence[str] | None = None,
         separator: str | None = None,
@@ -124,28 +121,22 @@ class Table:
     ) -> None:
         """Reads, divides, numbers and scales, or takes what an earlier run prepared."""
         schema = read_schema(sparse, dense, sequences or {}, tasks, share or {}, group, time_column, split_column)
-        scales = scale if isinstance(scale, Mapping) else dict.fromkeys(dense, scale)
-        scales = {name: scales.get(name, "standard") for name in dense}
-        fitting = Fitting(min_count, dict(buckets or {}), scales, dense_missing)
+        fitting = read_fitting(schema, min_count, buckets or {}, scale, dense_missing)
         how = TableSplit(split, valid_fraction, test_fraction, split_seed)
         how.refuse_contradictions(split_column, time_column)
         recipe = Recipe(schema, fitting, how)
         if vocabulary is not None:
             recipe = recipe.knowing(Path(vocabulary))
-        files = Where("", root, None if columns is None else tuple(columns), separator, join)
         refuse_other_source(path, source, split)
+        files = Where(path or "", root, None if columns is None else tuple(columns), separator, join)
         found = []
         if not (vocabulary and test_path):
-            where = replace(files, path=path or "", download=download)
-            main = source or TableFiles(where, split == "provided", part_files)
-            schema.require(main.header(), path or "dataset.source")
-            found.append(prepared(main, recipe, cache))
+            source = source or TableFiles(files, split == "provided", part_files)
+            found.append(prepared(source, recipe, cache))
             recipe = replace(recipe, known=found[0].encoding)
         if test_path is not None:
             test = TableFiles(replace(files, path=test_path))
-            recipe = recipe.to_judge(test.header())
-            recipe.schema.require(test.header(), test_path)
-            found.append(prepared(test, recipe, cache))
+            found.append(prepared(test, recipe.to_judge(test.header()), cache))
         self.evaluator, self.monitor = evaluator, monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")
 

@@ -44,8 +44,8 @@ class ArrayTable:
             )
 
     def place(self, row: int) -> str:
-        """The file and number of a row."""
-        return f"{self.path}: row {row + 1}"
+        """The file and number of a row; the file alone below 0."""
+        return f"{self.path}: row {row + 1}" if row >= 0 else str(self.path)
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:

@@ -80,6 +80,9 @@ def prepared(source: TableSource, recipe: Recipe, cache: str | None) -> Prepared
         source: Gives the rows.
         recipe: What is made of them.
         cache: Folder of prepared data; None = none.
+
+    Raises:
+        DataError: The source lacks a column, or has a cell that cannot be used.
     """
     if cache is None:
         return made_for_now(source, recipe)
@@ -116,6 +119,7 @@ def made_for_now(source: TableSource, recipe: Recipe) -> Prepared:
 
 def make(source: TableSource, recipe: Recipe, folder: Path) -> None:
     """Prepares a table in a new folder."""
+    recipe.schema.require(source.header(), source.place(-1))
     try:
         prepare(source, recipe, folder)
     except OSError as error:

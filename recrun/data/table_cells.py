@@ -135,7 +135,7 @@ class TableSource(Protocol):
         """The rows in order. Raises DataError for a cell that cannot be used."""
 
     def place(self, row: int) -> str:
-        """Where a row is, counted from 0 over all chunks, for errors: "file:line"."""
+        """Where a row is, counted from 0 over all chunks, for errors: "file:line"; below 0 what the source is."""
 
 
 def expand(ends: Int64, rows: Int32 | Int64) -> tuple[Int64, Int64]:

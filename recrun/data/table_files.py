@@ -1,4 +1,4 @@
-"""Files of a table as a source of rows: found under the data folder, read one after another, side tables joined."""
+"""Files of a table as a source of rows: found under the data folder, read one after another, side tables beside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from recrun.data.download import Archive
 from recrun.data.files import sha256
 from recrun.data.rows import TRAIN
 from recrun.data.table_arrays import ArrayTable
@@ -45,7 +44,6 @@ class Where:
         root: Where relative paths are looked up before the working directory.
         columns, separator: See `TextTable`.
         join: Files with a row for each value of a column, by that column.
-        download: Where the file can be had if it is absent.
     """
 
     path: str
@@ -53,14 +51,13 @@ class Where:
     columns: tuple[str, ...] | None = None
     separator: str | None = None
     join: Mapping[str, str] | None = None
-    download: Archive | None = None
 
 
 class TableFiles:
     """The rows of one file or several, with the columns of side tables."""
 
     def __init__(self, where: Where, provided: bool = False, names: Mapping[str, str] | None = None) -> None:
-        """Finds the files, downloads them if need be.
+        """Finds the files.
 
         Args:
             where: They are.
@@ -71,8 +68,6 @@ class TableFiles:
             DataError: One is not there.
         """
         self.where = where
-        if where.download is not None and not any(place.exists() for place in places(where.path, where.root)):
-            where.download.fetch(Path(where.root or "."))
         self.files = part_files(where, names) if provided else [(None, path) for path in shards(where)]
         self.sides = {key: existing(path, where.root, f"join.{key}") for key, path in (where.join or {}).items()}
         self.tables = {path: reader(path, where.columns, where.separator) for _, path in self.files}
@@ -123,8 +118,8 @@ class TableFiles:
                 yield replace(chunk, part=part)
 
     def place(self, row: int) -> str:
-        """The file and line of a row, counted from 0 over all files."""
-        begin, table = next((begin, table) for begin, table in reversed(self.begins) if begin <= row)
+        """The file and line of a row, counted from 0 over all files; below 0 the first file alone."""
+        begin, table = next((begin, table) for begin, table in reversed(self.begins) if begin <= max(row, 0))
         return table.place(row - begin)
 
     def refuse_missing_keys(self, own: Set[str]) -> None:

@@ -41,8 +41,8 @@ class ParquetTable:
                 begin += len(batch)
 
     def place(self, row: int) -> str:
-        """The file and number of a row."""
-        return f"{self.path}: row {row + 1}"
+        """The file and number of a row; the file alone below 0."""
+        return f"{self.path}: row {row + 1}" if row >= 0 else str(self.path)
 
     def _open(self) -> Any:
         try:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from recrun.data.table_encoding import Encoding, ScaleKind
 from recrun.data.table_schema import Schema
 from recrun.data.table_split import TableSplit
-from recrun.errors import CheckpointError
+from recrun.errors import CheckpointError, ConfigError
+from recrun.kinds import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,23 @@ class Fitting:
     buckets: Mapping[str, int]
     scale: Mapping[str, ScaleKind]
     missing: Literal["mean", "indicator", "error"]
+
+
+def read_fitting(
+    schema: Schema,
+    min_count: int,
+    buckets: Mapping[str, int],
+    scale: ScaleKind | Mapping[str, ScaleKind],
+    missing: Literal["mean", "indicator", "error"],
+) -> Fitting:
+    """From the keys of a config. Raises ConfigError for a column that is not of the kind that a key speaks of."""
+    scales = scale if isinstance(scale, Mapping) else dict.fromkeys(schema.dense, scale)
+    for key, named, columns in (("buckets", buckets, schema.owners), ("scale", scales, schema.dense)):
+        strange = next((name for name in named if name not in columns), None)
+        if strange is not None:
+            kind = "id feature with a vocabulary of its own" if key == "buckets" else "number"
+            raise ConfigError(f"dataset.{key}.{strange}: no {kind}{did_you_mean(strange, columns)}")
+    return Fitting(min_count, dict(buckets), {name: scales.get(name, "standard") for name in schema.dense}, missing)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,10 @@ class TextTable:
 
     def header(self) -> list[str]:
         """Names of the columns."""
-        separator = self._separator()
-        cells = next(csv.reader([self._first_line()], delimiter=separator, skipinitialspace=True))
+        self._first_line()  # there is one
+        with open_bytes(self.path) as stream:
+            lines = (decoded(self.path, number, line) for number, line in enumerate(stream, 1))
+            cells = next(csv.reader(lines, delimiter=self._separator(), skipinitialspace=True))
         if self.columns is not None:
             if len(cells) != len(self.columns):
                 raise DataError(
@@ -54,7 +56,7 @@ class TextTable:
         names = [cell.strip().partition(":")[0] if self._ending() in TYPED else cell.strip() for cell in cells]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise DataError(f"{self.path}:1: two columns are called {twice!r}; give them names in dataset.columns")
+            raise DataError(f"{self.path}:1: two columns are called {twice!r}; rename one")
         return names
 
     def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
@@ -81,7 +83,11 @@ class TextTable:
                 raise DataError(fault)
 
     def place(self, row: int) -> str:
-        """The file and line of a row, counted from 0. Raises DataError if a row up to there is not whole."""
+        """The file and line of a row, counted from 0; below 0 the file alone.
+
+        Raises:
+            DataError: A row up to there is not whole.
+        """
         place = str(self.path)
         for line, _ in islice(self._rows(), row + 1):
             place = f"{self.path}:{line}"
@@ -91,9 +97,10 @@ class TextTable:
         return Path(self.path.name.removesuffix(".gz")).suffix.lower()
 
     def _first_line(self) -> str:
+        """As far as a line break, even one within quotes. Raises DataError if there is none."""
         with open_bytes(self.path) as stream:
             line = decoded(self.path, 1, stream.readline(LONGEST_HEADER)).strip("\r\n")
-        if not line.strip():
+        if not line:
             raise DataError(f"{self.path}: the file is empty, or its first line is")
         return line
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recrun.errors import ConfigError
 from recrun.features import Features, Task
 from recrun.models.embedding import FeatureEmbedding, single_task
-from recrun.models.mlp import BatchNorm, hidden_layers, output_width
+from recrun.models.mlp import BatchNorm, RowLayers, hidden_layers
 from recrun.models.ragged import for_entries, softmax_in_rows, weighted_sum
 from recrun.types import Batch, Count, Positive, Probability
 
@@ -63,9 +63,11 @@ class DIN(nn.Module):
         self.attention = nn.ModuleDict(
             {name: Attention(embedding_dim, attention_hidden_size, activation) for name in self.targets}
         )
-        width = features.n_vectors * embedding_dim + len(features.dense)
-        self.mlp = hidden_layers(width, mlp_hidden_size, dropout, batch_norm, lambda size: activated(activation, size))
-        self.output = nn.Linear(output_width(width, mlp_hidden_size), 1)
+        width, n_dense = features.n_vectors * embedding_dim, len(features.dense)
+        self.mlp = RowLayers(
+            width, n_dense, mlp_hidden_size, dropout, batch_norm, lambda size: activated(activation, size)
+        )
+        self.output = nn.Linear(self.mlp.width, 1)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, 1]."""
@@ -76,7 +78,7 @@ class DIN(nn.Module):
             weight_N = self.attention[name](vectors_BFE[:, target], entries_NE, offsets)
             weight_N = softmax_in_rows(weight_N, offsets) if self.softmax else weight_N
             interests.append(weighted_sum(weight_N, entries_NE, offsets))
-        logits: Tensor = self.output(self.mlp(torch.cat([vectors_BFE.flatten(1), *interests, batch["dense"]], 1)))
+        logits: Tensor = self.output(self.mlp(torch.cat([vectors_BFE.flatten(1), *interests], 1), batch))
         return logits
 
 

@@ -138,6 +138,8 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, bags: Bags) -> Tensor:
         ctx.bags, ctx.shape = bags, table.shape
+        if table.shape[1] == 1 and not bags.pooled:
+            return table.detach().view(-1).index_select(0, bags.ids)[:, None]
         return F.embedding_bag(bags.ids, table.detach(), bags.begins, mode="mean" if bags.pooled else "sum")
 
     @staticmethod

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from recrun.types import Batch
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -33,11 +36,69 @@ def hidden_layers(
     """Linear, normalisation, activation and dropout for each size in `hidden`: [B, width] to [B, hidden[-1]]."""
     layers: list[nn.Module] = []
     for before, after in zip([width, *hidden], hidden, strict=False):
-        layers += [nn.Linear(before, after), *([BatchNorm(after)] if batch_norm else []), activation(after)]
-        layers += [nn.Dropout(dropout)] if dropout else []
+        # A bias would be lost in the normalisation, and costs a pass over the batch.
+        layers += [nn.Linear(before, after, bias=not batch_norm), *_finish(after, dropout, batch_norm, activation)]
     return nn.Sequential(*layers)
+
+
+def _finish(width: int, dropout: float, batch_norm: bool, activation: Callable[[int], nn.Module]) -> list[nn.Module]:
+    norms, drops = [BatchNorm(width)] * batch_norm, [nn.Dropout(dropout)] if dropout else []
+    return [*norms, activation(width), *drops]
 
 
 def output_width(width: int, hidden: Sequence[int]) -> int:
     """Of what `hidden_layers` gives."""
     return [width, *hidden][-1]
+
+
+class RowLayers(nn.Module):
+    """Hidden layers over a row's vectors and numbers.
+
+    Args:
+        width: Of all vectors side by side, X.
+        n_dense: How many numbers, D.
+        hidden: Sizes of the layers; without any, vectors and numbers come out as they are.
+        dropout, batch_norm, activation: As of `hidden_layers`.
+
+    Attributes:
+        width: H, of what comes out.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        n_dense: int,
+        hidden: Sequence[int],
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        activation: Callable[[int], nn.Module] = relu,
+    ) -> None:
+        super().__init__()
+        self.width = output_width(width + n_dense, hidden)
+        self.first = SideBySide(width, n_dense, hidden[0], not batch_norm) if hidden else None
+        finish = _finish(hidden[0], dropout, batch_norm, activation) if hidden else []
+        deeper = hidden_layers(hidden[0], hidden[1:], dropout, batch_norm, activation) if hidden else nn.Sequential()
+        self.others = nn.Sequential(*finish, *deeper)
+
+    def forward(self, vectors_BX: Tensor, batch: Batch) -> Tensor:
+        """[B, H]."""
+        dense_BD = batch["dense"]
+        first_BH = torch.cat([vectors_BX, dense_BD], 1) if self.first is None else self.first(vectors_BX, dense_BD)
+        hidden_BH: Tensor = self.others(first_BH)
+        return hidden_BH
+
+
+class SideBySide(nn.Module):
+    """A linear layer of vectors and numbers: two products cost less than putting both into one matrix."""
+
+    def __init__(self, width: int, n_dense: int, after: int, bias: bool) -> None:
+        super().__init__()
+        whole = nn.Linear(width + n_dense, after, bias)
+        self.of_vectors = nn.Parameter(whole.weight[:, :width].detach().clone())
+        self.of_dense = nn.Parameter(whole.weight[:, width:].detach().clone())
+        self.bias = whole.bias
+
+    def forward(self, vectors_BX: Tensor, dense_BD: Tensor) -> Tensor:
+        """[B, H]."""
+        product_BH = F.linear(vectors_BX, self.of_vectors, self.bias)
+        return product_BH.addmm_(dense_BD.to(product_BH.dtype), self.of_dense.t().to(product_BH.dtype))

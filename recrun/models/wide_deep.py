@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recrun.features import Features, Task
 from recrun.models.embedding import FeatureEmbedding, single_task
-from recrun.models.mlp import hidden_layers, output_width
+from recrun.models.mlp import RowLayers
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -46,13 +46,13 @@ class WideDeep(nn.Module):
         self.tasks = single_task(tasks, "wide_deep")
         self.embedding = FeatureEmbedding(features, embedding_dim, init_std, first_order=True)
         self.linear = nn.Parameter(torch.zeros(len(features.dense), 1))
-        width = features.n_vectors * embedding_dim + len(features.dense)
-        self.mlp = hidden_layers(width, mlp_hidden_size, dropout, batch_norm)
-        self.output = nn.Linear(output_width(width, mlp_hidden_size), 1)
+        width, n_dense = features.n_vectors * embedding_dim, len(features.dense)
+        self.mlp = RowLayers(width, n_dense, mlp_hidden_size, dropout, batch_norm)
+        self.output = nn.Linear(self.mlp.width, 1)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, 1]."""
         vectors_BFE, first_order_B1 = self.embedding.with_first_order(batch)
-        hidden_BH = self.mlp(torch.cat([vectors_BFE.flatten(1), batch["dense"]], 1))
+        hidden_BH = self.mlp(vectors_BFE.flatten(1), batch)
         logits: Tensor = first_order_B1 + batch["dense"] @ self.linear + self.output(hidden_BH)
         return logits

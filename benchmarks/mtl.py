@@ -1,0 +1,197 @@
+"""Several tasks here against Torch-RecHub: training by model and weighting on the same arrays, in turns.
+
+    python benchmarks/mtl.py ctr.npz --rows 100000 --threads 2 --json mtl.json \
+        --peer-python rechub-env/bin/python --peer-script rechub_mtl.py
+
+`ctr.npz` holds sparse int32 [R, F], dense float32 [R, D], click and conv uint8 [R], vocab int64 [F] and n: the first n
+rows are for training, those after them for the evaluation. Each measurement is a process of its own: epochs of the
+whole training loop, batch assembly included, then an evaluation of the last. Both sides have a row of the table for
+every id, vectors of 16 numbers, a bottom of 256 and 128 or 4 experts of 128 and 64, towers of 32, Adam at 1e-3 (ours in
+the rows that a batch used). The peer's batches are cut out of tensors, not made by its loader, and `--patch` mends the
+two weightings that it cannot run as shipped. Without `--peer-python` only our side is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+TASKS = ("click", "conv")
+MODELS = ("shared_bottom", "mmoe")
+WEIGHTINGS = {"none": "base", "uwl": "uwl", "gradnorm": "gradnorm", "metabalance": "metabalance"}  # the peer's names
+Record = dict[str, Any]
+
+
+def log_of(path: str, rows: int, test_rows: int) -> Any:
+    """The arrays as a data set: batches are taken as `recrun.data.table.Table` takes them, ids are as they are."""
+    import numpy as np
+    import torch
+
+    from recrun.data.table_order import windows
+    from recrun.data.table_store import Columns
+    from recrun.features import Features, Field, Task
+    from recrun.pooled import Pooled
+
+    with np.load(path) as stored:
+        data = dict(stored)
+    firsts, n = np.concatenate([[0], np.cumsum(data["vocab"])[:-1]]), int(data["n"])
+    fields = tuple(Field(f"C{at}", int(firsts[at]), int(size)) for at, size in enumerate(data["vocab"]))
+    sparse, label = (data["sparse"] + firsts).astype(np.int32), np.stack([data["click"], data["conv"]], 1)
+    whole = Columns({"sparse": sparse, "dense": data["dense"], "label": label.astype(np.float32)})
+    parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + test_rows).copy()}
+
+    class Log:
+        kind, unit, monitor, fingerprint, evaluator = "table", "rows", "click/auc", "", Pooled()
+
+        def __init__(self) -> None:
+            features = Features(fields, tuple(f"I{at}" for at in range(data["dense"].shape[1])))
+            self.sizes = {"features": features, "tasks": (Task("click"), Task("conv"))}
+            self.wall = self.cpu = 0.0  # seconds of the epochs, steps included
+
+        def train_size(self) -> int:
+            return len(parts["train"])
+
+        def units(self, split: str) -> Any:
+            return np.arange(len(parts["valid"]) if split == "valid" else 0).astype(str)
+
+        def train_batches(self, batch_size: int, rng: Any, start: int = 0) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            for window in windows(self.train_size(), batch_size, self.train_size(), self.train_size(), rng, start):
+                for places in window.batches:
+                    flat = parts["train"].take(places).flat
+                    yield {name: torch.from_numpy(array) for name, array in flat.items()}
+            self.wall += time.perf_counter() - wall
+            self.cpu += time.process_time() - cpu
+
+        def eval_batches(self, split: str, batch_size: int) -> Any:
+            for begin in range(0, len(parts[split]), batch_size):
+                flat = parts[split].slice(begin, min(begin + batch_size, len(parts[split]))).flat
+                yield {name: torch.from_numpy(array) for name, array in flat.items()}
+
+    return Log()
+
+
+class Nobody:
+    """Is told of everything and does nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+def measure(args: argparse.Namespace) -> Record:
+    """Our epochs and evaluation, in this process."""
+    import torch
+
+    from recrun import weighting
+    from recrun.device import Device
+    from recrun.models.mmoe import MMoE
+    from recrun.models.shared_bottom import SharedBottom
+    from recrun.objectives import MultiTask
+    from recrun.optim import RowAdam
+    from recrun.place import Place
+    from recrun.trainer import Trainer
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    data, device = log_of(args.data, args.rows, args.test_rows), Device(torch.device("cpu"))
+    model = {"shared_bottom": SharedBottom, "mmoe": MMoE}[args.model](**data.sizes)
+    made = {"uwl": weighting.UncertaintyWeights, "gradnorm": weighting.GradNorm, "metabalance": weighting.MetaBalance}
+    trainer = Trainer(
+        MultiTask(), partial(RowAdam), epochs=args.epochs, lr=1e-3, batch_size=args.batch, eval_every=args.epochs,
+        keep="last", weighting=made.get(args.weighting), save_seconds=1e9,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
+        trainer.fit(model, data, place)
+    found, count = data.evaluator(model, data, "valid", device), args.epochs * data.train_size()
+    return {
+        "rows_per_s": count / data.wall,
+        "rows_per_cpu_s": count / data.cpu,
+        "click/auc": found.metrics["click/auc"],
+        "conv/auc": found.metrics["conv/auc"],
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def run(command: list[str], threads: int) -> Record:
+    """The JSON line that a process prints."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    done = subprocess.run(
+        command, env={**os.environ, **dict.fromkeys(names, str(threads))}, capture_output=True, text=True
+    )
+    if not done.stdout.strip():
+        sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
+    record: Record = json.loads(done.stdout.strip().splitlines()[-1])
+    return record
+
+
+def ours(args: argparse.Namespace, model: str, weighting: str) -> Record:
+    """One measurement of ours in a new process."""
+    words = ["--model", model, "--weighting", weighting, *common(args)]
+    return run([sys.executable, __file__, args.data, "--task", *words], args.threads)
+
+
+def peers(args: argparse.Namespace, model: str, weighting: str) -> Record:
+    """One measurement of the peer, in our words."""
+    words = ["--npz", args.data, "--model", model.replace("_", ""), "--method", WEIGHTINGS[weighting], "--patch"]
+    found = run([args.peer_python, args.peer_script, *words, *common(args)], args.threads)
+    record = {"rows_per_s": found["units_per_s"], "rows_per_cpu_s": found["units_per_cpu_s"]}
+    return {**record, "peak_mb": found["peak_rss_mb"], **{f"{t}/auc": found["quality"][f"{t}/auc"] for t in TASKS}}
+
+
+def common(args: argparse.Namespace) -> list[str]:
+    """What both sides are told."""
+    names = ("rows", "test_rows", "batch", "epochs", "threads", "seed")
+    return [word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(args, name)))]
+
+
+def main() -> None:
+    """Measures in rounds, prints a line of JSON for each row and writes them all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", help="file with the arrays")
+    parser.add_argument("--peer-python", help="Python of the environment that holds Torch-RecHub")
+    parser.add_argument("--peer-script", help="script that runs its MTLTrainer")
+    parser.add_argument("--rows", type=int, default=100_000, help="training rows")
+    parser.add_argument("--test-rows", type=int, default=100_000)
+    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
+    parser.add_argument("--weightings", nargs="+", default=list(WEIGHTINGS), choices=list(WEIGHTINGS))
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--model", help=argparse.SUPPRESS)
+    parser.add_argument("--weighting", help=argparse.SUPPRESS)
+    parser.add_argument("--task", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.task:
+        return print(json.dumps(measure(args)))
+    if bool(args.peer_python) != bool(args.peer_script):
+        parser.error("--peer-python and --peer-script go together")
+    rows = []
+    for number in range(args.rounds):
+        for model in args.models:
+            for weighting in args.weightings:
+                row = {"model": model, "weighting": weighting, "round": number, "recrun": ours(args, model, weighting)}
+                if args.peer_python:
+                    row["torch-rechub"] = peers(args, model, weighting)
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+    return None
+
+
+if __name__ == "__main__":
+    main()
