@@ -74,6 +74,7 @@ def test_groups_are_told_to_those_who_judge_alone_and_tell_unknown_users_apart(t
     assert "group" not in next(data.train_batches(4, np.random.default_rng(0)))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 3))
 def test_a_random_split_is_one_permutation_cut_twice(n, valid, test, seed):
     part = random_rows(n, valid, test, seed)

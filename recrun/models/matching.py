@@ -48,8 +48,8 @@ class Scores(nn.Module):
         """
         if "candidates" in batch:
             items_U, place = distinct(batch["candidates"].flatten(), self.n_items)
-            chosen_QCD = item_vectors(items_U)[place].view(*batch["candidates"].shape, -1)
-            return torch.einsum("qcd,qd->qc", chosen_QCD, user_QD) / self.temperature
+            chosen_QCD = F.embedding(place.view_as(batch["candidates"]), item_vectors(items_U))
+            return torch.einsum("qcd,qd->qc", chosen_QCD, user_QD / self.temperature)
         if self.training:
             raise ConfigError(
                 "this objective compares a target with candidates of its own: set dataset.negatives=query and "
@@ -85,6 +85,13 @@ def distinct(index_N: Tensor, n: int) -> tuple[Tensor, Tensor]:
 def rows_of(query: Tensor, offsets: Tensor) -> Tensor:
     """The row that each query is about, int64 [Q]."""
     return torch.bucketize(query, offsets[1:], right=True)
+
+
+def at_queries(values_RE: Tensor, batch: Batch) -> Tensor:
+    """What is known of a row, for each query about it, [Q, E]."""
+    if len(batch["query"]) == len(values_RE):
+        return values_RE
+    return F.embedding(rows_of(batch["query"], batch["items_offsets"]), values_RE)
 
 
 def history_means(table: Tensor, items_N: Tensor, offsets: Tensor, query: Tensor) -> Tensor:
