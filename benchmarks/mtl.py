@@ -6,9 +6,10 @@
 `ctr.npz` holds sparse int32 [R, F], dense float32 [R, D], click and conv uint8 [R], vocab int64 [F] and n: the first n
 rows are for training, those after them for the evaluation. Each measurement is a process of its own: epochs of the
 whole training loop, batch assembly included, then an evaluation of the last. Both sides have a row of the table for
-every id, vectors of 16 numbers, a bottom of 256 and 128 or 4 experts of 128 and 64, towers of 32, Adam at 1e-3 (ours in
-the rows that a batch used). The peer's batches are cut out of tensors, not made by its loader, and `--patch` mends the
-two weightings that it cannot run as shipped. Without `--peer-python` only our side is measured.
+every id, vectors of 16 numbers, a bottom of 256 and 128 or 4 experts of 128 and 64, towers of 32, batch normalisation
+(ours not in the experts), Adam at 1e-3 (ours in the rows that a batch used). The peer's batches are cut out of tensors,
+not made by its loader, and `--patch` mends the two weightings that it cannot run as shipped. Without `--peer-python`
+only our side is measured.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def measure(args: argparse.Namespace) -> Record:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     data, device = log_of(args.data, args.rows, args.test_rows), Device(torch.device("cpu"))
-    model = {"shared_bottom": SharedBottom, "mmoe": MMoE}[args.model](**data.sizes)
+    model = {"shared_bottom": SharedBottom, "mmoe": MMoE}[args.model](**data.sizes, batch_norm=True)
     made = {"uwl": weighting.UncertaintyWeights, "gradnorm": weighting.GradNorm, "metabalance": weighting.MetaBalance}
     trainer = Trainer(
         MultiTask(), partial(RowAdam), epochs=args.epochs, lr=1e-3, batch_size=args.batch, eval_every=args.epochs,

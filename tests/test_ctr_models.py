@@ -290,7 +290,9 @@ def test_a_row_alone_is_normalised_by_what_is_known_and_teaches_nothing_about_sp
     assert torch.equal(norm.running_mean, known)
 
 
-@pytest.mark.parametrize("name", ["wide_deep", "deepfm", "dcn_v2", "autoint", "din"])
+@pytest.mark.parametrize(
+    "name", ["wide_deep", "deepfm", "dcn_v2", "autoint", "din", "shared_bottom", "mmoe", "ple", "esmm", "aitm"]
+)
 def test_an_optimizer_that_takes_no_sparse_gradients_is_refused_before_the_data_are_read(name):
     check(compose([f"model={name}", "optimizer=adagrad"]))
     with pytest.raises(ConfigError, match=r"goes with trainer.optimizer\S+RowAdam [\s\S]*choose optimizer=.*row_adam"):

@@ -9,13 +9,16 @@ from histories import composed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from worlds import never, place_in
 
 from recrun import serve
 from recrun.device import Device
-from recrun.errors import ConfigError
+from recrun.errors import CheckpointError, ConfigError
 from recrun.jobs import prepare
+from recrun.models import matching
 from recrun.models.matching import Table, distinct, history_means, places_within
 from recrun.run import build, build_model, build_trainers, evaluate, execute, load_config
+from recrun.trainer import Interrupted
 
 NAMES = ("dssm", "youtube_dnn", "sasrec")
 
@@ -159,6 +162,14 @@ def test_items_are_embedded_once_per_evaluation_and_anew_when_weights_move(made,
     assert first != second
 
 
+def test_a_large_catalogue_is_embedded_in_parts(made, monkeypatch):
+    _, data, model = made
+    batch = next(data.eval_batches("test", 8))
+    whole = model(batch)
+    monkeypatch.setattr(matching, "ITEMS_AT_ONCE", 7)
+    torch.testing.assert_close(model(batch), whole)
+
+
 def test_gradients_through_a_whole_catalogue_are_not_kept(made):
     _, data, model = made
     batch = next(data.eval_batches("test", 4))
@@ -184,6 +195,10 @@ def test_evaluate_predict_and_embed_a_finished_run(name, tmp_path):
     assert evaluate(directory)["test"] == pytest.approx(results["test"])
     seen = {**config, "dataset": {**config["dataset"], "mask_seen": False}}
     assert evaluate(directory, seen)["test"]["recall@100"] == 1.0  # of 40 items, none left out
+    renumbered = {**config, "dataset": {**config["dataset"], "user_fields": ["segment", "id", "device"]}}
+    if name != "sasrec":  # which knows no fields
+        with pytest.raises(CheckpointError, match="trained with other user_features"):
+            evaluate(directory, renumbered)
     lines = serve.predict(directory, config, "test", tmp_path / "top.tsv")
     users = {line.split("\t")[0] for line in (tmp_path / "top.tsv").read_text().splitlines()}
     data = build(config["dataset"])
@@ -232,3 +247,27 @@ def test_it_ranks_better_than_popularity(name, words):
     device = Device(torch.device("cpu"))
     found, popular = (data.evaluator(one, data, "test", device).metrics["ndcg@10"] for one in (model, Popular()))
     assert found > 1.15 * popular
+
+
+@pytest.mark.parametrize("rows", ["interactions", "sequences"])
+def test_an_interrupted_training_ends_with_the_same_weights(rows, tmp_path):
+    """With everything that draws: order, windows, negatives, shares of the batch, dropout."""
+    words = ["objective=in_batch", "trainer.objective.in_batch_ratio=0.5", "model.dropout=0.3", f"dataset.rows={rows}"]
+    words += ["dataset.negatives=batch", "dataset.num_negatives=5", "trainer.batch_size=16", "epochs=2"]
+    config = composed("model=dssm", *words, "step_limit=5").config
+
+    def trained(folder, stop=never):
+        folder.mkdir(exist_ok=True)
+        data = build(config["dataset"])
+        model = build_model(config, data)
+        card = {"dataset_fingerprint": data.fingerprint}
+        place = place_in(folder, stop=stop, step_limit=4, card=card)
+        build_trainers(config)["train"].fit(model, data, place)
+        return model.state_dict()
+
+    whole = trained(tmp_path / "whole")
+    asked = iter([False] * 6 + [True])
+    with pytest.raises(Interrupted):
+        trained(tmp_path / "parts", lambda: next(asked))
+    again = trained(tmp_path / "parts")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)

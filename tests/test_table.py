@@ -74,6 +74,7 @@ def test_groups_are_told_to_those_who_judge_alone_and_tell_unknown_users_apart(t
     assert "group" not in next(data.train_batches(4, np.random.default_rng(0)))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 3))
 def test_a_random_split_is_one_permutation_cut_twice(n, valid, test, seed):
     part = random_rows(n, valid, test, seed)
@@ -242,6 +243,9 @@ def test_side_tables_are_put_beside_the_rows(tmp_path):
     ]
     assert batch["dense"][order, 0].tolist() == [30, 40, 35]  # who is missing is as old as the others
     assert batch["genres_offsets"].diff()[order].tolist() == [2, 0, 0]
+    (tmp_path / "nobody.csv").write_text("user,job,age\n")
+    lonely = table(tmp_path, text, join={**join, "user": str(tmp_path / "nobody.csv")}, **keys, **whole)
+    assert decoded(lonely, next(lonely.train_batches(9, np.random.default_rng(0)))["sparse"][:, 1]) == [""] * 3
     with pytest.raises(DataError, match=r"users.user: no column 'film' \(dataset.join\)"):
         table(tmp_path, text, join={**join, "film": join["user"]}, sparse=["user", "job"])
     (tmp_path / "users.user").write_text("user:token\tage:float\tjob:token\nu1\t30\tcook\nu1\t40\tcook\n")
@@ -475,7 +479,17 @@ def test_what_was_prepared_is_found_again_until_something_changes(tmp_path, capl
     with caplog.at_level(logging.WARNING):
         assert table(tmp_path, cache=cache).fingerprint == first.fingerprint
     assert "cannot be read" in caplog.text
-    assert not list((tmp_path / "cache").glob(".table-*"))
+
+
+def test_what_a_killed_or_failed_process_left_is_cleared_away(tmp_path):
+    cache = tmp_path / "cache"
+    first = table(tmp_path, cache=str(cache))
+    (folder,) = cache.glob("table-*")
+    folder.rename(cache / f".{folder.name}")
+    assert table(tmp_path, cache=str(cache)).fingerprint == first.fingerprint
+    with pytest.raises(DataError, match="not a finite number"):
+        table(tmp_path, CLICKS + "u1,i1,1,x\n", cache=str(cache))
+    assert [path.name for path in cache.iterdir() if path.is_dir()] == [folder.name]
 
 
 def all_cells(data):

@@ -124,6 +124,7 @@ def test_numbers_are_scaled_by_the_training_part(numbers, kind):
     assert data.sizes["features"].dense == ("n", "n_missing")
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50), st.integers(1, 7))
 def test_moments_added_up_in_parts_are_those_of_the_whole(numbers, size):
     moments = Moments.none(1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recrun.data.table_order import windows
@@ -24,6 +24,7 @@ def epoch(sizes, seed=0, start=0):
     return batches
 
 
+@settings(deadline=None)
 @given(SIZES)
 def test_every_row_once_in_batches_of_the_right_size(sizes):
     batches = epoch(sizes)
@@ -32,6 +33,7 @@ def test_every_row_once_in_batches_of_the_right_size(sizes):
     assert [len(batch) for batch in batches] == [size] * (n_rows // size) + [n_rows % size] * (n_rows % size > 0)
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(0, 60))
 def test_a_start_gives_exactly_what_is_left(sizes, start):
     whole, left = epoch(sizes), epoch(sizes, start=start)

@@ -48,6 +48,7 @@ def test_what_csv_wrote_is_what_is_read(tmp_path_factory, rows, separator, heade
     np.testing.assert_allclose(chunk.numbers["n"], expected, rtol=1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "cc"]), max_size=4), min_size=1), st.sampled_from("| ,"))
 def test_lists_are_taken_apart_at_their_separator(rows, separator):
     texts = np.array([separator.join(row) for row in rows], object)

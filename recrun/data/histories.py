@@ -26,7 +26,7 @@ from recrun.data.rows import (
     require_rows,
 )
 from recrun.data.sequences import in_order
-from recrun.errors import DataError
+from recrun.errors import ConfigError, DataError
 from recrun.types import Split
 
 HistorySplit: TypeAlias = Literal["leave_last_out", "temporal"]
@@ -108,7 +108,13 @@ class HistorySettings:
 
         Raises:
             DataError: Nothing is left, there is no time, or nobody can be judged or learned from.
+            ConfigError: The fractions leave nothing.
         """
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ConfigError(
+                f"dataset.valid_fraction={self.valid_fraction} and dataset.test_fraction={self.test_fraction} leave "
+                "nothing to train on; their sum must be below 1"
+            )
         if rows.time is None:
             raise DataError("histories need the time of each interaction, and the data have none")
         rows = rows if self.duplicates == "keep" else distinct(rows, self.duplicates)

@@ -14,6 +14,7 @@ from recrun.data.download import Archive
 from recrun.data.files import RatingsFiles
 from recrun.data.histories import Histories, HistorySettings, HistorySplit, Repeats, spans
 from recrun.data.negatives import Positives, Sampler, SamplerName, refuse_too_many
+from recrun.data.questions import Asked, interactions, learners, sequences, targets
 from recrun.data.rows import Ids, Int64, Rows
 from recrun.data.side import Encoded, Side, encode, read_side
 from recrun.errors import ConfigError
@@ -30,8 +31,26 @@ class Source(Protocol):
     def rows(self, with_time: bool) -> Rows:
         """The interactions."""
 
-    def sides(self) -> tuple[Side, Side]:
-        """What is known of users, and of items."""
+    def sides(self) -> tuple[Side | None, Side | None]:
+        """What is known of users, and of items, if anything is."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """A source: the file of interactions, and the tables, relative to `root` or the working directory."""
+
+    ratings: RatingsFiles
+    user_table: str | None
+    item_table: str | None
+
+    def rows(self, with_time: bool) -> Rows:
+        """Reads the interactions."""
+        return self.ratings.rows(with_time)
+
+    def sides(self) -> tuple[Side | None, Side | None]:
+        """Reads the tables."""
+        users = read_side(self.user_table, self.ratings.root, "user_table") if self.user_table else None
+        return users, read_side(self.item_table, self.ratings.root, "item_table") if self.item_table else None
 
 
 class Retrieval:
@@ -129,20 +148,15 @@ class Retrieval:
                 "dataset.duplicates=keep with mask_seen=true: an item taken again could never be ranked; set "
                 "dataset.mask_seen=false, or duplicates=first"
             )
-        columns = Columns(user_column, item_column, rating_column, time_column)
-        files = (path, user_table, item_table, threshold)
-        if source is None:
-            given = RatingsFiles(_required(path), root, columns, threshold, False, None, download)
-        elif any(value is not None for value in files):
-            raise ConfigError("dataset.path, threshold and tables are for files; they do nothing with dataset.source")
         how = HistorySettings(duplicates, min_user_count, min_item_count, split, valid_fraction, test_fraction)
-        self._histories = how.of((source or given).rows(with_time=True))
         if source is None:
-            users = read_side(user_table, root, "user_table") if user_table else None
-            items = read_side(item_table, root, "item_table") if item_table else None
-        else:
-            users, items = source.sides()
-        made = self._histories
+            columns = Columns(user_column, item_column, rating_column, time_column)
+            ratings = RatingsFiles(_required(path), root, columns, threshold, False, None, download)
+            source = Files(ratings, user_table, item_table)
+        elif any(value is not None for value in (path, threshold, user_table, item_table)):
+            raise ConfigError("dataset.path, threshold and tables are for files; they do nothing with dataset.source")
+        made = self._histories = how.of(source.rows(with_time=True))
+        users, items = source.sides()
         trained, known = made.trained > made.offsets[:-1], made.known()
         self._users = encode(users, made.users.astype(str), trained, user_fields, (), list_separator, "user")
         self._items = encode(items, made.items.astype(str), known, item_fields, item_lists, list_separator, "item")
@@ -176,30 +190,27 @@ class Retrieval:
         made, known = self._histories, self._histories.known()
         counts = {"n_users": len(made.users), "n_items": len(made.items), "trained_items": int(known.sum())}
         counts |= {"train_interactions": int((made.trained - made.offsets[:-1]).sum())}
-        counts |= {"train_targets": len(_targets(made)[0])}
+        counts |= {"train_targets": len(targets(made)[0])}
         parts: tuple[Split, Split] = ("valid", "test")
         for split in parts:
             begin, end = made.held_out(split)
-            targets = made.item[spans(begin, end)[0]]
+            held_out = made.item[spans(begin, end)[0]]
             judged = len(made.judged(split))
-            counts |= {f"{split}_users": judged, f"{split}_interactions": len(targets)}
+            counts |= {f"{split}_users": judged, f"{split}_interactions": len(held_out)}
             counts[f"{split}_users_without_input"] = int(np.count_nonzero(end > begin)) - judged
-            counts[f"{split}_items_unseen_in_training"] = int(np.count_nonzero(~known[targets]))
+            counts[f"{split}_items_unseen_in_training"] = int(np.count_nonzero(~known[held_out]))
         counts |= {"users_without_features": self._users.absent, "items_without_features": self._items.absent}
         return {**counts, **made.counts}
 
     def train_size(self) -> int:
         """Training rows: interactions after a user's first, or users with two at least."""
-        return len(_targets(self._histories)[0]) if self.rows == "interactions" else len(_learners(self._histories))
+        return len(targets(self._histories)[0]) if self.rows == "interactions" else len(learners(self._histories))
 
     def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
         """All rows once, in the order that `rng` decides; the last batch may be short."""
         key = int(rng.integers(2**63))
-        epoch = (
-            _interactions(self._histories, rng, self.his_size)
-            if self.rows == "interactions"
-            else (_sequences(self._histories, rng, self.his_size))
-        )
+        rows = interactions if self.rows == "interactions" else sequences
+        epoch = rows(self._histories, rng, self.his_size)
         scratch = np.zeros(len(self._histories.items), np.int64)
         for step in range(start, -(-len(epoch.user) // batch_size)):
             asked = epoch.part(slice(step * batch_size, (step + 1) * batch_size), self._histories)
@@ -285,77 +296,6 @@ class Retrieval:
             target=made.item[target].astype(np.int64),
             target_offsets=target_offsets,
         )
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Histories of R rows, and Q questions about them.
-
-    Attributes:
-        user: Of each row, int64 [R].
-        items, offsets: The histories, int64 [N] and [R + 1].
-        query: Places in `items` after which the next one is asked for, int64 [Q].
-        target: The next ones, int64 [Q].
-        row: Of each question, int64 [Q].
-    """
-
-    user: Int64
-    items: Int64
-    offsets: Int64
-    query: Int64
-    target: Int64
-    row: Int64
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The rows of an epoch in their order: of each the user and which of all items, `begin` to `end`, it reads.
-
-    With `everywhere` a row asks after each of its items, else after the last one alone.
-    """
-
-    user: Int64
-    begin: Int64
-    end: Int64
-    everywhere: bool
-
-    def part(self, which: slice, made: Histories) -> Asked:
-        """Some of the rows."""
-        place, offsets = spans(self.begin[which], self.end[which])
-        rows = np.arange(len(offsets) - 1)
-        query = np.arange(len(place)) if self.everywhere else offsets[1:] - 1
-        row = np.repeat(rows, np.diff(offsets)) if self.everywhere else rows
-        target = made.item[place[query] + 1].astype(np.int64)
-        return Asked(self.user[which], made.item[place].astype(np.int64), offsets, query, target, row)
-
-
-def _targets(made: Histories) -> tuple[Int64, Int64]:
-    """Places and users of the training events that have one before them."""
-    begin = np.minimum(made.offsets[:-1] + 1, made.trained)
-    place, offsets = spans(begin, made.trained)
-    return place, np.repeat(np.arange(len(made.users)), np.diff(offsets))
-
-
-def _learners(made: Histories) -> Int64:
-    """Users with two training events at least."""
-    return np.flatnonzero(made.trained - made.offsets[:-1] > 1)
-
-
-def _interactions(made: Histories, rng: np.random.Generator, his_size: int) -> Epoch:
-    """A row per training event that has one before it, all shuffled."""
-    place, user = _targets(made)
-    order = rng.permutation(len(place))
-    place, user = place[order], user[order]
-    return Epoch(user, np.maximum(made.offsets[user], place - his_size), place, everywhere=False)
-
-
-def _sequences(made: Histories, rng: np.random.Generator, his_size: int) -> Epoch:
-    """A row per user, shuffled; of a history that is too long a window, anywhere."""
-    user = rng.permutation(_learners(made))
-    first, end = made.offsets[user], made.trained[user] - 1
-    spare = np.maximum(end - first - his_size, 0)
-    begin = first + rng.integers(0, spare + 1)
-    return Epoch(user, begin, np.minimum(begin + his_size, end), everywhere=True)
 
 
 def _fingerprint(made: Histories, *sides: Encoded) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from recrun.data.table_prepare import ABOUT, PART, prepare
 from recrun.data.table_recipe import Recipe
 from recrun.data.table_split import PARTS
 from recrun.data.table_store import Columns, read
-from recrun.errors import DataError
+from recrun.errors import CheckpointError, DataError
 
 FORMAT = 1  # raise it when the same input and settings would give other columns than before
 
@@ -89,25 +90,45 @@ def prepared(source: TableSource, recipe: Recipe, cache: str | None) -> Prepared
     identity = [FORMAT, source.identity(), recipe.identity()]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     folder = Path(cache).expanduser() / f"table-{key}"
-    if folder.is_dir():
+    found = stored(folder, recipe)
+    if found is not None:
+        return found
+    with ExitStack() as stack:
         try:
-            return Prepared.load(folder, recipe)
-        except (OSError, ValueError, KeyError) as error:
-            log.warning("the cached table in %s cannot be read (%s) and is made anew", folder, error)
-            shutil.rmtree(folder, ignore_errors=True)
-    begun = folder.with_name(f".{folder.name}.{os.getpid()}")
+            stack.enter_context(locked(folder.with_name(f".{folder.name}.lock")))
+        except OSError as error:
+            log.warning("the prepared table is not cached in %s: %s (dataset.cache says where)", folder.parent, error)
+            return made_for_now(source, recipe)
+        return stored(folder, recipe) or made_in(folder, source, recipe)
+
+
+def stored(folder: Path, recipe: Recipe) -> Prepared | None:
+    """What the cache holds; None if that is nothing that can be read."""
     try:
-        begun.mkdir(parents=True)
-    except OSError as error:
-        log.warning("the prepared table is not cached in %s: %s (dataset.cache says where)", folder.parent, error)
-        return made_for_now(source, recipe)
-    try:
-        make(source, recipe, begun / "table")
-        if not folder.exists():  # another process may have been faster
-            (begun / "table").replace(folder)
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
+        return Prepared.load(folder, recipe)
+    except (OSError, ValueError, KeyError, CheckpointError):
+        return None
+
+
+def made_in(folder: Path, source: TableSource, recipe: Recipe) -> Prepared:
+    """A new table in a folder of the cache, in place of what is there."""
+    if folder.exists():
+        log.warning("the cached table in %s cannot be read and is made anew", folder)
+        shutil.rmtree(folder)
+    begun = folder.with_name(f".{folder.name}")
+    shutil.rmtree(begun, ignore_errors=True)  # of a process that was killed
+    make(source, recipe, begun)
+    begun.replace(folder)
     return Prepared.load(folder, recipe)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits for a process that prepares the same table. Raises OSError if the folder cannot be written to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def made_for_now(source: TableSource, recipe: Recipe) -> Prepared:
@@ -118,9 +139,13 @@ def made_for_now(source: TableSource, recipe: Recipe) -> Prepared:
 
 
 def make(source: TableSource, recipe: Recipe, folder: Path) -> None:
-    """Prepares a table in a new folder."""
+    """Prepares a table in a new folder; leaves nothing behind if that fails."""
     recipe.schema.require(source.header(), source.place(-1))
     try:
         prepare(source, recipe, folder)
     except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise DataError(f"{folder.parent}: the prepared table cannot be written there ({error})") from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

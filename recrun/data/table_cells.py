@@ -122,11 +122,8 @@ def joined_lists(parts: Sequence[Lists]) -> Lists:
     return Lists(offsets, joined_texts([part.texts for part in parts]))
 
 
-class TableSource(Protocol):
-    """Gives the rows of a table: files, or a generator."""
-
-    def identity(self) -> Mapping[str, Any]:
-        """Plain values that change whenever the rows would: content hashes, settings, seeds."""
+class TableFile(Protocol):
+    """Gives rows."""
 
     def header(self) -> list[str]:
         """Names of the columns there are."""
@@ -136,6 +133,13 @@ class TableSource(Protocol):
 
     def place(self, row: int) -> str:
         """Where a row is, counted from 0 over all chunks, for errors: "file:line"; below 0 what the source is."""
+
+
+class TableSource(TableFile, Protocol):
+    """Gives the rows of a table: files, or a generator."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Plain values that change whenever the rows would: content hashes, settings, seeds."""
 
 
 def expand(ends: Int64, rows: Int32 | Int64) -> tuple[Int64, Int64]:

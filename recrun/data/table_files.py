@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from recrun.data.files import sha256
 from recrun.data.rows import TRAIN
 from recrun.data.table_arrays import ArrayTable
-from recrun.data.table_cells import Chunk, Wanted
+from recrun.data.table_cells import Chunk, TableFile, Wanted
 from recrun.data.table_join import Side
 from recrun.data.table_parquet import ParquetTable
 from recrun.data.table_split import PARTS
@@ -20,19 +20,6 @@ from recrun.kinds import did_you_mean
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".data")
 ENDINGS = (*TEXT_ENDINGS, *(f"{ending}.gz" for ending in TEXT_ENDINGS), ".parquet", ".npz")
-
-
-class File(Protocol):
-    """A file with rows; see `TextTable`."""
-
-    def header(self) -> list[str]:
-        """Names of the columns."""
-
-    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
-        """The wanted columns, some rows at a time."""
-
-    def place(self, row: int) -> str:
-        """Where a row is, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +59,7 @@ class TableFiles:
         self.sides = {key: existing(path, where.root, f"join.{key}") for key, path in (where.join or {}).items()}
         self.tables = {path: reader(path, where.columns, where.separator) for _, path in self.files}
         self.beside = {key: reader(path, None, None) for key, path in self.sides.items()}
-        self.begins: list[tuple[int, File]] = [(0, self.first)]
+        self.begins: list[tuple[int, TableFile]] = [(0, self.first)]
 
     def identity(self) -> dict[str, Any]:
         """Content hashes of the files and what decides how they are read."""
@@ -85,7 +72,7 @@ class TableFiles:
         }
 
     @property
-    def first(self) -> File:
+    def first(self) -> TableFile:
         """The first file, whose columns the others have too."""
         return self.tables[self.files[0][1]]
 
@@ -130,7 +117,7 @@ class TableFiles:
                     raise DataError(f"{where}: no column {key!r} (dataset.join){did_you_mean(key, names)}")
 
 
-def reader(path: Path, columns: tuple[str, ...] | None, separator: str | None) -> File:
+def reader(path: Path, columns: tuple[str, ...] | None, separator: str | None) -> TableFile:
     """What reads a file, by its ending."""
     if path.suffix == ".parquet":
         return ParquetTable(path)

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recrun.data.rows import Int64
-from recrun.data.table_cells import Chunk, Wanted, joined_chunks
+from recrun.data.table_cells import Chunk, TableFile, Wanted, joined_chunks
 from recrun.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class Readable(Protocol):
-    """A file with rows."""
-
-    def header(self) -> list[str]:
-        """Names of the columns."""
-
-    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
-        """The wanted columns, some rows at a time."""
-
-    def place(self, row: int) -> str:
-        """Where a row is, counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +31,7 @@ class Side:
     index: Any
 
     @classmethod
-    def read(cls, key: str, table: Readable, wanted: Wanted, elsewhere: Set[str]) -> Side:
+    def read(cls, key: str, table: TableFile, wanted: Wanted, elsewhere: Set[str]) -> Side:
         """Those of the wanted columns that are here and not in the table that is joined to.
 
         Raises:
@@ -75,5 +62,5 @@ class Side:
             chunk.size,
             {**chunk.texts, **{name: texts.take(row) for name, texts in self.rows.texts.items()}},
             {**chunk.lists, **{name: lists.take(row) for name, lists in self.rows.lists.items()}},
-            {**chunk.numbers, **{name: np.where(row < 0, np.nan, x[row]) for name, x in self.rows.numbers.items()}},
+            {**chunk.numbers, **{name: np.append(x, np.nan)[row] for name, x in self.rows.numbers.items()}},
         )

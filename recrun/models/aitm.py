@@ -35,6 +35,9 @@ class AITM(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
+    }
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recrun.errors import ConfigError
 from recrun.features import Features
 from recrun.models.embedding import FeatureEmbedding
-from recrun.models.matching import Scores, Table, history_means, rows_of, tower
+from recrun.models.matching import Scores, Table, at_queries, history_means, tower
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -68,10 +68,9 @@ class DSSM(nn.Module):
 
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]."""
-        query, offsets = batch["query"], batch["items_offsets"]
-        fields_RE = self.user_embedding(batch).flatten(1)
-        history_QE = history_means(self.watched, batch["items"], offsets, query)
-        vectors: Tensor = self.user_tower(torch.cat([fields_RE[rows_of(query, offsets)], history_QE], 1))
+        fields_QE = at_queries(self.user_embedding(batch).flatten(1), batch)
+        history_QE = history_means(self.watched, batch["items"], batch["items_offsets"], batch["query"])
+        vectors: Tensor = self.user_tower(torch.cat([fields_QE, history_QE], 1))
         return self.scores.unit(vectors)
 
     def item_vectors(self, items_U: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from recrun.models.embedding import Bags, look_up
 from recrun.models.mlp import hidden_layers, output_width
 from recrun.types import Batch
 
+ITEMS_AT_ONCE = 1 << 16
+
 
 class Scores(nn.Module):
     """Inner products of users and items, of unit vectors if `normalize`, divided by the temperature.
@@ -48,8 +50,8 @@ class Scores(nn.Module):
         """
         if "candidates" in batch:
             items_U, place = distinct(batch["candidates"].flatten(), self.n_items)
-            chosen_QCD = item_vectors(items_U)[place].view(*batch["candidates"].shape, -1)
-            return torch.einsum("qcd,qd->qc", chosen_QCD, user_QD) / self.temperature
+            chosen_QCD = F.embedding(place.view_as(batch["candidates"]), item_vectors(items_U))
+            return torch.einsum("qcd,qd->qc", chosen_QCD, user_QD / self.temperature)
         if self.training:
             raise ConfigError(
                 "this objective compares a target with candidates of its own: set dataset.negatives=query and "
@@ -61,7 +63,8 @@ class Scores(nn.Module):
         """Vectors of all items, [I, D]; kept for the next batch where no gradient is wanted."""
         if self.catalogue_ID is not None and not torch.is_grad_enabled():
             return self.catalogue_ID
-        vectors_ID = item_vectors(torch.arange(self.n_items, device=device))
+        parts = torch.split(torch.arange(self.n_items, device=device), ITEMS_AT_ONCE)
+        vectors_ID = torch.cat([item_vectors(part) for part in parts])
         self.catalogue_ID = None if torch.is_grad_enabled() else vectors_ID
         return vectors_ID
 
@@ -85,6 +88,13 @@ def distinct(index_N: Tensor, n: int) -> tuple[Tensor, Tensor]:
 def rows_of(query: Tensor, offsets: Tensor) -> Tensor:
     """The row that each query is about, int64 [Q]."""
     return torch.bucketize(query, offsets[1:], right=True)
+
+
+def at_queries(values_RE: Tensor, batch: Batch) -> Tensor:
+    """What is known of a row, for each query about it, [Q, E]."""
+    if len(batch["query"]) == len(values_RE):
+        return values_RE
+    return F.embedding(rows_of(batch["query"], batch["items_offsets"]), values_RE)
 
 
 def history_means(table: Tensor, items_N: Tensor, offsets: Tensor, query: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Recommendations, RecSys 2020. One level is its CGC.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ class PLE(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
+    }
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recrun.features import Features
 from recrun.models.embedding import Bags, FeatureEmbedding, look_up
-from recrun.models.matching import Scores, history_means, rows_of, tower
+from recrun.models.matching import Scores, at_queries, history_means, tower
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -56,10 +56,9 @@ class YoutubeDNN(nn.Module):
 
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]."""
-        query, offsets = batch["query"], batch["items_offsets"]
-        fields_RE = self.user_embedding(batch).flatten(1)
-        history_QE = history_means(self.watched, batch["items"], offsets, query)
-        vectors: Tensor = self.tower(torch.cat([history_QE, fields_RE[rows_of(query, offsets)]], 1))
+        fields_QE = at_queries(self.user_embedding(batch).flatten(1), batch)
+        history_QE = history_means(self.watched, batch["items"], batch["items_offsets"], batch["query"])
+        vectors: Tensor = self.tower(torch.cat([history_QE, fields_QE], 1))
         return self.scores.unit(vectors)
 
     def item_vectors(self, items_U: Tensor) -> Tensor:
