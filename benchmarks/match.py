@@ -3,9 +3,9 @@
 A sample is a history with one candidate item: DSSM compares each target with 3 negatives, and so has 4 samples to an
 interaction; YoutubeDNN's softmax over 4 candidates counts as one for both, as Torch-RecHub counts it. Widths, batch
 size, negatives and history length are the peer's. Counted are the training epochs, with one thread; `prepare_s` is
-what comes between the files and the first batch. Quality is Hit@k of the last item among all, those seen included.
-Ours alone: `everywhere`, a row per user, asked at every place of a window, so that places share the work;
-`in_batch`, each interaction against all the targets of its batch.
+what comes between the files and the first batch, in wall seconds. Quality is Hit@k of the last item among all, those
+seen included. Ours alone: `everywhere`, a row per user, asked at every place of a window, so that places share the
+work; `in_batch`, each interaction against all the targets of its batch.
 
     python benchmarks/match.py --data DIR [--users 300] [--rounds 3] [--peer PYTHON SCRIPT]
 
@@ -75,10 +75,10 @@ def ours(words, epochs):
 
     torch.set_num_threads(1)
     config = compose(words).config
-    started = time.process_time()
+    started = time.perf_counter()
     dataset = build(config["dataset"])
     next(dataset.train_batches(1024, np.random.default_rng(0)))
-    prepared = time.process_time() - started
+    prepared = time.perf_counter() - started
     model, trainer = build_model(config, dataset), build_trainers(config)["train"]
     optimizer = trainer.optimizer(model.parameters(), lr=trainer.lr)
     count, started = 0, time.process_time()

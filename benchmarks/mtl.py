@@ -7,8 +7,9 @@
 rows are for training, those after them for the evaluation. Each measurement is a process of its own: epochs of the
 whole training loop, batch assembly included, then an evaluation of the last. Both sides have a row of the table for
 every id, vectors of 16 numbers, a bottom of 256 and 128 or 4 experts of 128 and 64, towers of 32, batch normalisation
-(ours not in the experts), Adam at 1e-3 (ours in the rows that a batch used). The peer's batches are cut out of tensors, not made by its loader, and `--patch` mends the
-two weightings that it cannot run as shipped. Without `--peer-python` only our side is measured.
+(ours not in the experts), Adam at 1e-3 (ours in the rows that a batch used). The peer's batches are cut out of tensors,
+not made by its loader, and `--patch` mends the two weightings that it cannot run as shipped. Without `--peer-python`
+only our side is measured.
 """
 
 from __future__ import annotations

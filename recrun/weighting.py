@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import grad as gradient
 
 from recrun.errors import ConfigError
+from recrun.optim import coalesced
 from recrun.types import NonNegative, Positive, Probability, Share
 
 Losses: TypeAlias = dict[str, Tensor]
@@ -279,7 +280,7 @@ def taken(parameters: Sequence[Tensor]) -> list[Tensor | None]:
 
 def same_rows(grads_T: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The tasks' gradients in one tensor; where they are sparse, each over the rows that any of them has."""
-    sparse = [grad.coalesce() for grad in grads_T if grad is not None and grad.is_sparse]
+    sparse = [coalesced(grad) for grad in grads_T if grad is not None and grad.is_sparse]
     if not sparse:
         return list(grads_T)
     if any(not torch.equal(grad.indices(), sparse[0].indices()) for grad in sparse[1:]):

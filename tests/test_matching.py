@@ -15,6 +15,7 @@ from recrun import serve
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError
 from recrun.jobs import prepare
+from recrun.models import matching
 from recrun.models.matching import Table, distinct, history_means, places_within
 from recrun.run import build, build_model, build_trainers, evaluate, execute, load_config
 from recrun.trainer import Interrupted
@@ -159,6 +160,14 @@ def test_items_are_embedded_once_per_evaluation_and_anew_when_weights_move(made,
     second = data.evaluator(model, data, "test", device).metrics
     assert len(calls) == 2
     assert first != second
+
+
+def test_a_large_catalogue_is_embedded_in_parts(made, monkeypatch):
+    _, data, model = made
+    batch = next(data.eval_batches("test", 8))
+    whole = model(batch)
+    monkeypatch.setattr(matching, "ITEMS_AT_ONCE", 7)
+    torch.testing.assert_close(model(batch), whole)
 
 
 def test_gradients_through_a_whole_catalogue_are_not_kept(made):

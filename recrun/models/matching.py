@@ -14,6 +14,8 @@ from recrun.models.embedding import Bags, look_up
 from recrun.models.mlp import hidden_layers, output_width
 from recrun.types import Batch
 
+ITEMS_AT_ONCE = 1 << 16
+
 
 class Scores(nn.Module):
     """Inner products of users and items, of unit vectors if `normalize`, divided by the temperature.
@@ -61,7 +63,8 @@ class Scores(nn.Module):
         """Vectors of all items, [I, D]; kept for the next batch where no gradient is wanted."""
         if self.catalogue_ID is not None and not torch.is_grad_enabled():
             return self.catalogue_ID
-        vectors_ID = item_vectors(torch.arange(self.n_items, device=device))
+        parts = torch.split(torch.arange(self.n_items, device=device), ITEMS_AT_ONCE)
+        vectors_ID = torch.cat([item_vectors(part) for part in parts])
         self.catalogue_ID = None if torch.is_grad_enabled() else vectors_ID
         return vectors_ID
 
