@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["train", "load", "auc"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.task:
+        import_module("recrun")  # before torch: it says how torch's threads wait
         return print(json.dumps({"train": train, "load": load, "auc": area}[args.task](args)))
     if bool(args.peer_python) != bool(args.peer_script):
         parser.error("--peer-python and --peer-script go together")
