@@ -35,9 +35,8 @@ class NRMS(nn.Module):
         head_num: Attention heads.
         head_dim: Width of a head.
         attention_hidden_dim: Hidden width of the additive attention.
-        dropout: Share of word vectors' and of the title attention's entries that a training step drops. A step drops
-            the same of a word wherever it stands in the batch, and of a title whoever sees it, as Gal and Ghahramani
-            2016 drop word types: each place is dropped as often as with drops of its own, at half the work.
+        dropout: Share of word vectors' and of the title attention's entries that a training step drops: of each word
+            in each title by itself, of a title the same for everybody who sees it.
         pad_mask: False gives paddings of titles and histories attention like words and clicks, as the reference
             implementation does; then a user without history has the vector of nothing but padding.
         title_size, his_size: To what they are padded without a mask; the data set's.
@@ -93,8 +92,12 @@ class NRMS(nn.Module):
 
     def encode_news(self, batch: Batch) -> Tensor:
         """Vectors of the batch's titles, [U, H]."""
-        words_VW = drop_(F.embedding(batch["words"], self.words), self.dropout if self.training else 0.0)
-        news_UH: Tensor = self.news(words_VW, batch["titles"], groups_of(batch, "titles"))
+        words, places = batch["words"], batch["titles"]
+        dropout = self.dropout if self.training else 0.0
+        if dropout:  # a word is not the same in two places: each loses entries of its own
+            words, places = words[places], torch.arange(len(places), device=places.device)
+        vectors = drop_(F.embedding(words, self.words), dropout)
+        news_UH: Tensor = self.news(vectors, places, groups_of(batch, "titles"))
         return news_UH
 
     def encode_user(self, news_UH: Tensor, batch: Batch) -> Tensor:
