@@ -42,7 +42,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
 
 
 class Log:
-    """The arrays as a data set: batches are taken as `recrun.data.table.Table` takes them, ids are as they are.
+    """The arrays as a data set: batches are taken as `recrun.data.tables.table.Table` takes them, ids are as they are.
 
     Attributes:
         seconds: Wall and CPU seconds of the last epoch, the steps between the batches included.
@@ -53,7 +53,7 @@ class Log:
     def __init__(self, path: str, rows: int) -> None:
         import numpy as np
 
-        from recrun.data.table_store import Columns
+        from recrun.data.tables.store import Columns
         from recrun.features import Features, Field, Task
         from recrun.pooled import Pooled
 
@@ -81,7 +81,7 @@ class Log:
 
     def train_batches(self, batch_size: int, rng: Any, start: int = 0) -> Any:
         """One epoch, timed."""
-        from recrun.data.table_order import windows
+        from recrun.data.tables.order import windows
 
         wall, cpu, size = time.perf_counter(), time.process_time(), self.train_size()
         for window in windows(size, batch_size, size, size, rng, start):

@@ -34,12 +34,12 @@ Record = dict[str, Any]
 
 
 def log_of(path: str, rows: int, test_rows: int) -> Any:
-    """The arrays as a data set: batches are taken as `recrun.data.table.Table` takes them, ids are as they are."""
+    """The arrays as a data set: batches are taken as by `recrun.data.tables.table.Table`, ids are as they are."""
     import numpy as np
     import torch
 
-    from recrun.data.table_order import windows
-    from recrun.data.table_store import Columns
+    from recrun.data.tables.order import windows
+    from recrun.data.tables.store import Columns
     from recrun.features import Features, Field, Task
     from recrun.pooled import Pooled
 

@@ -50,7 +50,7 @@ class Log:
         return f"row {row}"
 
     def chunks(self, wanted: Any) -> Iterator[Any]:
-        from recrun.data.table_cells import Chunk, Texts
+        from recrun.data.tables.cells import Chunk, Texts
 
         rng = np.random.default_rng(1)
         for begin in range(0, self.n_rows, ROWS_AT_ONCE):
@@ -68,7 +68,7 @@ class Log:
 
 def table(folder: str, rows: int, resident: bool) -> Any:
     """The data set; prepared, if it is not yet."""
-    from recrun.data.table import Table
+    from recrun.data.tables.table import Table
 
     names = Log(rows).header()
     return Table(

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from recrun.data.table import Table
-from recrun.data.table_cells import Chunk, Lists, Texts
+from recrun.data.tables.cells import Chunk, Lists, Texts
+from recrun.data.tables.table import Table
 
 CLICKS = "user,item,age,click\n" + "".join(f"u{n % 7},i{n % 5},{n % 4}.5,{n % 2}\n" for n in range(50))
 

@@ -12,7 +12,7 @@ from tables import Given
 
 from recrun.check import check
 from recrun.config import compose, options, search_path
-from recrun.data.table import Table
+from recrun.data.tables.table import Table
 from recrun.device import Device
 from recrun.jobs import prepare
 from recrun.run import build, build_model, build_trainers, execute

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from recrun.auc import auc
-from recrun.data import synthetic_table
-from recrun.data.synthetic_table import FactorizationTable
-from recrun.data.table import Table
-from recrun.data.table_cells import Wanted
+from recrun.data.tables import synthetic as synthetic_table
+from recrun.data.tables.cells import Wanted
+from recrun.data.tables.synthetic import FactorizationTable
+from recrun.data.tables.table import Table
 from recrun.errors import ConfigError
 
 ALL = Wanted(frozenset(), frozenset(), {})

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import CLICKS, Given, decoded, rows_of, table
 
-from recrun.data import table as table_module
-from recrun.data.table import Table
-from recrun.data.table_split import random_rows
+from recrun.data.tables import table as table_module
+from recrun.data.tables.split import random_rows
+from recrun.data.tables.table import Table
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Task
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recrun.data.table_order import windows
+from recrun.data.tables.order import windows
 
 SIZES = st.tuples(
     st.integers(1, 400),  # rows

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recrun.data import table_text
-from recrun.data.table_cells import Lists, Wanted, joined_chunks
-from recrun.data.table_text import TextTable
+from recrun.data.tables import text as table_text
+from recrun.data.tables.cells import Lists, Wanted, joined_chunks
+from recrun.data.tables.text import TextTable
 from recrun.errors import DataError
 
 CELL = st.text(st.sampled_from('ab07.-",;|\n é'), max_size=5).map(lambda text: text.lstrip(" "))

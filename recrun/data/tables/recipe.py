@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from recrun.data.table_encoding import Encoding, ScaleKind
-from recrun.data.table_schema import Schema
-from recrun.data.table_split import TableSplit
+from recrun.data.tables.encoding import Encoding, ScaleKind
+from recrun.data.tables.schema import Schema
+from recrun.data.tables.split import TableSplit
 from recrun.errors import CheckpointError, ConfigError
 from recrun.kinds import did_you_mean
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from recrun.data.rows import Ids, Int8
-from recrun.data.table_cells import TableSource
-from recrun.data.table_encoding import Encoding
-from recrun.data.table_prepare import ABOUT, PART, prepare
-from recrun.data.table_recipe import Recipe
-from recrun.data.table_split import PARTS
-from recrun.data.table_store import Columns, read
+from recrun.data.tables.cells import TableSource
+from recrun.data.tables.encoding import Encoding
+from recrun.data.tables.prepare import ABOUT, PART, prepare
+from recrun.data.tables.recipe import Recipe
+from recrun.data.tables.split import PARTS
+from recrun.data.tables.store import Columns, read
 from recrun.errors import CheckpointError, DataError
 
 FORMAT = 1  # raise it when the same input and settings would give other columns than before

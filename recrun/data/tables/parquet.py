@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recrun.data.rows import Float
-from recrun.data.table_cells import Chunk, Lists, Texts, Wanted
+from recrun.data.tables.cells import Chunk, Lists, Texts, Wanted
 from recrun.errors import DataError
 
 CHUNK_ROWS = 1 << 17

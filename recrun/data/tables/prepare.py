@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from recrun.data.rows import TRAIN, Float, Ids, Int8, Int32, Int64
-from recrun.data.table_cells import TableSource
-from recrun.data.table_encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
-from recrun.data.table_gather import gather
-from recrun.data.table_recipe import Fitting, Recipe
-from recrun.data.table_schema import Schema
-from recrun.data.table_split import PARTS
-from recrun.data.table_store import Columns, Writer, read, stacked
+from recrun.data.tables.cells import TableSource
+from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
+from recrun.data.tables.gather import gather
+from recrun.data.tables.recipe import Fitting, Recipe
+from recrun.data.tables.schema import Schema
+from recrun.data.tables.split import PARTS
+from recrun.data.tables.store import Columns, Writer, read, stacked
 from recrun.errors import DataError
 
 ROWS_AT_ONCE = 1 << 18

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from recrun.data.rows import Float
-from recrun.data.table_cells import Chunk, Wanted
+from recrun.data.tables.cells import Chunk, Wanted
 from recrun.errors import ConfigError, DataError
 from recrun.features import Task
 from recrun.kinds import did_you_mean

@@ -9,7 +9,7 @@ import numpy as np
 
 from recrun.data.rows import TEST, TRAIN, VALID, Int8
 from recrun.data.splits import temporal_split
-from recrun.data.table_store import Columns
+from recrun.data.tables.store import Columns
 from recrun.errors import ConfigError, DataError
 
 TableSplitName: TypeAlias = Literal["random", "temporal", "column", "provided"]

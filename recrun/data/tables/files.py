@@ -9,12 +9,12 @@ from typing import Any
 
 from recrun.data.files import sha256
 from recrun.data.rows import TRAIN
-from recrun.data.table_arrays import ArrayTable
-from recrun.data.table_cells import Chunk, TableFile, Wanted
-from recrun.data.table_join import Side
-from recrun.data.table_parquet import ParquetTable
-from recrun.data.table_split import PARTS
-from recrun.data.table_text import TextTable
+from recrun.data.tables.arrays import ArrayTable
+from recrun.data.tables.cells import Chunk, TableFile, Wanted
+from recrun.data.tables.join import Side
+from recrun.data.tables.parquet import ParquetTable
+from recrun.data.tables.split import PARTS
+from recrun.data.tables.text import TextTable
 from recrun.errors import ConfigError, DataError
 from recrun.kinds import did_you_mean
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from recrun.data.rows import Float, Ids, Int32
-from recrun.data.table_cells import Chunk, Lists, TableSource, Texts
-from recrun.data.table_schema import Schema
-from recrun.data.table_split import PARTS
-from recrun.data.table_store import Columns, Writer, stacked
+from recrun.data.tables.cells import Chunk, Lists, TableSource, Texts
+from recrun.data.tables.schema import Schema
+from recrun.data.tables.split import PARTS
+from recrun.data.tables.store import Columns, Writer, stacked
 from recrun.errors import DataError
 
 LARGEST = float(np.finfo(np.float32).max)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recrun.data.rows import Float
-from recrun.data.table_cells import Chunk, Lists, Texts, Wanted
+from recrun.data.tables.cells import Chunk, Lists, Texts, Wanted
 from recrun.data.text import Watched, decoded, open_bytes, sniff
 from recrun.errors import DataError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recrun.data.rows import Float
-from recrun.data.table_cells import Chunk, Lists, Texts, Wanted
+from recrun.data.tables.cells import Chunk, Lists, Texts, Wanted
 from recrun.errors import DataError
 
 CHUNK_ROWS = 1 << 17

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recrun.data.rows import Int64
-from recrun.data.table_cells import Chunk, TableFile, Wanted, joined_chunks
+from recrun.data.tables.cells import Chunk, TableFile, Wanted, joined_chunks
 from recrun.errors import DataError
 
 if TYPE_CHECKING:

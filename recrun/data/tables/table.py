@@ -12,15 +12,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from recrun.data.rows import TEST, VALID, Ids
-from recrun.data.table_cache import Prepared, prepared
-from recrun.data.table_cells import TableSource
-from recrun.data.table_encoding import Encoding, ScaleKind
-from recrun.data.table_files import TableFiles, Where
-from recrun.data.table_order import windows
-from recrun.data.table_recipe import Recipe, read_fitting
-from recrun.data.table_schema import Schema, TaskKind, read_schema
-from recrun.data.table_split import TableSplit, TableSplitName
-from recrun.data.table_store import Columns, joined
+from recrun.data.tables.cache import Prepared, prepared
+from recrun.data.tables.cells import TableSource
+from recrun.data.tables.encoding import Encoding, ScaleKind
+from recrun.data.tables.files import TableFiles, Where
+from recrun.data.tables.order import windows
+from recrun.data.tables.recipe import Recipe, read_fitting
+from recrun.data.tables.schema import Schema, TaskKind, read_schema
+from recrun.data.tables.split import TableSplit, TableSplitName
+from recrun.data.tables.store import Columns, joined
 from recrun.errors import ConfigError
 from recrun.features import Features, Field
 from recrun.protocols import Evaluator
@@ -52,7 +52,7 @@ class Table:
         evaluator: Judges models on these data.
         tasks: What to predict: {click: classification, rating: regression}, or how a label of 0 and 1 comes from a
             column: {like: {column: rating, at_least: 4}, rich: {column: income, equals: "50000+"}}.
-        path: A file or a folder (see recrun.data.table_files); relative to `root`, else to the working directory.
+        path: A file or a folder (see recrun.data.tables.files); relative to `root`, else to the working directory.
         root: The data folder.
         source: Gives the rows instead of `path`.
         columns: Names of the columns of a text file without a header line.
@@ -163,7 +163,7 @@ class Table:
         return len(self._parts["train"])
 
     def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
-        """All rows once: permuted where they are in memory, else as `recrun.data.table_order.windows` says."""
+        """All rows once: permuted where they are in memory, else as `recrun.data.tables.order.windows` says."""
         rows = self._parts["train"]
         sizes = (len(rows), len(rows)) if self.resident else (WINDOW_ROWS, BLOCK_ROWS)
         for window in windows(len(rows), batch_size, *sizes, rng, start):
