@@ -381,10 +381,12 @@ def log_file(directory: Path) -> Iterator[None]:
     told = Told(logging.WARNING)
     logger.addHandler(handler)
     logger.addHandler(told)
+    before = logger.level
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
+        logger.setLevel(before)
         logger.removeHandler(told)
         logger.removeHandler(handler)
         handler.close()
