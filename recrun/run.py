@@ -6,17 +6,13 @@ there: a fresh run, a resumed one and a job of a sweep are the same call.
 
 from __future__ import annotations
 
-import fcntl
 import inspect
 import json
 import logging
 import shutil
-import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import hydra.utils
@@ -26,11 +22,12 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
-from recrun import __version__, checkpoint, provenance, report, seeds
+from recrun import __version__, checkpoint, provenance, seeds
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError, RecrunError
 from recrun.live import Live, live
 from recrun.place import Place
+from recrun.process import exclusive, log_file, stop_signals
 from recrun.progress import Progress
 from recrun.protocols import Dataset
 from recrun.trainer import Interrupted, Trainer
@@ -351,63 +348,3 @@ def save_units(path: Path, evaluation: Evaluation) -> None:
 def lines(values: np.ndarray) -> str:
     """One value per line; the line number less one is the index."""
     return "".join(f"{value}\n" for value in values)
-
-
-@contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Holds a run directory; a second process that wants it is refused."""
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RecrunError(f"{directory} is being run by another process") from None
-        yield
-
-
-class Told(logging.Handler):
-    """Shows what is logged on the terminal."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """One note."""
-        report.note(f"{record.levelname.lower()}: {record.getMessage()}")
-
-
-@contextmanager
-def log_file(directory: Path) -> Iterator[None]:
-    """Sends the log of everything under `recrun` to recrun.log, and its warnings to the person as well."""
-    handler = logging.FileHandler(directory / "recrun.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("recrun")
-    told = Told(logging.WARNING)
-    logger.addHandler(handler)
-    logger.addHandler(told)
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        logger.removeHandler(told)
-        logger.removeHandler(handler)
-        handler.close()
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """The first SIGINT or SIGTERM asks the run to stop after its step; a second one stops it at once."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -38,7 +38,7 @@ LAYERS = [
         "next_item",
     ],
     ["sampled", "pooled", "in_batch"],
-    ["models", "data", "check", "catalogue", "place", "trainer", "live"],
+    ["models", "data", "check", "catalogue", "place", "trainer", "live", "process"],
     ["run"],
     ["jobs", "serve"],
     ["sweep"],

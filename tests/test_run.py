@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recrun import provenance, run
+from recrun import process, provenance, run
 from recrun.check import check
 from recrun.config import compose, recompose
 from recrun.errors import CheckpointError, ConfigError, DataError, RecrunError
@@ -159,7 +159,7 @@ def test_a_dataset_error_comes_through_in_its_own_words(tmp_path):
 
 
 def test_one_process_at_a_time(chain):
-    with run.exclusive(chain), pytest.raises(RecrunError, match="being run by another process"):
+    with process.exclusive(chain), pytest.raises(RecrunError, match="being run by another process"):
         run.execute(chain)
 
 
