@@ -54,13 +54,13 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Some parameters: their rows and moments are taken out, moved all together and put back."""
         states = [self.state_of(parameter, group) for parameter in parameters]
-        indices, grads = map(list, zip(*(used_rows(parameter) for parameter in parameters), strict=True))
-        tables = [parameters, *([state[name] for state in states] for name in self.moments_of(group))]
-        taken = [list(map(take_rows, some, indices)) for some in tables]
-        self.move(taken[0], grads, taken[1:], [state["step"] for state in states], group)
-        for some, rows in zip(tables, taken, strict=True):
-            for table, index, moved in zip(some, indices, rows, strict=True):
-                put_rows(table, index, moved)
+        indices, grads, rows = map(list, zip(*map(used_rows, parameters), strict=True))
+        tables = [[state[name] for state in states] for name in self.moments_of(group)]
+        moments = [list(map(take_rows, some, indices)) for some in tables]
+        self.move(rows, grads, moments, [state["step"] for state in states], group)
+        for some, moved in zip([parameters, *tables], [rows, *moments], strict=True):
+            for table, index, part in zip(some, indices, moved, strict=True):
+                put_rows(table, index, part)
 
     def state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         """A parameter's moments, made at its first step, and how many steps it has taken."""
@@ -87,14 +87,15 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         """Moves the rows of each parameter and their `moments`, a list for each name, in place."""
 
 
-def used_rows(parameter: Tensor) -> tuple[Tensor | None, Tensor]:
-    """The rows that a parameter's gradient names and their gradient; None for all rows."""
+def used_rows(parameter: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    """The rows that a parameter's gradient names, None for all; their gradient; and the rows themselves."""
     grad = parameter.grad
     assert grad is not None
     if not grad.is_sparse:
-        return None, grad.contiguous()
-    grad = coalesced(grad)
-    return grad.indices()[0], grad.values()
+        return None, grad.contiguous(), take_rows(parameter, None)
+    distinct = coalesced(grad)
+    index, rows = distinct.indices()[0], getattr(grad, "rows", None)
+    return index, distinct.values(), take_rows(parameter, index) if rows is None else rows
 
 
 class RowAdagrad(RowOptimizer):

@@ -38,6 +38,7 @@ class Rows:
         grad = torch.sparse_coo_tensor(
             self.index_U[None], self.grad, self.table.shape, is_coalesced=True, check_invariants=False
         )
+        grad.rows = self.values  # type: ignore[attr-defined]  # for the optimizer, so that it need not look them up
         self.table.grad = grad if self.table.grad is None else self.table.grad + grad
 
 

@@ -154,9 +154,8 @@ class Sessions:
         """All transitions once, in the same order in every epoch; `rng` decides the negatives."""
         schedule = self._schedule(batch_size)
         negatives = Negatives(self._popularity, self.num_negatives, rng)
-        places = np.zeros(len(self._parts.items), np.int64)
         batches = range(start, -(-len(schedule) // self.bptt))
-        return (self._train_batch(schedule, number, negatives.at(number), places) for number in batches)
+        return (self._train_batch(schedule, number, negatives.at(number)) for number in batches)
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The sessions of a split, `batch_size` sessions at a time."""
@@ -185,26 +184,27 @@ class Sessions:
     def _part(self, split: Split) -> Sequences:
         return self._valid if split == "valid" else self._parts.test
 
-    def _train_batch(self, schedule: Schedule, number: int, drawn: Int32, places: Int64) -> Batch:
-        """One batch; `places` is scratch memory, see `_numbered`."""
+    def _train_batch(self, schedule: Schedule, number: int, drawn: Int32) -> Batch:
+        """One batch."""
         bounds = schedule.bounds[number * self.bptt : (number + 1) * self.bptt + 1]
         steps = {"step_groups": np.diff(bounds)} if self.bptt > 1 else {}
         now = slice(bounds[0], bounds[-1])
         event = schedule.event[now]
-        inputs, targets = self._parts.train.items[event], self._parts.train.items[event + 1]
-        columns = _distinct(np.concatenate([drawn, targets]))
-        items = _numbered(columns, inputs, places)
-        target = places[targets]
-        log_count = self._log_count[columns]
+        inputs, targets = self._parts.train.items.take(event), self._parts.train.items.take(event + 1)
+        columns, copies = np.unique(np.concatenate([drawn, targets]), return_counts=True)
+        target = columns.searchsorted(targets)
+        in_batch = np.bincount(target, minlength=len(columns))
+        place, others = _placed(inputs, columns)
+        log_count = self._log_count.take(columns)
         return _tensors(
             slot=schedule.slot[now],
             first=schedule.first[now],
             weight=np.full(len(event), 1 / schedule.slots, np.float32),
-            input=places[inputs],
+            input=place,
             target=target,
-            items=items.astype(np.int64),
-            in_batch=np.bincount(target, minlength=len(columns)).astype(np.float32),
-            sampled=np.bincount(places[drawn], minlength=len(columns)).astype(np.float32),
+            items=np.concatenate([columns, others], dtype=np.int64),
+            in_batch=in_batch.astype(np.float32),
+            sampled=(copies - in_batch).astype(np.float32),
             in_batch_q=log_count,
             sampled_q=log_count * self._alpha,
             **steps,
@@ -224,22 +224,13 @@ def _sample(part: Sequences, size: int | None) -> Sequences:
     return part.take(np.sort(np.random.default_rng(0).choice(len(part), size, replace=False)))
 
 
-def _distinct(values: Int32) -> Int32:
-    """The distinct values, ascending. Small integers sort faster than they hash."""
-    values.sort()
-    return values[np.diff(values, prepend=-1) > 0]
-
-
-def _numbered(columns: Int32, inputs: Int32, places: Int64) -> Int32:
-    """The columns, then the inputs that are none; `places` [n_items] then says where each of them is.
-
-    What it says of other items is left over from earlier batches: an item is known by being at its place.
-    """
-    places[columns] = np.arange(len(columns))
-    known = columns[np.minimum(places[inputs], len(columns) - 1)] == inputs
-    others = _distinct(inputs[~known])
-    places[others] = np.arange(len(columns), len(columns) + len(others))
-    return np.concatenate([columns, others])
+def _placed(values: Int32, columns: Int32) -> tuple[Int64, Int32]:
+    """Where values are among ascending columns, or after them, where follow those that are none; and these."""
+    place = columns.searchsorted(values)
+    missing = columns.take(place, mode="clip") != values
+    others, rank = np.unique(values[missing], return_inverse=True)
+    place[missing] = len(columns) + rank
+    return place, others
 
 
 def _eval_batch(part: Sequences) -> Batch:
