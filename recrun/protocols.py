@@ -40,8 +40,10 @@ class Dataset(Protocol):
     def train_size(self) -> int:
         """Units (users, impressions, events) in one training epoch."""
 
-    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
-        """One epoch of batches in the order that `rng` decides, from batch number `start` on.
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
+        """One epoch of batches in the order that `rng` decides: every `stride`-th, from batch number `start` on.
 
         Equal `rng` states give equal batches, and `start=n` gives exactly what is left after n batches.
         """

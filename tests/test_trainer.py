@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from worlds import Fitted, Line, Points, Squared, place_in, trainer_of
 
-from recrun import checkpoint, trainer
+from recrun import checkpoint, seeds, trainer
 from recrun.errors import ConfigError
 from recrun.features import Task
+from recrun.fit import Diverged, Interrupted
 from recrun.regularization import Regularization
-from recrun.trainer import Diverged, Interrupted
 from recrun.types import Evaluation
 
 
@@ -59,7 +59,7 @@ def test_one_epoch_equals_a_hand_written_loop(tmp_path):
     trainer_of(epochs=1, optimizer=torch.optim.SGD).fit(ours, data, place)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05)
     total = 0.0
-    for batch in data.train_batches(10, trainer.seeds.numpy_stream(3, "shuffle", "train", 0)):
+    for batch in data.train_batches(10, seeds.numpy_stream(3, "shuffle", "train", 0)):
         loss = (theirs(batch) - batch["y"]).square().mean()
         optimizer.zero_grad()
         loss.backward()
