@@ -297,6 +297,11 @@ class Checker:
         count, device = self.config["devices"], self.config["device"]
         if count > 1 and ":" in device:
             raise ConfigError(f"device={device} is one GPU, and devices={count} wants {count}; use device=cuda")
+        if count > 1 and self.schema("dataset", self.config["dataset"]).attributes.get("sequential"):
+            raise ConfigError(
+                f"devices={count}: a batch of dataset={self.composed.option('dataset')} goes on where the one before "
+                "ended, so that batches cannot be shared out; use devices=1"
+            )
         for name, node in self.config["stage"].items():
             batch_size = {**self.config["trainer"], **(node or {})}["batch_size"]
             if batch_size % count:

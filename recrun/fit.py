@@ -79,16 +79,9 @@ class Fit:
             )
 
     def refuse_ranks(self) -> None:
-        """Raises ConfigError if model or data cannot be trained by as many processes."""
+        """Raises ConfigError unless every rank has a part of each epoch's first batch."""
         size, batch_size = self.place.ranks.size, self.trainer.batch_size
-        if size == 1:
-            return
-        if carried(self.model):
-            raise ConfigError(
-                f"devices={size}: {type(self.model).__name__} goes on from one batch to the next, which cannot be "
-                "shared out; use devices=1"
-            )
-        if self.dataset.train_size() <= (size - 1) * (batch_size // size):
+        if size > 1 and self.dataset.train_size() <= (size - 1) * (batch_size // size):
             raise ConfigError(
                 f"stage {self.place.stage}: {self.dataset.train_size():,} training {self.dataset.unit} do not give "
                 f"each of devices={size} a part of a batch of {batch_size}; use fewer devices or a smaller batch_size"

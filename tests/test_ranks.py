@@ -179,21 +179,18 @@ def _lives(pid):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trainer.batch_size=50", "devices=4"], "trainer.batch_size=50 cannot be shared out equally among devices=4"),
-        (["devices=2", "device=cuda:1"], "device=cuda:1 is one GPU"),
+        (
+            ["model=deepfm", "trainer.batch_size=50", "devices=4"],
+            "trainer.batch_size=50 cannot be shared out equally among devices=4",
+        ),
+        (["model=deepfm", "devices=2", "device=cuda:1"], "device=cuda:1 is one GPU"),
         (["devices=0"], "devices=0: expected"),
+        (["model=gru4rec", "devices=2"], "goes on where the one before ended"),
     ],
 )
 def test_what_cannot_be_shared_out_is_refused_before_anything_is_read(words, message):
     with pytest.raises(ConfigError, match=message):
-        check(compose(["model=deepfm", *words]))
-
-
-def test_a_model_that_goes_on_from_batch_to_batch_is_refused(tmp_path):
-    model = Line()
-    model.register_buffer("hidden", torch.zeros(3), persistent=False)
-    with pytest.raises(ConfigError, match="goes on from one batch to the next"):
-        trainer_of().fit(model, Points(), place_in(tmp_path, ranks=Ranks(0, 2)))
+        check(compose(words))
 
 
 def test_too_few_units_for_the_ranks_are_refused(tmp_path):

@@ -82,6 +82,7 @@ class Sessions:
     """
 
     kind: ClassVar[str] = "sessions"
+    sequential: ClassVar[bool] = True
     unit: ClassVar[str] = "events"
     input_key: ClassVar[str] = "test_path"
 
