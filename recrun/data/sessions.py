@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ from recrun.protocols import Evaluator
 from recrun.types import Batch, Count, Index, NonNegative, Probability, Side, Split
 
 SESSIONS_AT_ONCE = 4096
+BLOCK = 16  # training batches that are put together at once: so few that the cache holds them
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -82,6 +84,7 @@ class Sessions:
     """
 
     kind: ClassVar[str] = "sessions"
+    sequential: ClassVar[bool] = True
     unit: ClassVar[str] = "events"
     input_key: ClassVar[str] = "test_path"
 
@@ -150,12 +153,15 @@ class Sessions:
         """Transitions: events less sessions."""
         return int(np.maximum(self._parts.train.lengths() - 1, 0).sum())
 
-    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
         """All transitions once, in the same order in every epoch; `rng` decides the negatives."""
         schedule = self._schedule(batch_size)
         negatives = Negatives(self._popularity, self.num_negatives, rng)
-        batches = range(start, -(-len(schedule) // self.bptt))
-        return (self._train_batch(schedule, number, negatives.at(number)) for number in batches)
+        count = -(-len(schedule) // self.bptt)
+        blocks = (range(at, min(at + BLOCK, count)) for at in range(start, count, BLOCK))
+        return islice(chain.from_iterable(self._block(schedule, block, negatives) for block in blocks), 0, None, stride)
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The sessions of a split, `batch_size` sessions at a time."""
@@ -184,31 +190,51 @@ class Sessions:
     def _part(self, split: Split) -> Sequences:
         return self._valid if split == "valid" else self._parts.test
 
-    def _train_batch(self, schedule: Schedule, number: int, drawn: Int32) -> Batch:
-        """One batch."""
-        bounds = schedule.bounds[number * self.bptt : (number + 1) * self.bptt + 1]
-        steps = {"step_groups": np.diff(bounds)} if self.bptt > 1 else {}
-        now = slice(bounds[0], bounds[-1])
-        event = schedule.event[now]
-        inputs, targets = self._parts.train.items.take(event), self._parts.train.items.take(event + 1)
-        columns, copies = np.unique(np.concatenate([drawn, targets]), return_counts=True)
-        target = columns.searchsorted(targets)
+    def _block(self, schedule: Schedule, batches: range, negatives: Negatives) -> Iterator[Batch]:
+        """Some batches, put together at once: item i of the k-th of them counts as item i + k * n_items of them all."""
+        steps = schedule.bounds[batches.start * self.bptt : batches.stop * self.bptt + 1]
+        bounds = np.append(steps[:-1][:: self.bptt], steps[-1])
+        now, rows = slice(bounds[0], bounds[-1]), np.diff(bounds)
+        event, of_row = schedule.event[now], np.repeat(np.arange(len(batches)), rows)
+        first = np.arange(len(batches) + 1) * len(self._parts.items)
+        inputs, targets = (self._parts.train.items[places] + first[of_row] for places in (event, event + 1))
+        drawn = np.stack([negatives.at(batch) for batch in batches]) + first[:-1, None]
+        columns, copies = np.unique(np.concatenate([drawn.ravel(), targets]), return_counts=True)
+        begin = columns.searchsorted(first)
+        sizes = np.diff(begin)
+        target, (place, items, used) = columns.searchsorted(targets), _placed(inputs, of_row, columns, begin, first)
         in_batch = np.bincount(target, minlength=len(columns))
-        place, others = _placed(inputs, columns)
-        log_count = self._log_count.take(columns)
-        return _tensors(
-            slot=schedule.slot[now],
-            first=schedule.first[now],
-            weight=np.full(len(event), 1 / schedule.slots, np.float32),
-            input=place,
-            target=target,
-            items=np.concatenate([columns, others], dtype=np.int64),
-            in_batch=in_batch.astype(np.float32),
-            sampled=(copies - in_batch).astype(np.float32),
-            in_batch_q=log_count,
-            sampled_q=log_count * self._alpha,
-            **steps,
-        )
+        log_count = self._log_count[columns - np.repeat(first[:-1], sizes)]
+        by_row = {
+            "slot": schedule.slot[now],
+            "first": schedule.first[now],
+            "weight": np.full(len(event), 1 / schedule.slots, np.float32),
+            "input": place,
+            "target": target - begin[of_row],
+        }
+        by_column = {
+            "in_batch": in_batch.astype(np.float32),
+            "sampled": (copies - in_batch).astype(np.float32),
+            "in_batch_q": log_count,
+            "sampled_q": log_count * self._alpha,
+        }
+        by_step = {"step_groups": np.diff(steps)} if self.bptt > 1 else {}
+        step_sizes = [len(range(number * self.bptt, min((number + 1) * self.bptt, len(steps) - 1))) for number in range(len(batches))]
+        return _in_parts((by_row, rows), ({"items": items}, used), (by_column, sizes), (by_step, step_sizes))
+
+
+def _placed(
+    inputs: Int64, of_row: Int64, columns: Int64, begin: Int64, first: Int64
+) -> tuple[Int64, Int64, Int64]:
+    """Where the inputs are among the items of their batches; these items, the columns and then others; how many each has."""
+    place = columns.searchsorted(inputs)
+    missing = columns.take(place, mode="clip") != inputs
+    others, rank = np.unique(inputs[missing], return_inverse=True)
+    before = others.searchsorted(first)
+    place[missing] = rank + (begin[1:] - before[:-1])[of_row[missing]]
+    used = np.diff(begin + before)
+    items = np.insert(columns, np.repeat(begin[1:], np.diff(before)), others)
+    return place - begin[of_row], items - np.repeat(first[:-1], used), used
 
 
 def _required(path: str | None) -> str:
@@ -224,15 +250,6 @@ def _sample(part: Sequences, size: int | None) -> Sequences:
     return part.take(np.sort(np.random.default_rng(0).choice(len(part), size, replace=False)))
 
 
-def _placed(values: Int32, columns: Int32) -> tuple[Int64, Int32]:
-    """Where values are among ascending columns, or after them, where follow those that are none; and these."""
-    place = columns.searchsorted(values)
-    missing = columns.take(place, mode="clip") != values
-    others, rank = np.unique(values[missing], return_inverse=True)
-    place[missing] = len(columns) + rank
-    return place, others
-
-
 def _eval_batch(part: Sequences) -> Batch:
     last = np.zeros(len(part.items), np.bool_)
     last[part.offsets[1:] - 1] = True
@@ -246,6 +263,16 @@ def _eval_batch(part: Sequences) -> Batch:
         judged=part.wanted[1:][~last[:-1]],
         judged_offsets=offsets,
     )
+
+
+def _in_parts(*groups: tuple[dict[str, Any], Sequence[int]]) -> Iterator[Batch]:
+    """Batches of consecutive parts of arrays; those of a group have parts of the same sizes."""
+    parts = {
+        name: whole.split_with_sizes(list(sizes))
+        for arrays, sizes in groups
+        for name, whole in _tensors(**arrays).items()
+    }
+    return (dict(zip(parts, batch, strict=True)) for batch in zip(*parts.values(), strict=True))
 
 
 def _tensors(**arrays: Any) -> Batch:
