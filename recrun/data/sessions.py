@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, ClassVar, Literal
@@ -12,7 +12,7 @@ import numpy as np
 from recrun.data.columns import Columns
 from recrun.data.download import Download
 from recrun.data.files import RatingsFiles
-from recrun.data.rows import Ids, Int32, Int64, Source
+from recrun.data.rows import Ids, Int64, Source
 from recrun.data.schedule import Negatives, Popularity, Schedule
 from recrun.data.sequences import (
     Repeats,
@@ -193,18 +193,17 @@ class Sessions:
     def _block(self, schedule: Schedule, batches: range, negatives: Negatives) -> Iterator[Batch]:
         """Some batches, put together at once: item i of the k-th of them counts as item i + k * n_items of them all."""
         steps = schedule.bounds[batches.start * self.bptt : batches.stop * self.bptt + 1]
-        bounds = np.append(steps[:-1][:: self.bptt], steps[-1])
-        now, rows = slice(bounds[0], bounds[-1]), np.diff(bounds)
+        step = np.minimum(np.arange(len(batches) + 1) * self.bptt, len(steps) - 1)
+        now, rows = slice(steps[0], steps[-1]), np.diff(steps[step])
         event, of_row = schedule.event[now], np.repeat(np.arange(len(batches)), rows)
         first = np.arange(len(batches) + 1) * len(self._parts.items)
         inputs, targets = (self._parts.train.items[places] + first[of_row] for places in (event, event + 1))
         drawn = np.stack([negatives.at(batch) for batch in batches]) + first[:-1, None]
         columns, copies = np.unique(np.concatenate([drawn.ravel(), targets]), return_counts=True)
-        begin = columns.searchsorted(first)
-        sizes = np.diff(begin)
-        target, (place, items, used) = columns.searchsorted(targets), _placed(inputs, of_row, columns, begin, first)
+        begin, target = columns.searchsorted(first), columns.searchsorted(targets)
+        place, items, sizes = _placed(inputs, of_row, columns, first)
         in_batch = np.bincount(target, minlength=len(columns))
-        log_count = self._log_count[columns - np.repeat(first[:-1], sizes)]
+        log_count = self._log_count[columns - np.repeat(first[:-1], np.diff(begin))]
         by_row = {
             "slot": schedule.slot[now],
             "first": schedule.first[now],
@@ -219,22 +218,23 @@ class Sessions:
             "sampled_q": log_count * self._alpha,
         }
         by_step = {"step_groups": np.diff(steps)} if self.bptt > 1 else {}
-        step_sizes = [len(range(number * self.bptt, min((number + 1) * self.bptt, len(steps) - 1))) for number in range(len(batches))]
-        return _in_parts((by_row, rows), ({"items": items}, used), (by_column, sizes), (by_step, step_sizes))
+        by_item = {"items": items}
+        return _in_parts((by_row, rows), (by_column, np.diff(begin)), (by_item, sizes), (by_step, np.diff(step)))
 
 
-def _placed(
-    inputs: Int64, of_row: Int64, columns: Int64, begin: Int64, first: Int64
-) -> tuple[Int64, Int64, Int64]:
-    """Where the inputs are among the items of their batches; these items, the columns and then others; how many each has."""
-    place = columns.searchsorted(inputs)
+def _placed(inputs: Int64, of_row: Int64, columns: Int64, first: Int64) -> tuple[Int64, Int64, Int64]:
+    """Places of a block's inputs among the items of their batch, these items, and how many each batch has.
+
+    A batch's items are its columns and then those inputs that are none.
+    """
+    place, begin = columns.searchsorted(inputs), columns.searchsorted(first)
     missing = columns.take(place, mode="clip") != inputs
     others, rank = np.unique(inputs[missing], return_inverse=True)
     before = others.searchsorted(first)
     place[missing] = rank + (begin[1:] - before[:-1])[of_row[missing]]
-    used = np.diff(begin + before)
     items = np.insert(columns, np.repeat(begin[1:], np.diff(before)), others)
-    return place - begin[of_row], items - np.repeat(first[:-1], used), used
+    sizes = np.diff(begin + before)
+    return place - begin[of_row], items - np.repeat(first[:-1], sizes), sizes
 
 
 def _required(path: str | None) -> str:
@@ -265,13 +265,11 @@ def _eval_batch(part: Sequences) -> Batch:
     )
 
 
-def _in_parts(*groups: tuple[dict[str, Any], Sequence[int]]) -> Iterator[Batch]:
-    """Batches of consecutive parts of arrays; those of a group have parts of the same sizes."""
-    parts = {
-        name: whole.split_with_sizes(list(sizes))
-        for arrays, sizes in groups
-        for name, whole in _tensors(**arrays).items()
-    }
+def _in_parts(*groups: tuple[dict[str, Any], Int64]) -> Iterator[Batch]:
+    """Batches from arrays that hold one after another; each group comes with how much of its arrays each batch has."""
+    parts: dict[str, Any] = {}
+    for arrays, sizes in groups:
+        parts |= {name: whole.split_with_sizes(sizes.tolist()) for name, whole in _tensors(**arrays).items()}
     return (dict(zip(parts, batch, strict=True)) for batch in zip(*parts.values(), strict=True))
 
 
