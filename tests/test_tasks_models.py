@@ -107,14 +107,14 @@ def linear(layer, vectors_BX, dense_BD=None):
     """What a layer of vectors and numbers is, in the plainest way."""
     ones = vectors_BX.new_ones(len(vectors_BX), 1)
     numbers = ones if dense_BD is None else torch.cat([dense_BD, ones], 1)
-    return torch.cat([vectors_BX, numbers], 1) @ torch.cat([layer.of_vectors, layer.of_numbers], 1).T
+    return torch.cat([vectors_BX, numbers], 1) @ torch.cat([layer.of_vectors.T, layer.of_numbers])
 
 
 def one_by_one(experts, vectors_BX, dense_BD=None):
     """The outputs of experts, each computed by itself, [E, B, K]."""
     found = F.relu(linear(experts.first, vectors_BX, dense_BD)).chunk(experts.n_experts, 1)
-    for weight_EKH, bias_Y1 in zip(experts.weights, experts.biases, strict=True):
-        biases = bias_Y1.view(experts.n_experts, -1)
+    for weight_EKH, bias_1Y in zip(experts.weights, experts.biases, strict=True):
+        biases = bias_1Y.view(experts.n_experts, -1)
         found = [F.relu(F.linear(x, *layer)) for x, *layer in zip(found, weight_EKH, biases, strict=True)]
     return torch.stack(list(found))
 

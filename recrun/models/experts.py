@@ -38,7 +38,7 @@ class Experts(nn.Module):
         self.first = SideBySide(width, n_dense, n_experts * hidden[0])
         sizes = list(pairwise(hidden))
         self.weights = nn.ParameterList(uniform(before, n_experts, after, before) for before, after in sizes)
-        self.biases = nn.ParameterList(uniform(before, n_experts * after, 1) for before, after in sizes)
+        self.biases = nn.ParameterList(uniform(before, 1, n_experts * after) for before, after in sizes)
 
     def forward(
         self, vectors_BX: Tensor, dense_BD: Tensor | None = None, gates: Sequence[SideBySide] = ()
@@ -48,11 +48,11 @@ class Experts(nn.Module):
         layers, one_B1 = [self.first, *gates], vectors_BX.new_ones(len(vectors_BX), 1)
         numbers_BD = one_B1 if dense_BD is None else with_one(dense_BD)
         of_vectors_YX = torch.cat([layer.of_vectors for layer in layers])
-        of_numbers_YD = torch.cat([layer.of_numbers for layer in layers])
+        of_numbers_DY = torch.cat([layer.of_numbers for layer in layers], 1)
         size = len(self.first.of_vectors)
-        hidden, gates_BG = rectified(vectors_BX, of_vectors_YX[None], numbers_BD, of_numbers_YD, size, dropout)
-        for weight_EKH, bias_Y1 in zip(self.weights, self.biases, strict=True):
-            hidden, _ = rectified(hidden, weight_EKH, one_B1, bias_Y1, len(bias_Y1), dropout)
+        hidden, gates_BG = rectified(vectors_BX, of_vectors_YX[None], numbers_BD, of_numbers_DY, size, dropout)
+        for weight_EKH, bias_1Y in zip(self.weights, self.biases, strict=True):
+            hidden, _ = rectified(hidden, weight_EKH, one_B1, bias_1Y, bias_1Y.numel(), dropout)
         return hidden.view(len(hidden), self.n_experts, -1), gates_BG
 
     def last_weight(self) -> Tensor:
@@ -61,7 +61,7 @@ class Experts(nn.Module):
 
 
 def rectified(
-    x: Tensor, weight_EKH: Tensor, numbers_BD: Tensor, of_numbers_YD: Tensor, size: int, dropout: float
+    x: Tensor, weight_EKH: Tensor, numbers_BD: Tensor, of_numbers_DY: Tensor, size: int, dropout: float
 ) -> tuple[Tensor, Tensor]:
     """A layer of E linear maps on E blocks of columns, [B, E H] to [B, Y] with Y = E K, and a ReLU on some of it.
 
@@ -71,12 +71,12 @@ def rectified(
         x: [B, E H].
         weight_EKH: Of each block.
         numbers_BD: Further inputs, of all blocks and without gradient.
-        of_numbers_YD: Their weights; a bias is the weight of a number that is always 1.
+        of_numbers_DY: Their weights; a bias is the weight of a number that is always 1.
         size: How many columns the ReLU and dropout work on; the others are returned by themselves, as they are.
         dropout: Share of the entries set to 0.
     """
     dtype = product_dtype(x)
-    x, weight_EKH, *numbers = (tensor.to(dtype) for tensor in (x, weight_EKH, numbers_BD, of_numbers_YD))
+    x, weight_EKH, *numbers = (tensor.to(dtype) for tensor in (x, weight_EKH, numbers_BD, of_numbers_DY))
     product_BY = _Product.apply(x, weight_EKH.detach())  # type: ignore[no-untyped-call]
     found: tuple[Tensor, Tensor] = _Rectified.apply(product_BY, x.detach(), weight_EKH, *numbers, size, dropout)  # type: ignore[no-untyped-call]
     return found
@@ -115,11 +115,11 @@ class _Rectified(torch.autograd.Function):
         x: Tensor,
         weight_EKH: Tensor,
         numbers_BD: Tensor,
-        of_numbers_YD: Tensor,
+        of_numbers_DY: Tensor,
         size: int,
         dropout: float,
     ) -> tuple[Tensor, Tensor]:
-        y = product_BY.detach().addmm_(numbers_BD, of_numbers_YD.t())
+        y = product_BY.detach().addmm_(numbers_BD, of_numbers_DY)
         F.relu_(y[:, :size])
         if dropout:
             F.dropout(y[:, :size], dropout, inplace=True)
@@ -140,7 +140,7 @@ class _Rectified(torch.autograd.Function):
         of_weight = torch.empty_like(weight_EKH)
         for block, of_block, out in zip(x.chunk(n, 1), grad_BY.chunk(n, 1), of_weight, strict=True):
             torch.mm(of_block.t(), block, out=out)
-        return grad_BY, None, of_weight, None, (numbers_BD.t() @ grad_BY).t(), None, None
+        return grad_BY, None, of_weight, None, numbers_BD.t() @ grad_BY, None, None
 
 
 def mixtures(gates_BG: Tensor, n_mixtures: int, *groups: Tensor) -> tuple[Tensor, ...]:

@@ -100,22 +100,22 @@ class SideBySide(nn.Module):
 
     Attributes:
         of_vectors: Weights of the vectors, [H, X].
-        of_numbers: Weights of the numbers, [H, D], and in one more column the bias, the weight of a number that is
-            always 1.
+        of_numbers: Weights of the numbers, [D, H], and in one more row the bias, the weight of a number that is always
+            1. Their gradient takes half the time that it takes the other way round.
     """
 
     def __init__(self, width: int, n_dense: int, after: int, bias: bool = True) -> None:
         super().__init__()
         whole = nn.Linear(width + n_dense, after, bias)
-        weight, columns = whole.weight.detach(), [] if whole.bias is None else [whole.bias.detach()[:, None]]
+        weight, rows = whole.weight.detach(), [] if whole.bias is None else [whole.bias.detach()[None]]
         self.of_vectors = nn.Parameter(weight[:, :width].clone())
-        self.of_numbers = nn.Parameter(torch.cat([weight[:, width:], *columns], 1))
+        self.of_numbers = nn.Parameter(torch.cat([weight[:, width:].t(), *rows]))
 
     def forward(self, vectors_BX: Tensor, dense_BD: Tensor) -> Tensor:
         """[B, H]."""
         product_BH = F.linear(vectors_BX, self.of_vectors)
-        numbers_BD = dense_BD if self.of_numbers.shape[1] == dense_BD.shape[1] else with_one(dense_BD)
-        return product_BH.addmm_(numbers_BD.to(product_BH.dtype), self.of_numbers.t().to(product_BH.dtype))
+        numbers_BD = dense_BD if len(self.of_numbers) == dense_BD.shape[1] else with_one(dense_BD)
+        return product_BH.addmm_(numbers_BD.to(product_BH.dtype), self.of_numbers.to(product_BH.dtype))
 
 
 def with_one(dense_BD: Tensor) -> Tensor:
