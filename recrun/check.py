@@ -6,6 +6,7 @@ is here: which stages suit a model, which data it reads, where a stage may start
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ GIVEN = {
     "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
     "scheduler": {"optimizer": "choose optimizer=…"},
     "weighting": {"model": "choose model=…"},
+    "tracker": {"directory": "set output_dir", "config": "it is the run's"},
     "model": {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
         **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
@@ -36,7 +38,7 @@ GIVEN = {
         "n_places": "set dataset.his_size",
     },
 }
-NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization")  # trainer keys that name a class
+NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization", "tracker")  # keys that name a class
 
 
 def check(composed: Composition, training: bool = True) -> None:
@@ -77,12 +79,14 @@ class Checker:
         self.settings()
         for section in ("model", "dataset", "trainer"):
             self.component(section, self.section(section))
+        self.tracker()
         self.stages()
         self.dataset_suits_model()
 
     def run(self) -> None:
         """Whether the stages can be trained, from where they start to where they write."""
         self.stages_suit_model()
+        self.devices()
         self.start()
         self.output()
 
@@ -98,6 +102,19 @@ class Checker:
             raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")
         if device == "cpu" and self.config["precision"] == "fp16":
             raise ConfigError("precision=fp16 needs a GPU; on the CPU use precision=bf16 or precision=fp32")
+
+    def tracker(self) -> None:
+        """A tracker, if there is one, needs its package."""
+        node = self.config.get("tracker")
+        if not node:
+            return
+        self.value("tracker", node, Field("tracker", Text(), None))
+        package = signature(node["_target_"]).attributes.get("package")
+        if package and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"tracker={self.composed.option('tracker')} needs the package {package}: "
+                f'pip install "recrun[{package}]", or choose tracker=none'
+            )
 
     def section(self, name: str) -> Node:
         """A group's part of the config, which must be a mapping."""
@@ -290,6 +307,23 @@ class Checker:
             target = target_in(path) or (own and own["_target_"])
             if target and not self.lacking(target):
                 yield name
+
+    def devices(self) -> None:
+        """Several devices share a batch in equal parts."""
+        count, device = self.config["devices"], self.config["device"]
+        if count > 1 and ":" in device:
+            raise ConfigError(f"device={device} is one GPU, and devices={count} wants {count}; use device=cuda")
+        if count > 1 and self.schema("dataset", self.config["dataset"]).attributes.get("sequential"):
+            raise ConfigError(
+                f"devices={count}: a batch of dataset={self.composed.option('dataset')} goes on where the one before "
+                "ended, so that batches cannot be shared out; use devices=1"
+            )
+        for name, node in self.config["stage"].items():
+            batch_size = {**self.config["trainer"], **(node or {})}["batch_size"]
+            if batch_size % count:
+                raise ConfigError(
+                    f"stage {name}: trainer.batch_size={batch_size} cannot be shared out equally among devices={count}"
+                )
 
     def start(self) -> None:
         """A stage with `follows` needs one of those before it, in this run or in `pre_model_path`."""

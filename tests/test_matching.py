@@ -14,11 +14,11 @@ from worlds import never, place_in
 from recrun import serve
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError
+from recrun.fit import Interrupted
 from recrun.jobs import prepare
 from recrun.models import matching
 from recrun.models.matching import Table, distinct, history_means, places_within
 from recrun.run import build, build_model, build_trainers, evaluate, execute, load_config
-from recrun.trainer import Interrupted
 
 NAMES = ("dssm", "youtube_dnn", "sasrec")
 
