@@ -79,7 +79,6 @@ class Checker:
         self.settings()
         for section in ("model", "dataset", "trainer"):
             self.component(section, self.section(section))
-        self.tracker()
         self.stages()
         self.dataset_suits_model()
 
@@ -87,6 +86,7 @@ class Checker:
         """Whether the stages can be trained, from where they start to where they write."""
         self.stages_suit_model()
         self.devices()
+        self.tracker()
         self.start()
         self.output()
 
