@@ -63,6 +63,9 @@ class Table:
         dense: Columns of numbers.
         sequences: Columns with several ids a row, {genres: {separator: "|", max_length: 50}}; the last are kept.
         share: Columns that number their ids as another one does, {history: item_id}.
+        histories: Sequences made of the training rows before each row, {liked: {of: item_id, by: user_id, where: like,
+            max_length: 50}}: the items, in order of `time_column` or of the rows, of the same user, with label 1 of
+            the task `where` and 0 of the task `unless`. A file of `test_path` has them as columns, divided by "|".
         group: The column that group_auc groups by.
         min_count: Occurrences in the training part that an id needs to be known.
         buckets: Columns whose ids are hashed, and into how many rows.
@@ -102,6 +105,7 @@ class Table:
         dense: Sequence[str] = (),
         sequences: Mapping[str, Mapping[str, Any] | None] | None = None,
         share: Mapping[str, str] | None = None,
+        histories: Mapping[str, Mapping[str, Any]] | None = None,
         group: str | None = None,
         min_count: Count = 1,
         buckets: Mapping[str, Count] | None = None,
@@ -120,10 +124,12 @@ class Table:
         monitor: str | None = None,
     ) -> None:
         """Reads, divides, numbers and scales, or takes what an earlier run prepared."""
-        schema = read_schema(sparse, dense, sequences or {}, tasks, share or {}, group, time_column, split_column)
+        schema = read_schema(
+            sparse, dense, sequences or {}, tasks, share or {}, histories or {}, group, time_column, split_column
+        )
         fitting = read_fitting(schema, min_count, buckets or {}, scale, dense_missing)
         how = TableSplit(split, valid_fraction, test_fraction, split_seed)
-        how.refuse_contradictions(split_column, time_column)
+        how.refuse_contradictions(split_column, None if histories else time_column)
         recipe = Recipe(schema, fitting, how)
         if vocabulary is not None:
             recipe = recipe.knowing(Path(vocabulary))
