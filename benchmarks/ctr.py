@@ -79,12 +79,12 @@ class Log:
 
         return np.arange(len(self.parts.get(split, ()))).astype(str)
 
-    def train_batches(self, batch_size: int, rng: Any, start: int = 0) -> Any:
+    def train_batches(self, batch_size: int, rng: Any, start: int = 0, stride: int = 1) -> Any:
         """One epoch, timed."""
         from recrun.data.tables.order import windows
 
         wall, cpu, size = time.perf_counter(), time.process_time(), self.train_size()
-        for window in windows(size, batch_size, size, size, rng, start):
+        for window in windows(size, batch_size, size, size, rng, start, stride):
             for places in window.batches:
                 yield tensors(self.parts["train"].take(places).flat)
         self.seconds = (time.perf_counter() - wall, time.process_time() - cpu)

@@ -49,10 +49,10 @@ def fit_of(words, folder):
 
     from recrun.config import compose
     from recrun.device import Device
+    from recrun.fit import Fit
     from recrun.place import Place
     from recrun.provenance import MetricsLog
     from recrun.run import build, build_model, build_trainers
-    from recrun.trainer import Fit
 
     torch.set_num_threads(1)
     config = compose(["model=gru4rec", *words, "trainer.save_seconds=1e9"]).config

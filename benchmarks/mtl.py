@@ -65,9 +65,11 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
         def units(self, split: str) -> Any:
             return np.arange(len(parts["valid"]) if split == "valid" else 0).astype(str)
 
-        def train_batches(self, batch_size: int, rng: Any, start: int = 0) -> Any:
+        def train_batches(self, batch_size: int, rng: Any, start: int = 0, stride: int = 1) -> Any:
             wall, cpu = time.perf_counter(), time.process_time()
-            for window in windows(self.train_size(), batch_size, self.train_size(), self.train_size(), rng, start):
+            for window in windows(
+                self.train_size(), batch_size, self.train_size(), self.train_size(), rng, start, stride
+            ):
                 for places in window.batches:
                     flat = parts["train"].take(places).flat
                     yield {name: torch.from_numpy(array) for name, array in flat.items()}

@@ -84,6 +84,7 @@ class Checker:
     def run(self) -> None:
         """Whether the stages can be trained, from where they start to where they write."""
         self.stages_suit_model()
+        self.devices()
         self.start()
         self.output()
 
@@ -303,6 +304,23 @@ class Checker:
             target = target_in(path) or (own and own["_target_"])
             if target and not self.lacking(target):
                 yield name
+
+    def devices(self) -> None:
+        """Several devices share a batch in equal parts."""
+        count, device = self.config["devices"], self.config["device"]
+        if count > 1 and ":" in device:
+            raise ConfigError(f"device={device} is one GPU, and devices={count} wants {count}; use device=cuda")
+        if count > 1 and self.schema("dataset", self.config["dataset"]).attributes.get("sequential"):
+            raise ConfigError(
+                f"devices={count}: a batch of dataset={self.composed.option('dataset')} goes on where the one before "
+                "ended, so that batches cannot be shared out; use devices=1"
+            )
+        for name, node in self.config["stage"].items():
+            batch_size = {**self.config["trainer"], **(node or {})}["batch_size"]
+            if batch_size % count:
+                raise ConfigError(
+                    f"stage {name}: trainer.batch_size={batch_size} cannot be shared out equally among devices={count}"
+                )
 
     def start(self) -> None:
         """A stage with `follows` needs one of those before it, in this run or in `pre_model_path`."""

@@ -32,6 +32,7 @@ class Settings:
     seed: Index
     device: str
     precision: Precision
+    devices: Count
     threads: Count | None
     step_limit: Count | None
     eval_limit: Count | None

@@ -38,6 +38,18 @@ class Device:
             raise ConfigError("precision=fp16 needs a GPU; use precision=bf16 or fp32 on the CPU")
         return cls(device, precision)
 
+    @classmethod
+    def of_ranks(cls, name: str, precision: Precision, devices: int) -> list[Device]:
+        """The device of each of the processes that train together: one GPU each, or all on the CPU.
+
+        Raises:
+            ConfigError: The machine has fewer.
+        """
+        first = cls.named(name, precision)
+        if devices == 1 or first.torch.type == "cpu":
+            return [first] * devices
+        return [cls.named(f"cuda:{rank}", precision) for rank in range(devices)]
+
     def move(self, batch: Batch) -> Batch:
         """The batch on the device; copies to a GPU overlap with computation. `x_groups` stays: it decides shapes."""
         if self.torch.type == "cpu":

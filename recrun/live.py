@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from recrun.trainer import Fit
+    from recrun.fit import Fit
 
 REFRESH_SECONDS = 0.25  # reading the losses waits for the device, so not after every step
 

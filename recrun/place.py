@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from recrun.device import Device
+from recrun.ranks import Ranks
 
 if TYPE_CHECKING:
-    from recrun.trainer import Fit
+    from recrun.fit import Fit
 
 
 class Reporter(Protocol):
@@ -48,6 +49,7 @@ class Place:
         reporter: Is told of progress.
         log: Takes the rows of metrics.jsonl.
         stop: Says whether the run was asked to stop.
+        ranks: This process among those that train together.
     """
 
     stage: str
@@ -60,3 +62,4 @@ class Place:
     reporter: Reporter
     log: Log
     stop: Callable[[], bool]
+    ranks: Ranks = Ranks()  # noqa: RUF009  # frozen

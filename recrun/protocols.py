@@ -20,6 +20,7 @@ class Dataset(Protocol):
     Attributes:
         kind: What the batches hold; a model names the kind it reads. A plain literal in the class body.
         unit: What a row of a batch is, in the plural: "users", "sessions". Progress is counted in it.
+        sequential: Whether a batch goes on where the one before it ended; False if absent.
         sizes: Constructor arguments of the model that the data decide, for example {"n_items": 1682}; besides
             numbers, an array to start from.
         monitor: The metric that early stopping and `keep: best` watch by default.
@@ -40,8 +41,10 @@ class Dataset(Protocol):
     def train_size(self) -> int:
         """Units (users, impressions, events) in one training epoch."""
 
-    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
-        """One epoch of batches in the order that `rng` decides, from batch number `start` on.
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
+        """One epoch of batches in the order that `rng` decides: every `stride`-th, from batch number `start` on.
 
         Equal `rng` states give equal batches, and `start=n` gives exactly what is left after n batches.
         """

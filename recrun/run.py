@@ -25,12 +25,15 @@ from torch import nn
 from recrun import __version__, checkpoint, provenance, seeds
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError, RecrunError
-from recrun.live import Live, live
-from recrun.place import Place
+from recrun.fit import Interrupted
+from recrun.launch import started
+from recrun.live import live
+from recrun.place import Log, Place, Reporter
 from recrun.process import exclusive, log_file, stop_signals
 from recrun.progress import Progress
 from recrun.protocols import Dataset
-from recrun.trainer import Interrupted, Trainer
+from recrun.ranks import Ranks
+from recrun.trainer import Trainer
 from recrun.types import Evaluation, Split
 
 __all__ = ["Interrupted", "evaluate", "execute"]
@@ -87,10 +90,17 @@ class Sized(Protocol):
 class Run:
     """The parts of one run, made from its config."""
 
-    def __init__(self, directory: Path, config: Config, record: provenance.RunRecord, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Config,
+        record: provenance.RunRecord,
+        stop: threading.Event,
+        rank: int = 0,
+    ) -> None:
         self.directory, self.config, self.record, self.stop = directory, config, record, stop
-        self.device = Device.named(config["device"], config["precision"])
-        torch.set_num_threads(config["threads"] or ALL_THREADS)
+        self.device = Device.of_ranks(config["device"], config["precision"], config["devices"])[rank]
+        torch.set_num_threads(config["threads"] or max(1, ALL_THREADS // config["devices"]))
         self.trainers = build_trainers(config)
         self.dataset: Dataset = build(config["dataset"])
         self.model = build_model(config, self.dataset).to(self.device.torch)
@@ -101,13 +111,14 @@ class Run:
         """Stages in order; those that an earlier attempt finished only hand on their weights."""
         self.note()
         refuse_full_disk(self.directory, self.model, len(self.trainers))
-        self.start_weights()
-        with live() as reporter:
+        pre_model = self.start_weights()
+        if pre_model is not None:
+            self.record.update(pre_model=pre_model)
+        command = ["-m", "recrun.follow", str(self.directory)]
+        with started(self.config["devices"], self.device.torch, command) as ranks, live() as reporter:
             for name, trainer in self.trainers.items():
-                place = self.place(name, reporter)
-                if name in self.results["stages"]:
-                    checkpoint.load_weights(place.directory / trainer.keep, self.model, self.dataset.fingerprint)
-                else:
+                place = self.place(name, reporter, self.log, ranks)
+                if not self.hand_on(trainer, place):
                     self.run_stage(trainer, place)
         return self.results
 
@@ -117,6 +128,7 @@ class Run:
             dataset_fingerprint=self.dataset.fingerprint,
             dataset=self.dataset.describe(),
             device=str(self.device.torch),
+            devices=self.config["devices"],
             threads=torch.get_num_threads(),
         )
         for name, ids in self.dataset.vocabulary().items():
@@ -124,16 +136,23 @@ class Run:
             path.parent.mkdir(exist_ok=True)
             path.write_text(lines(ids), encoding="utf-8")
 
-    def start_weights(self) -> None:
-        """Loads `pre_model_path`, if there is one, before the first stage begins."""
+    def start_weights(self) -> dict[str, Any] | None:
+        """Loads `pre_model_path`, if there is one, before the first stage begins, and says what that was."""
         name, first = next(iter(self.config["stage"].items()))
         if self.config["pre_model_path"] is None or checkpoint.exists(self.directory / name / "last"):
-            return
+            return None
         source = checkpoint.find(Path(self.config["pre_model_path"]), (first or {}).get("follows") or ())
         card = checkpoint.load_weights(source, self.model, self.dataset.fingerprint)
-        self.record.update(pre_model={"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch")}})
+        return {"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch")}}
 
-    def place(self, name: str, reporter: Live) -> Place:
+    def hand_on(self, trainer: Trainer, place: Place) -> bool:
+        """Loads the weights of a stage that an earlier attempt finished; False if there is none."""
+        if place.stage not in self.results["stages"]:
+            return False
+        checkpoint.load_weights(place.directory / trainer.keep, self.model, self.dataset.fingerprint)
+        return True
+
+    def place(self, name: str, reporter: Reporter, log: Log, ranks: Ranks) -> Place:
         """Where a stage runs."""
         card = {
             "recrun": __version__,
@@ -150,8 +169,9 @@ class Run:
             eval_limit=self.config["eval_limit"],
             card=card,
             reporter=reporter,
-            log=self.log,
+            log=log,
             stop=self.stop.is_set,
+            ranks=ranks,
         )
 
     def run_stage(self, trainer: Trainer, place: Place) -> None:

@@ -33,6 +33,10 @@ class RunningLosses:
             self.sum_L, self.bad_step = self.folded()
             self.pending = []
 
+    def zeros(self) -> dict[str, Tensor]:
+        """Losses of a step without a batch; there was one with a batch before."""
+        return dict(zip(self.names, self.sum_L.new_zeros(len(self.names)).unbind(), strict=True))
+
     def folded(self) -> tuple[Tensor, Tensor]:
         """The sums and the first bad step with what is pending."""
         if not self.pending:

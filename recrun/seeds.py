@@ -16,9 +16,10 @@ Role = Literal["init", "shuffle", "noise"]
 ROLES: tuple[Role, ...] = ("init", "shuffle", "noise")
 
 
-def sequence(seed: int, role: Role, stage: str = "", epoch: int = 0) -> np.random.SeedSequence:
+def sequence(seed: int, role: Role, stage: str = "", epoch: int = 0, rank: int = 0) -> np.random.SeedSequence:
     """The seed sequence of one stream. A stage counts by its name: run alone or after others, it draws the same."""
-    return np.random.SeedSequence(entropy=seed, spawn_key=(ROLES.index(role), crc32(stage.encode()), epoch))
+    key = (ROLES.index(role), crc32(stage.encode()), epoch)
+    return np.random.SeedSequence(entropy=seed, spawn_key=(*key, rank) if rank else key)
 
 
 def numpy_stream(seed: int, role: Role, stage: str = "", epoch: int = 0) -> np.random.Generator:
@@ -26,9 +27,9 @@ def numpy_stream(seed: int, role: Role, stage: str = "", epoch: int = 0) -> np.r
     return np.random.default_rng(sequence(seed, role, stage, epoch))
 
 
-def seed_torch(seed: int, role: Role, stage: str = "", epoch: int = 0) -> None:
+def seed_torch(seed: int, role: Role, stage: str = "", epoch: int = 0, rank: int = 0) -> None:
     """Starts torch's global generators, on every device, at the beginning of one stream."""
-    torch.manual_seed(int(sequence(seed, role, stage, epoch).generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(int(sequence(seed, role, stage, epoch, rank).generate_state(1, np.uint64)[0] >> 1))
 
 
 def torch_state() -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from recrun.errors import ConfigError, DataError
 
 
 class Interrupted(Exception):
-    """Stands for recrun.trainer.Interrupted."""
+    """Stands for recrun.fit.Interrupted."""
 
 
 class FakeRun(ModuleType):

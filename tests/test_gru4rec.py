@@ -9,10 +9,11 @@ from sessions_world import random_sessions, sessions_of
 from worlds import place_in
 
 from recrun.errors import ConfigError
+from recrun.fit import Interrupted
 from recrun.models.gru4rec import GRU, GRU4Rec
 from recrun.optim import RowAdagrad
 from recrun.sampled import BPRMax, CrossEntropy
-from recrun.trainer import Interrupted, Trainer
+from recrun.trainer import Trainer
 
 EMBEDDINGS = ["shared", "separate", "one_hot"]
 SESSIONS = random_sessions(25, 10)

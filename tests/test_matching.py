@@ -16,11 +16,11 @@ from recrun import cli, serve
 from recrun.config import compose
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError
+from recrun.fit import Interrupted
 from recrun.jobs import prepare
 from recrun.models import matching
 from recrun.models.matching import Table, distinct, history_means, places_within
 from recrun.run import build, build_model, build_trainers, evaluate, execute, load_config
-from recrun.trainer import Interrupted
 
 NAMES = ("dssm", "youtube_dnn", "sasrec")
 

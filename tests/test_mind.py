@@ -293,6 +293,9 @@ def test_the_rest_of_an_epoch_equals_what_was_left(synthetic):
     for one, other in zip(whole[3:], rest, strict=True):
         assert one.keys() == other.keys()
         assert all((one[name] == other[name]).all() for name in one)
+    every_third = list(synthetic.train_batches(16, np.random.default_rng(5), start=1, stride=3))
+    for one, other in zip(whole[1::3], every_third, strict=True):
+        assert all((one[name] == other[name]).all() for name in one)
     other = next(synthetic.train_batches(16, np.random.default_rng(6)))
     assert other["candidates"].shape == whole[0]["candidates"].shape
     assert not all((whole[0][name].shape == other[name].shape) for name in other)

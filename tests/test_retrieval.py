@@ -48,8 +48,8 @@ def asked(data, batch):
     return found
 
 
-def epoch(data, size=3, seed=0, start=0):
-    return list(data.train_batches(size, np.random.default_rng(seed), start))
+def epoch(data, size=3, seed=0, start=0, stride=1):
+    return list(data.train_batches(size, np.random.default_rng(seed), start, stride))
 
 
 def same(one, other):
@@ -143,6 +143,7 @@ def test_an_epoch_can_be_entered_anywhere_and_differs_from_the_next(rows, negati
     whole = epoch(data, size=7)
     for start in (0, 1, len(whole) - 1, len(whole)):
         assert same(epoch(data, size=7, start=start), whole[start:])
+    assert same(epoch(data, size=7, start=1, stride=3), whole[1::3])
     assert not same(epoch(data, size=7, seed=1), whole)
 
 

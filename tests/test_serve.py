@@ -9,9 +9,10 @@ import torch
 from news import write_part, write_world
 from safetensors.torch import load_file
 
-from recrun import cli, run, trainer
+from recrun import cli, run
 from recrun.check import check
 from recrun.config import compose
+from recrun.fit import Fit, Interrupted
 from recrun.jobs import prepare
 
 TEST = ["5\tU9\tt\tN2\tN1 N3 N5", "6\tU2\tt\t\tN4 N5", "6\tU9\tt\tN2\tN3"]
@@ -190,11 +191,11 @@ def test_stopped_within_an_epoch_and_resumed_it_ends_bitwise_equal(tmp_path, mon
         def pause(fit, stop=stop):
             if fit.progress.steps == stop and fit.progress.step:
                 fit.save("last")
-                raise trainer.Interrupted("here")
+                raise Interrupted("here")
 
         with monkeypatch.context() as patch:
-            patch.setattr(trainer.Fit, "pause", pause)
-            with pytest.raises(trainer.Interrupted):
+            patch.setattr(Fit, "pause", pause)
+            with pytest.raises(Interrupted):
                 run.execute(parted)
     run.execute(parted)
     one, other = (load_file(place / "train" / "last" / "model.safetensors") for place in (whole, parted))

@@ -236,6 +236,9 @@ def test_equal_generators_give_equal_batches_and_start_gives_what_is_left():
         assert len(rest) == len(whole) - start
         for one, other in zip(rest, whole[start:], strict=True):
             assert all(torch.equal(one[name], other[name]) for name in one)
+    some = data.train_batches(3, np.random.default_rng(7), start=1, stride=2)
+    for one, other in zip(some, whole[1::2], strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
     other = list(data.train_batches(3, np.random.default_rng(8)))
     assert any(not torch.equal(one["items"], two["items"]) for one, two in zip(whole, other, strict=True))
 

@@ -15,10 +15,10 @@ SIZES = st.tuples(
 )
 
 
-def epoch(sizes, seed=0, start=0):
+def epoch(sizes, seed=0, start=0, stride=1):
     """Batches of row numbers."""
     batches = []
-    for window in windows(*sizes, np.random.default_rng(seed), start):
+    for window in windows(*sizes, np.random.default_rng(seed), start, stride):
         rows = np.concatenate([np.arange(begin, end) for begin, end in window.blocks])
         batches += [rows[places] for places in window.batches]
     return batches
@@ -34,11 +34,10 @@ def test_every_row_once_in_batches_of_the_right_size(sizes):
 
 
 @settings(deadline=None)
-@given(SIZES, st.integers(0, 60))
-def test_a_start_gives_exactly_what_is_left(sizes, start):
-    whole, left = epoch(sizes), epoch(sizes, start=start)
-    assert len(left) == max(0, len(whole) - start)
-    assert all(np.array_equal(one, other) for one, other in zip(whole[start:], left, strict=True))
+@given(SIZES, st.integers(0, 60), st.integers(1, 7))
+def test_start_and_stride_give_exactly_those_batches(sizes, start, stride):
+    whole, some = epoch(sizes), epoch(sizes, start=start, stride=stride)
+    assert all(np.array_equal(one, other) for one, other in zip(whole[start::stride], some, strict=True))
 
 
 def test_an_epoch_follows_from_its_generator():

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from worlds import Fitted, Line, Points, Squared, place_in, trainer_of
 
-from recrun import checkpoint, trainer
+from recrun import checkpoint, seeds
 from recrun.errors import ConfigError
 from recrun.features import Task
+from recrun.fit import Diverged, Fit, Interrupted
 from recrun.regularization import Regularization
-from recrun.trainer import Diverged, Interrupted
 from recrun.types import Evaluation
 
 
@@ -59,7 +59,7 @@ def test_one_epoch_equals_a_hand_written_loop(tmp_path):
     trainer_of(epochs=1, optimizer=torch.optim.SGD).fit(ours, data, place)
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.05)
     total = 0.0
-    for batch in data.train_batches(10, trainer.seeds.numpy_stream(3, "shuffle", "train", 0)):
+    for batch in data.train_batches(10, seeds.numpy_stream(3, "shuffle", "train", 0)):
         loss = (theirs(batch) - batch["y"]).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -217,7 +217,7 @@ def test_a_plateau_knows_which_direction_is_better(tmp_path, monitor, values):
     data.evaluator = Told()
     plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=0)
     made = trainer_of(epochs=4, lr=1.0, monitor=monitor, scheduler=plateau)
-    fit = trainer.Fit(made, line(), data, place_in(tmp_path))
+    fit = Fit(made, line(), data, place_in(tmp_path))
     fit.run(0)
     rates.append(fit.optimizer.param_groups[0]["lr"])
     assert rates == [1.0, 1.0, 1.0, 0.5, 0.25]
@@ -323,7 +323,7 @@ def test_a_scheduler_may_step_after_every_update(tmp_path):
     def halve(optimizer):
         return torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
 
-    fit = trainer.Fit(
+    fit = Fit(
         trainer_of(epochs=2, lr=1.0, scheduler=halve, scheduler_every="step"), line(), Points(), place_in(tmp_path)
     )
     fit.run(0)
@@ -333,16 +333,16 @@ def test_a_scheduler_may_step_after_every_update(tmp_path):
 @pytest.mark.parametrize(("every", "steps"), [("step", 28), ("epoch", 4)])
 def test_a_scheduler_that_must_know_its_end_is_told(tmp_path, every, steps):
     once = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1)
-    fit = trainer.Fit(trainer_of(scheduler=once, scheduler_every=every), line(), Points(), place_in(tmp_path))
+    fit = Fit(trainer_of(scheduler=once, scheduler_every=every), line(), Points(), place_in(tmp_path))
     assert fit.scheduler.total_steps == steps
     given = partial(once, total_steps=99)
-    fit = trainer.Fit(trainer_of(scheduler=given, scheduler_every=every), line(), Points(), place_in(tmp_path))
+    fit = Fit(trainer_of(scheduler=given, scheduler_every=every), line(), Points(), place_in(tmp_path))
     assert fit.scheduler.total_steps == 99
 
 
 def test_warm_up_by_step(tmp_path):
     warm = partial(torch.optim.lr_scheduler.LinearLR, start_factor=0.5, total_iters=10)
-    fit = trainer.Fit(trainer_of(lr=1.0, scheduler=warm, scheduler_every="step"), line(), Points(), place_in(tmp_path))
+    fit = Fit(trainer_of(lr=1.0, scheduler=warm, scheduler_every="step"), line(), Points(), place_in(tmp_path))
     assert fit.optimizer.param_groups[0]["lr"] == 0.5
     fit.run(0)
     assert fit.optimizer.param_groups[0]["lr"] == pytest.approx(1.0)
@@ -370,14 +370,14 @@ TASKS = {"tasks": (Task("sign"), Task("value", "regression"), Task("other"))}
 def test_early_stopping_on_one_task(tmp_path, which, monitor):
     data = Points()
     data.sizes = TASKS
-    fit = trainer.Fit(trainer_of(earlystop_taskid=which), line(), data, place_in(tmp_path))
+    fit = Fit(trainer_of(earlystop_taskid=which), line(), data, place_in(tmp_path))
     assert fit.monitor == monitor
 
 
 def test_early_stopping_on_the_only_task(tmp_path):
     data = Points()
     data.sizes = {"tasks": (Task("sign"),)}
-    assert trainer.Fit(trainer_of(earlystop_taskid=0), line(), data, place_in(tmp_path)).monitor == "auc"
+    assert Fit(trainer_of(earlystop_taskid=0), line(), data, place_in(tmp_path)).monitor == "auc"
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_where_a_metric_is_undefined_another_decides_also_after_a_resume(tmp_pat
         made.fit(line(), data, place_in(tmp_path, stop=lambda: next(calls) > 16))
     assert f"{monitor} is undefined on the validation part; {decides} decides instead" in caplog.text
     caplog.clear()
-    fit = trainer.Fit(made, line(), data, place_in(tmp_path))
+    fit = Fit(made, line(), data, place_in(tmp_path))
     progress = fit.run(0)
     assert (fit.monitor, progress.best, progress.best_epoch) == (decides, 0.4, 3)
     assert fit.scheduler.mode == "min"

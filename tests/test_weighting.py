@@ -10,8 +10,8 @@ from worlds import Points, place_in, trainer_of
 
 from recrun.errors import ConfigError
 from recrun.features import Task
+from recrun.fit import Fit, Interrupted
 from recrun.objectives import MultiTask
-from recrun.trainer import Fit, Interrupted
 from recrun.types import Evaluation
 from recrun.weighting import FixedWeights, GradNorm, MetaBalance, UncertaintyWeights
 
@@ -278,9 +278,9 @@ class Labelled(Points):
         super().__init__()
         self.label = torch.cat([(self.x > 0).float(), self.y], 1)
 
-    def train_batches(self, batch_size, rng, start=0):
+    def train_batches(self, batch_size, rng, start=0, stride=1):
         order = torch.from_numpy(rng.permutation(64))
-        for index in order.split(batch_size)[start:]:
+        for index in order.split(batch_size)[start::stride]:
             yield {"x": self.x[index], "label": self.label[index]}
 
 

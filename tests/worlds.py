@@ -69,9 +69,9 @@ class Points:
     def train_size(self):
         return 64
 
-    def train_batches(self, batch_size, rng, start=0):
+    def train_batches(self, batch_size, rng, start=0, stride=1):
         order = rng.permutation(64)
-        for at in range(start * batch_size, 64, batch_size):
+        for at in range(start * batch_size, 64, stride * batch_size):
             index = torch.from_numpy(order[at : at + batch_size])
             yield {"x": self.x[index], "y": self.y[index]}
 

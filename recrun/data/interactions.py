@@ -138,10 +138,12 @@ class Interactions:
         """Users with a training row."""
         return len(self._parts.train_users)
 
-    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
         """All users with a training row once, in the order that `rng` decides; the last batch may be short."""
         users = self._parts.train_users[rng.permutation(self.train_size())]
-        batches = range(start * batch_size, len(users), batch_size)
+        batches = range(start * batch_size, len(users), stride * batch_size)
         return (self._train_batch(users[first : first + batch_size].astype(np.int64)) for first in batches)
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:

@@ -133,7 +133,9 @@ class Mind:
         """Clicks of the impressions that have a non-click too."""
         return int(self._clicked.lengths()[self._trainable].sum())
 
-    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
         """Every click once, the impressions in the order that `rng` decides; the last batch may be short."""
         order = self._trainable[rng.permutation(len(self._trainable))]
         clicks, offsets = self._clicked.gather(order)
@@ -143,7 +145,7 @@ class Mind:
         candidates = np.concatenate([clicks[:, None], np.where(present, drawn, clicks[:, None])], 1)
         mask = np.concatenate([np.ones((len(row), 1), bool), present], 1)
         history = self._parts["train"].behaviors.history[row].astype(np.int64)
-        for first in range(start * batch_size, len(row), batch_size):
+        for first in range(start * batch_size, len(row), stride * batch_size):
             here = slice(first, first + batch_size)
             label = np.zeros(candidates[here].shape, np.float32)
             label[:, 0] = 1

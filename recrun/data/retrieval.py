@@ -237,13 +237,15 @@ class Retrieval:
         """Training rows: interactions after a user's first, or users with two at least."""
         return len(targets(self._histories)[0]) if self.rows == "interactions" else len(learners(self._histories))
 
-    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
         """All rows once, in the order that `rng` decides; the last batch may be short."""
         key = int(rng.integers(2**63))
         rows = interactions if self.rows == "interactions" else sequences
         epoch = rows(self._histories, rng, self.his_size)
         scratch = np.zeros(len(self._histories.items), np.int64)
-        for step in range(start, -(-len(epoch.user) // batch_size)):
+        for step in range(start, -(-len(epoch.user) // batch_size), stride):
             asked = epoch.part(slice(step * batch_size, (step + 1) * batch_size), self._histories)
             yield self._train_batch(asked, np.random.default_rng([key, step]), scratch)
 

@@ -82,6 +82,7 @@ class Sessions:
     """
 
     kind: ClassVar[str] = "sessions"
+    sequential: ClassVar[bool] = True
     unit: ClassVar[str] = "events"
     input_key: ClassVar[str] = "test_path"
 
@@ -150,12 +151,14 @@ class Sessions:
         """Transitions: events less sessions."""
         return int(np.maximum(self._parts.train.lengths() - 1, 0).sum())
 
-    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
         """All transitions once, in the same order in every epoch; `rng` decides the negatives."""
         schedule = self._schedule(batch_size)
         negatives = Negatives(self._popularity, self.num_negatives, rng)
         places = np.zeros(len(self._parts.items), np.int64)
-        batches = range(start, -(-len(schedule) // self.bptt))
+        batches = range(start, -(-len(schedule) // self.bptt), stride)
         return (self._train_batch(schedule, number, negatives.at(number), places) for number in batches)
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:

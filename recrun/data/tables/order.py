@@ -25,9 +25,15 @@ class Window:
 
 
 def windows(
-    n_rows: int, batch_size: int, window_rows: int, block_rows: int, rng: np.random.Generator, start: int = 0
+    n_rows: int,
+    batch_size: int,
+    window_rows: int,
+    block_rows: int,
+    rng: np.random.Generator,
+    start: int = 0,
+    stride: int = 1,
 ) -> Iterator[Window]:
-    """Every row once, from batch number `start` on.
+    """Every row once, or every `stride`-th batch, from batch number `start` on.
 
     Blocks of about `block_rows` neighbours come in random order. As many as make up about `window_rows` are permuted
     together, so that batches mix rows of many places and yet nothing is read in single rows. Rows that fit one window
@@ -39,7 +45,8 @@ def windows(
         window_rows: Rows of a window, about.
         block_rows: Rows of a block, about.
         rng: Decides the order. Equal states give equal orders, whatever `start`.
-        start: Batches that are left out.
+        start: The first batch.
+        stride: From one batch to the next.
     """
     block = batch_size * ceil(block_rows / batch_size)
     n_blocks = n_rows // block
@@ -51,5 +58,7 @@ def windows(
     for number in range(start // batches, ceil(len(begins) / per_window)):
         blocks = begins[number * per_window : (number + 1) * per_window]
         places = np.random.default_rng([seed, number]).permutation(int(np.diff(blocks).sum()))
-        cuts = range(max(0, start - number * batches) * batch_size, len(places), batch_size)
+        ahead = start - number * batches
+        first = ahead if ahead >= 0 else ahead % stride
+        cuts = range(first * batch_size, len(places), stride * batch_size)
         yield Window(blocks, [places[at : at + batch_size] for at in cuts])

@@ -168,11 +168,13 @@ class Table:
         """Rows of the training part."""
         return len(self._parts["train"])
 
-    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int = 0) -> Iterator[Batch]:
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
         """All rows once: permuted where they are in memory, else as `recrun.data.tables.order.windows` says."""
         rows = self._parts["train"]
         sizes = (len(rows), len(rows)) if self.resident else (WINDOW_ROWS, BLOCK_ROWS)
-        for window in windows(len(rows), batch_size, *sizes, rng, start):
+        for window in windows(len(rows), batch_size, *sizes, rng, start, stride):
             held = rows if self.resident else joined([rows.slice(begin, end) for begin, end in window.blocks.tolist()])
             rows.release()
             for places in window.batches:
