@@ -11,6 +11,7 @@ import pytest
 from tables import decoded, rows_of
 
 from recrun.config import compose
+from recrun.errors import DataError
 from recrun.run import build
 
 DENSE = ["age", "wage", "gains", "losses", "dividends", "employers", "weeks"]
@@ -26,6 +27,22 @@ def folder_with(name):
 def preset(name, model, folder):
     words = [f"dataset={name}", f"model={model}", f"dataset.root={folder}", "dataset.cache=null"]
     return build(compose(words).config["dataset"]), compose(words).config["dataset"]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "file"),
+    [
+        ("criteo", "deepfm", "criteo/train.txt"),
+        ("avazu", "deepfm", "avazu/train.gz"),
+        ("ml_100k_ctr", "deepfm", "ml-100k/ml-100k.inter"),
+        ("ml_100k_past", "din", "ml-100k/ml-100k.inter"),
+        ("ml_100k_mtl", "mmoe", "ml-100k/ml-100k.inter"),
+        ("ml_100k_match", "dssm", "ml-100k/ml-100k.inter"),
+    ],
+)
+def test_absent_files_that_a_person_must_get_say_where(tmp_path, name, model, file):
+    with pytest.raises(DataError, match=rf"{file} does not exist and cannot be downloaded without you: see https://"):
+        build(compose([f"dataset={name}", f"model={model}", f"dataset.root={tmp_path}"]).config["dataset"])
 
 
 @pytest.mark.data

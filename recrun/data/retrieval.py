@@ -14,7 +14,7 @@ import numpy as np
 
 from recrun.data.columns import Columns
 from recrun.data.contrast import Contrast
-from recrun.data.download import Archive
+from recrun.data.download import Download
 from recrun.data.files import RatingsFiles
 from recrun.data.histories import Histories, HistorySettings, HistorySplit, Repeats, spans
 from recrun.data.negatives import SamplerName
@@ -152,7 +152,7 @@ class Retrieval:
         monitor: str = "ndcg@50",
         path: str | None = None,
         root: str | None = None,
-        download: Archive | None = None,
+        download: Download | None = None,
         source: Source | None = None,
         user_column: str | None = None,
         item_column: str | None = None,

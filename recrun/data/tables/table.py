@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from recrun.data.download import Download
 from recrun.data.rows import TEST, VALID, Ids
 from recrun.data.tables.cache import Prepared, prepared
 from recrun.data.tables.cells import TableSource
@@ -54,6 +55,7 @@ class Table:
             column: {like: {column: rating, at_least: 4}, rich: {column: income, equals: "50000+"}}.
         path: A file or a folder (see recrun.data.tables.files); relative to `root`, else to the working directory.
         root: The data folder.
+        download: Where the file can be had if it is absent.
         source: Gives the rows instead of `path`.
         columns: Names of the columns of a text file without a header line.
         separator: Of a text file; None = as the ending or the first line has it.
@@ -96,6 +98,7 @@ class Table:
         tasks: Mapping[str, TaskKind | Mapping[str, Any] | None],
         path: str | None = None,
         root: str | None = None,
+        download: Download | None = None,
         source: TableSource | None = None,
         columns: Sequence[str] | None = None,
         separator: str | None = None,
@@ -134,14 +137,14 @@ class Table:
         if vocabulary is not None:
             recipe = recipe.knowing(Path(vocabulary))
         refuse_other_source(path, source, split)
-        files = Where(path or "", root, None if columns is None else tuple(columns), separator, join)
+        files = Where(path or "", root, None if columns is None else tuple(columns), separator, join, download)
         found = []
         if not (vocabulary and test_path):
             source = source or TableFiles(files, split == "provided", part_files)
             found.append(prepared(source, recipe, cache))
             recipe = replace(recipe, known=found[0].encoding)
         if test_path is not None:
-            test = TableFiles(replace(files, path=test_path))
+            test = TableFiles(replace(files, path=test_path, download=None))
             found.append(prepared(test, recipe.to_judge(test.header()), cache))
         self.evaluator, self.monitor = evaluator, monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")
