@@ -182,28 +182,19 @@ class Retrieval:
         vocabulary: str | None = None,
     ) -> None:
         """Reads, filters, splits and numbers the features."""
-        if duplicates == "keep" and mask_seen:
-            raise ConfigError(
-                "dataset.duplicates=keep with mask_seen=true: an item taken again could never be ranked; set "
-                "dataset.mask_seen=false, or duplicates=first"
-            )
+        _refuse_contradictions(duplicates, mask_seen, source, path, threshold, user_table, item_table)
         if source is None:
             columns = Columns(user_column, item_column, rating_column, time_column)
             ratings = RatingsFiles(_required(path), root, columns, threshold, False, None, download)
             source = Files(ratings, user_table, item_table)
-        elif any(value is not None for value in (path, threshold, user_table, item_table)):
-            raise ConfigError("dataset.path, threshold and tables are for files; they do nothing with dataset.source")
         self.evaluator, self.monitor = evaluator, monitor
         self.his_size, self.rows, self.mask_seen = his_size, rows, mask_seen
         how = HistorySettings(duplicates, min_user_count, min_item_count, split, valid_fraction, test_fraction)
         known = Vocabulary() if vocabulary is None else Vocabulary.load(Path(vocabulary))
         made = self._histories = how.of(source.rows(with_time=True), known.items)
-        ids, trained = made.users.astype(str), made.trained > made.offsets[:-1]
-        users, items = source.sides()
-        self._users = encode(users, ids, trained, Wanted("user", user_fields), known.user_features)
-        wanted = Wanted("item", item_fields, item_lists, list_separator)
-        self._items = encode(items, made.items.astype(str), made.known(), wanted, known.item_features)
-        self._strangers = known.strangers(ids)
+        wanted = Wanted("user", user_fields), Wanted("item", item_fields, item_lists, list_separator)
+        self._users, self._items = _encoded(made, source.sides(), wanted, known)
+        self._strangers = known.strangers(made.users.astype(str))
         self._contrast = cache(lambda: Contrast(made, num_negatives, negatives, sampler, sample_alpha, avoid_positives))
         if vocabulary is None:
             self._contrast()  # refuses what cannot be trained with; data to judge need not be fit for that
@@ -304,6 +295,27 @@ def _fingerprint(made: Histories, *sides: Encoded) -> str:
         for array in side.values.values():
             digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+def _encoded(
+    made: Histories, sides: tuple[Side | None, Side | None], wanted: tuple[Wanted, Wanted], known: Vocabulary
+) -> tuple[Encoded, Encoded]:
+    """The features of users and of items, by what training has or a run knows."""
+    trained = made.trained > made.offsets[:-1]
+    return (
+        encode(sides[0], made.users.astype(str), trained, wanted[0], known.user_features),
+        encode(sides[1], made.items.astype(str), made.known(), wanted[1], known.item_features),
+    )
+
+
+def _refuse_contradictions(duplicates: str, mask_seen: bool, source: Source | None, *of_files: object) -> None:
+    if duplicates == "keep" and mask_seen:
+        raise ConfigError(
+            "dataset.duplicates=keep with mask_seen=true: an item taken again could never be ranked; set "
+            "dataset.mask_seen=false, or duplicates=first"
+        )
+    if source is not None and any(value is not None for value in of_files):
+        raise ConfigError("dataset.path, threshold and tables are for files; they do nothing with dataset.source")
 
 
 def _required(path: str | None) -> str:
