@@ -24,6 +24,7 @@ TABLES = (
     "avazu",
     "ml_100k_ctr",
     "ml_100k_mtl",
+    "ml_100k_past",
     "synthetic_table",
     "synthetic_tasks",
     "synthetic_conversions",
