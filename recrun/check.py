@@ -6,6 +6,7 @@ is here: which stages suit a model, which data it reads, where a stage may start
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ GIVEN = {
     "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
     "scheduler": {"optimizer": "choose optimizer=…"},
     "weighting": {"model": "choose model=…"},
+    "tracker": {"directory": "set output_dir", "config": "it is the run's"},
     "model": {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
         **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
@@ -36,7 +38,7 @@ GIVEN = {
         "n_places": "set dataset.his_size",
     },
 }
-NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization")  # trainer keys that name a class
+NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization", "tracker")  # keys that name a class
 
 
 def check(composed: Composition, training: bool = True) -> None:
@@ -78,6 +80,7 @@ class Checker:
         self.settings()
         for section in ("model", "dataset", "trainer"):
             self.component(section, self.section(section))
+        self.tracker()
         self.stages()
         self.dataset_suits_model()
 
@@ -100,6 +103,19 @@ class Checker:
             raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")
         if device == "cpu" and self.config["precision"] == "fp16":
             raise ConfigError("precision=fp16 needs a GPU; on the CPU use precision=bf16 or precision=fp32")
+
+    def tracker(self) -> None:
+        """A tracker, if there is one, needs its package."""
+        node = self.config.get("tracker")
+        if not node:
+            return
+        self.value("tracker", node, Field("tracker", Text(), None))
+        package = signature(node["_target_"]).attributes.get("package")
+        if package and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"tracker={self.composed.option('tracker')} needs the package {package}: "
+                f'pip install "recrun[{package}]", or choose tracker=none'
+            )
 
     def section(self, name: str) -> Node:
         """A group's part of the config, which must be a mapping."""
