@@ -54,10 +54,11 @@ def check(composed: Composition, training: bool = True) -> None:
         checker.run()
 
 
-def without_effect(composed: Composition) -> list[str]:
-    """Notes on typed trainer keys that every stage of the run replaces: `trainer.lr=…` where each sets its `lr`."""
+def remarks(composed: Composition) -> list[str]:
+    """Notes on typed words that may do other than was meant: a mapping that adds to another one, and trainer keys that
+    every stage of the run replaces, `trainer.lr=…` where each sets its `lr`."""
     stages = {name: node or {} for name, node in composed.config["stage"].items()}
-    notes = []
+    notes = list(composed.kept)
     for word in composed.overrides:
         parts = word.lstrip("+").split("=")[0].split(".")
         if parts[0] == "trainer" and len(parts) > 1 and all(parts[1] in node for node in stages.values()):
@@ -79,7 +80,6 @@ class Checker:
         self.settings()
         for section in ("model", "dataset", "trainer"):
             self.component(section, self.section(section))
-        self.tracker()
         self.stages()
         self.dataset_suits_model()
 
@@ -87,6 +87,7 @@ class Checker:
         """Whether the stages can be trained, from where they start to where they write."""
         self.stages_suit_model()
         self.devices()
+        self.tracker()
         self.start()
         self.output()
 
@@ -247,6 +248,7 @@ class Checker:
             self.demands(self.config["model"]["_target_"], trainer)
             if objective:
                 self.demands(objective["_target_"], trainer)
+                self.refusals(objective["_target_"], trainer)
                 self.weighting_suits(trainer)
             lacking = self.lacking(objective["_target_"]) if objective else []
             if lacking:
@@ -278,16 +280,27 @@ class Checker:
     def demands(self, target: str, trainer: Node) -> None:
         """Values that a model or objective says other keys must have: the stage's trainer keys, else the config's."""
         for path, allowed in (signature(target).attributes.get("demands") or {}).items():
-            of_trainer = path.split(".")[0] in trainer
-            value: Any = trainer if of_trainer else self.config
-            for part in path.split("."):
-                value = value.get(part) if isinstance(value, Mapping) else None
+            key, value = self.found(path, trainer)
             if value not in allowed:
-                key = f"trainer.{path}" if of_trainer else path
                 raise ConfigError(
                     f"{target} goes with {key}={' or '.join(map(str, allowed))}; it is {value}"
                     f"{self.origin(key)}{self.options_of(path.split('.')[0], allowed)}"
                 )
+
+    def refusals(self, objective: str, trainer: Node) -> None:
+        """Values that an objective says other keys must not have."""
+        for path, refused in (signature(objective).attributes.get("refuses") or {}).items():
+            key, value = self.found(path, trainer)
+            if value in refused:
+                raise ConfigError(f"{objective} does not go with {key}={value}{self.origin(key)}\n{refused[value]}")
+
+    def found(self, path: str, trainer: Node) -> tuple[str, Any]:
+        """A key in full and its value, null if there is none: of the stage's trainer keys, else of the config."""
+        of_trainer = path.split(".")[0] in trainer
+        value: Any = trainer if of_trainer else self.config
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return f"trainer.{path}" if of_trainer else path, value
 
     def options_of(self, group: str, targets: tuple[Any, ...]) -> str:
         """The options of a group that name one of some classes, as a hint."""

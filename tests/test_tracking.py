@@ -129,3 +129,8 @@ def test_refused_before_anything_is_read(monkeypatch, words, told):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=told):
         check(compose([*TINY, *words]))
+
+
+def test_a_run_is_judged_without_its_tracker(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check(compose([*TINY, "tracker=wandb"]), training=False)

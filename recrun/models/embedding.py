@@ -173,7 +173,7 @@ def single_task(tasks: Sequence[Task], model: str) -> tuple[Task]:
     if len(tasks) != 1 or tasks[0].kind != "classification":
         named = ", ".join(f"{task.name} ({task.kind})" for task in tasks)
         raise ConfigError(
-            f"model={model} predicts one classification; the data set has the tasks {named or 'none'}: keep one in "
-            "dataset.tasks, or use a model of several such as shared_bottom"
+            f"model={model} predicts one classification; the data set has the tasks {named or 'none'}: leave "
+            "others out with ~dataset.tasks.NAME, or use a model of several such as shared_bottom"
         )
     return (tasks[0],)
