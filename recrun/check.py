@@ -6,6 +6,7 @@ is here: which stages suit a model, which data it reads, where a stage may start
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ GIVEN = {
     "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
     "scheduler": {"optimizer": "choose optimizer=…"},
     "weighting": {"model": "choose model=…"},
+    "tracker": {"directory": "set output_dir", "config": "it is the run's"},
     "model": {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
         **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
@@ -36,7 +38,7 @@ GIVEN = {
         "n_places": "set dataset.his_size",
     },
 }
-NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization")  # trainer keys that name a class
+NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization", "tracker")  # keys that name a class
 
 
 def check(composed: Composition, training: bool = True) -> None:
@@ -52,10 +54,11 @@ def check(composed: Composition, training: bool = True) -> None:
         checker.run()
 
 
-def without_effect(composed: Composition) -> list[str]:
-    """Notes on typed trainer keys that every stage of the run replaces: `trainer.lr=…` where each sets its `lr`."""
+def remarks(composed: Composition) -> list[str]:
+    """Notes on typed words that may do other than was meant: a mapping that adds to another one, and trainer keys that
+    every stage of the run replaces, `trainer.lr=…` where each sets its `lr`."""
     stages = {name: node or {} for name, node in composed.config["stage"].items()}
-    notes = []
+    notes = list(composed.kept)
     for word in composed.overrides:
         parts = word.lstrip("+").split("=")[0].split(".")
         if parts[0] == "trainer" and len(parts) > 1 and all(parts[1] in node for node in stages.values()):
@@ -84,6 +87,7 @@ class Checker:
         """Whether the stages can be trained, from where they start to where they write."""
         self.stages_suit_model()
         self.devices()
+        self.tracker()
         self.start()
         self.output()
 
@@ -99,6 +103,19 @@ class Checker:
             raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")
         if device == "cpu" and self.config["precision"] == "fp16":
             raise ConfigError("precision=fp16 needs a GPU; on the CPU use precision=bf16 or precision=fp32")
+
+    def tracker(self) -> None:
+        """A tracker, if there is one, needs its package."""
+        node = self.config.get("tracker")
+        if not node:
+            return
+        self.value("tracker", node, Field("tracker", Text(), None))
+        package = signature(node["_target_"]).attributes.get("package")
+        if package and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"tracker={self.composed.option('tracker')} needs the package {package}: "
+                f'pip install "recrun[{package}]", or choose tracker=none'
+            )
 
     def section(self, name: str) -> Node:
         """A group's part of the config, which must be a mapping."""
@@ -231,6 +248,7 @@ class Checker:
             self.demands(self.config["model"]["_target_"], trainer)
             if objective:
                 self.demands(objective["_target_"], trainer)
+                self.refusals(objective["_target_"], trainer)
                 self.weighting_suits(trainer)
             lacking = self.lacking(objective["_target_"]) if objective else []
             if lacking:
@@ -262,16 +280,27 @@ class Checker:
     def demands(self, target: str, trainer: Node) -> None:
         """Values that a model or objective says other keys must have: the stage's trainer keys, else the config's."""
         for path, allowed in (signature(target).attributes.get("demands") or {}).items():
-            of_trainer = path.split(".")[0] in trainer
-            value: Any = trainer if of_trainer else self.config
-            for part in path.split("."):
-                value = value.get(part) if isinstance(value, Mapping) else None
+            key, value = self.found(path, trainer)
             if value not in allowed:
-                key = f"trainer.{path}" if of_trainer else path
                 raise ConfigError(
                     f"{target} goes with {key}={' or '.join(map(str, allowed))}; it is {value}"
                     f"{self.origin(key)}{self.options_of(path.split('.')[0], allowed)}"
                 )
+
+    def refusals(self, objective: str, trainer: Node) -> None:
+        """Values that an objective says other keys must not have."""
+        for path, refused in (signature(objective).attributes.get("refuses") or {}).items():
+            key, value = self.found(path, trainer)
+            if value in refused:
+                raise ConfigError(f"{objective} does not go with {key}={value}{self.origin(key)}\n{refused[value]}")
+
+    def found(self, path: str, trainer: Node) -> tuple[str, Any]:
+        """A key in full and its value, null if there is none: of the stage's trainer keys, else of the config."""
+        of_trainer = path.split(".")[0] in trainer
+        value: Any = trainer if of_trainer else self.config
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return f"trainer.{path}" if of_trainer else path, value
 
     def options_of(self, group: str, targets: tuple[Any, ...]) -> str:
         """The options of a group that name one of some classes, as a hint."""

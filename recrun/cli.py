@@ -98,12 +98,12 @@ def train(words: list[str]) -> int:
 
         return sweep.start(overrides, folders)
     from recrun import jobs
-    from recrun.check import check, without_effect
+    from recrun.check import check, remarks
     from recrun.config import compose
 
     composed = compose(overrides, folders)
     check(composed)
-    for note in without_effect(composed):
+    for note in remarks(composed):
         report.note(note)
     return carry_out(jobs.prepare(composed))
 

@@ -50,12 +50,14 @@ class Composition:
         hydra: Hydra's own config, for `.hydra/`.
         overrides: The words of the command line.
         folders: The conf folders, those that win first.
+        kept: Notes on what typed mappings did not replace.
     """
 
     node: DictConfig
     hydra: DictConfig
     overrides: list[str]
     folders: list[Path] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -188,6 +190,7 @@ class Composer:
         from omegaconf import open_dict
 
         chosen, values = self._sort(self.parse(overrides))
+        kept: list[str] = []
         with explained():
             if tuple(chosen) not in self.files:
                 self.files[tuple(chosen)] = hydra.compose("config", chosen, return_hydra_config=True)
@@ -196,8 +199,9 @@ class Composer:
                 own = whole.pop("hydra")
                 own.overrides.task = list(overrides)
                 for value in values:
+                    kept += kept_by(whole, value)
                     self._set(whole, value)
-        return Composition(whole, own, list(overrides), self.folders)
+        return Composition(whole, own, list(overrides), self.folders, kept)
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Reads overrides by Hydra's grammar."""
@@ -276,6 +280,21 @@ class Composer:
             hint = did_you_mean(parts[1], names)
             raise ConfigError(f"unknown key {key}: this run's stages are {', '.join(names)}{hint}")
         OmegaConf.update(config, key, override.value(), merge=True, force_add=True)
+
+
+def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
+    """A note where a typed mapping adds to the one that is there: a person may have meant it to take its place."""
+    from omegaconf import DictConfig, OmegaConf
+
+    key, typed = override.key_or_group, override.value()
+    if not isinstance(typed, dict) or override.is_add():
+        return
+    standing = OmegaConf.select(config, key)
+    if isinstance(standing, DictConfig) and "_target_" not in standing:
+        left = [str(name) for name in standing if name not in typed]
+        if left:
+            without = " ".join(f"~{key}.{name}" for name in left)
+            yield f"{key}={{…}} adds to {', '.join(left)}, which stands; to leave that out: {without}"
 
 
 def elsewhere(name: str, config: Mapping[Any, Any], besides: str = "") -> str:

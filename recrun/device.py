@@ -68,3 +68,9 @@ class Device:
     def scaler(self) -> GradScaler:
         """Scales losses where gradients would underflow; does nothing outside fp16."""
         return GradScaler(self.torch.type, enabled=self.precision == "fp16")
+
+
+def product_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """The type of matrix products with a tensor: autocast's, where it is on."""
+    device = tensor.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype

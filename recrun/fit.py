@@ -311,7 +311,8 @@ class Fit:
 
     def own_state(self) -> dict[str, Any]:
         """What each rank has of its own: where its noise stands, what its weighting saw."""
-        weighting = self.weighting.state_dict() if self.weighting is not None else None
+        held = self.weighting.state_dict() if self.weighting is not None else {}
+        weighting = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in held.items()}
         return {"weighting": weighting, "random": seeds.torch_state()}
 
     def restore(self) -> None:

@@ -8,7 +8,18 @@ from pathlib import Path
 
 from recrun.errors import ConfigError
 
-GROUPS = ("model", "dataset", "trainer", "stage", "objective", "weighting", "optimizer", "scheduler", "experiment")
+GROUPS = (
+    "model",
+    "dataset",
+    "trainer",
+    "stage",
+    "objective",
+    "weighting",
+    "optimizer",
+    "scheduler",
+    "tracker",
+    "experiment",
+)
 
 
 def conf_dir() -> Path:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recrun.device import product_dtype
 from recrun.ranking import top_k
 
 # Bytes of a block of logits. Blocks of some 500 rows keep matrix products fast; larger ones gain nothing.
@@ -68,7 +69,7 @@ def decode(
     """
     rows = Rows.of(items_N, offsets, len(weight_IH))
     tensors = (hidden_BH, weight_IH, bias_I)
-    work = _Work(rows, row_loss, kept_N, k, _product_dtype(weight_IH))
+    work = _Work(rows, row_loss, kept_N, k, product_dtype(weight_IH))
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         return Decoded(*_Decode.apply(*tensors, work))  # type: ignore[no-untyped-call]
     with torch.no_grad(), torch.autocast(hidden_BH.device.type, enabled=False):
@@ -284,9 +285,3 @@ def _ndcg(logits: Tensor, rows: Rows, kept_N: Tensor, k: int) -> Tensor:
     ideal_K = F.pad(discounts_K.cumsum(0), (1, 0)).clamp(min=0.1)
     held_out = row_sums((~kept_N).to(logits.dtype), rows.offsets).long().clamp(max=k)
     return hits_RK.to(logits.dtype) @ discounts_K[: hits_RK.shape[1]] / ideal_K[held_out]
-
-
-def _product_dtype(tensor: Tensor) -> torch.dtype:
-    """The type of matrix products: autocast's, where it is on."""
-    device = tensor.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype

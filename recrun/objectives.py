@@ -23,10 +23,12 @@ class Objective(nn.Module, ABC):
         needs: Names of the model's members that the objective uses besides `forward`. A plain literal.
         demands: Values that other keys must have, one of those listed, for example {"dataset.num_negatives": (0,)};
             a key without a dot in front of a group's name is a trainer's. A plain literal.
+        refuses: Values that other keys must not have, each with what to do instead. A plain literal.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     demands: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {}
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -49,6 +51,14 @@ class Listwise(Objective):
     Reads `batch["label_mask"]`, bool [B, C], if there is one: False where a row has fewer candidates.
     """
 
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {
+        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
+        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+        "dataset._target_": {
+            "recrun.data.tables.table.Table": "a row has no others beside it, choose objective=pointwise"
+        },
+    }
+
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"listwise": mean cross-entropy}; the model gives logits [B, C], the click first."""
         return {"listwise": listwise(model(batch), batch.get("label_mask"))}
@@ -59,6 +69,14 @@ class Pairwise(Objective):
 
     Reads `batch["label_mask"]` as `Listwise` does.
     """
+
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {
+        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
+        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+        "dataset._target_": {
+            "recrun.data.tables.table.Table": "a row has no others beside it, choose objective=pointwise"
+        },
+    }
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"pairwise": mean of -log sigmoid(click - other)}; the model gives logits [B, C], the click first."""
@@ -73,6 +91,11 @@ class Pointwise(Objective):
     Reads `batch["label"]`, of the logits' shape, and `batch["label_mask"]` if there is one. A model may have losses of
     its own: then its `with_losses(batch)` gives what `forward` gives and {name: loss}, and these are added.
     """
+
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {
+        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
+        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+    }
 
     def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         """{"pointwise": mean binary cross-entropy} and the model's own."""

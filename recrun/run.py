@@ -33,6 +33,7 @@ from recrun.process import exclusive, log_file, settled, stop_signals
 from recrun.progress import Progress
 from recrun.protocols import Dataset
 from recrun.ranks import Ranks
+from recrun.tracking import Tracker, tracked
 from recrun.trainer import Trainer
 from recrun.types import Evaluation, Split
 
@@ -115,12 +116,21 @@ class Run:
         if pre_model is not None:
             self.record.update(pre_model=pre_model)
         command = ["-m", "recrun.follow", str(self.directory)]
-        with started(self.config["devices"], self.device.torch, command) as ranks, live() as reporter:
+        with (
+            tracked(self.log, self.tracker()) as log,
+            started(self.config["devices"], self.device.torch, command) as ranks,
+            live() as reporter,
+        ):
             for name, trainer in self.trainers.items():
-                place = self.place(name, reporter, self.log, ranks)
+                place = self.place(name, reporter, log, ranks)
                 if not self.hand_on(trainer, place):
                     self.run_stage(trainer, place)
         return self.results
+
+    def tracker(self) -> Tracker | None:
+        """What shows the metrics elsewhere, if anything does."""
+        node = self.config["tracker"]
+        return build(node, directory=self.directory, config=self.config) if node else None
 
     def note(self) -> None:
         """Writes down what this run is made of."""
@@ -184,7 +194,7 @@ class Run:
         kept = progress.best_epoch if trainer.keep == "best" else progress.epoch
         if "test" in found:
             test_row = {"stage": place.stage, "epoch": kept, "step": progress.steps, "split": "test"}
-            self.log.append({**test_row, "metrics": results["test"], "losses": {}})
+            place.log.append({**test_row, "metrics": results["test"], "losses": {}})
         for split, evaluation in found.items():
             save_units(self.directory / "units" / f"{split}.npz", evaluation)
         digest = checkpoint.read_card(place.directory / trainer.keep)["weights_sha256"]

@@ -14,6 +14,7 @@ import torch
 
 from recrun import checkpoint
 from recrun.errors import ConfigError, DataError
+from recrun.protocols import Dataset
 from recrun.ranking import top_k
 from recrun.run import build_model, stored
 from recrun.schema import signature
@@ -44,7 +45,7 @@ def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Pa
     lines = (f"{line}\n" for line in dataset.evaluator.predict(model, dataset, split, device))
     first = next(lines, None)
     if first is None:
-        raise DataError(f"the {split} part has nothing to predict for")
+        raise nothing_in(dataset, split, "nothing to predict for")
     count = 0
 
     def write(file: IO[bytes]) -> None:
@@ -86,7 +87,7 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
             ids.append(names.astype(str))
             vectors.append(getattr(model.eval(), f"embed_{side}s")(device.move(batch)).float().cpu().numpy())
     if not ids:
-        raise DataError(f"the {split} part has no {side}s")
+        raise nothing_in(dataset, split, f"no {side}s")
     table, names = np.concatenate(vectors), np.concatenate(ids)
 
     def write(file: IO[bytes]) -> None:
@@ -130,6 +131,13 @@ def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str
         scores = model(batch)
     best = top_k(scores, k)[0]
     return [(ids[item], float(scores[0, item])) for item in best.tolist()], len(session) - len(known)
+
+
+def nothing_in(dataset: Dataset, split: Split, found: str) -> DataError:
+    """For a part that is absent or empty; names the part that is not."""
+    other: Split = "valid" if split == "test" else "test"
+    there = next(iter(dataset.eval_batches(other, 1)), None)
+    return DataError(f"the {split} part has {found}{f'; there is a {other} part: --split {other}' if there else ''}")
 
 
 def refuse_folder(output: Path, *endings: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recrun import jobs, report
-from recrun.check import check, without_effect
+from recrun.check import check, remarks
 from recrun.config import Composition, composer
 from recrun.errors import ConfigError
 
@@ -27,7 +27,7 @@ def start(overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
         The exit code.
     """
     composed = compose_all(overrides, folders)
-    for note in dict.fromkeys(note for job in composed for note in without_effect(job)):
+    for note in dict.fromkeys(note for job in composed for note in remarks(job)):
         report.note(note)
     return carry_out(plan(composed))
 

@@ -1,6 +1,7 @@
 """Composition and the checks that come before torch."""
 
 import json
+import re
 from pathlib import Path
 from textwrap import dedent
 
@@ -8,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recrun import config
-from recrun.check import check, without_effect
+from recrun.check import check, remarks
 from recrun.config import compose, composer
 from recrun.errors import ConfigError
 from recrun.folders import GROUPS, conf_dir, options, search_path
@@ -23,6 +24,7 @@ TABLES = (
     "avazu",
     "ml_100k_ctr",
     "ml_100k_mtl",
+    "ml_100k_past",
     "synthetic_table",
     "synthetic_tasks",
     "synthetic_conversions",
@@ -362,10 +364,65 @@ class TestSweepGrammar:
 
 
 def test_a_key_that_every_stage_replaces_is_told():
-    (note,) = without_effect(compose(["trainer.lr=0.1", "trainer.batch_size=9"]))
+    (note,) = remarks(compose(["trainer.lr=0.1", "trainer.batch_size=9"]))
     assert note.startswith("trainer.lr=0.1 has no effect")
     assert "stage.finetune.lr" in note
-    assert not without_effect(compose(["model=mult_vae", "trainer.lr=0.1"]))
+    assert not remarks(compose(["model=mult_vae", "trainer.lr=0.1"]))
+
+
+@pytest.mark.parametrize("objective", ["pointwise", "pairwise", "listwise"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["dataset.negatives=batch"],
+            "dataset.negatives=batch\na target needs negatives of its own, dataset.negatives=query",
+        ),
+        (["dataset.num_negatives=0"], "dataset.num_negatives=0\ndraw some, or choose objective=catalogue_softmax"),
+        (["dataset=ml_100k_match", "dataset.num_negatives=0"], "dataset.num_negatives=0\ndraw some"),
+    ],
+)
+def test_candidates_that_the_data_do_not_draw_are_refused(objective, words, told):
+    with pytest.raises(ConfigError, match=re.escape(told)) as error:
+        check(compose(["model=dssm", f"objective={objective}", *words]))
+    assert str(error.value).startswith(f"recrun.objectives.{objective.title()} does not go with dataset.")
+
+
+def test_where_a_refused_value_comes_from_is_told(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text("defaults: [synthetic_retrieval]\nnegatives: batch\n")
+    with pytest.raises(ConfigError, match=r"dataset\.negatives=batch \(.*mine\.yaml\)"):
+        check(compose(["model=dssm", "dataset=mine"], [tmp_path, conf_dir()]))
+
+
+@pytest.mark.parametrize("objective", ["pairwise", "listwise"])
+def test_rows_of_a_table_have_nothing_to_be_compared_with(objective):
+    with pytest.raises(ConfigError, match="choose objective=pointwise"):
+        check(compose(["model=deepfm", f"objective={objective}"]))
+
+
+def test_a_typed_mapping_that_adds_to_another_is_told():
+    words = ["model=deepfm", "dataset=census", "dataset.tasks={rich: {column: income, equals: 50000+.}}"]
+    composed = compose(words)
+    (note,) = remarks(composed)
+    assert list(composed.config["dataset"]["tasks"]) == ["income", "marital", "rich"]
+    assert note.endswith("to leave that out: ~dataset.tasks.income ~dataset.tasks.marital")
+    composed = compose([*words, *note.split()[-2:]])
+    assert list(composed.config["dataset"]["tasks"]) == ["rich"]
+    assert not remarks(composed)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "+dataset.tasks={rich: {column: income, equals: 50000+.}}",
+        "dataset.tasks={income: {equals: x}, marital: regression}",
+        "dataset.share={a: b}",
+        "trainer.regularization={dense_l2: 0.1}",
+    ],
+)
+def test_a_mapping_that_replaces_all_or_says_plus_is_not(word):
+    assert not remarks(compose(["model=deepfm", "dataset=census", word]))
 
 
 def test_recompose_adds_to_the_overrides_of_a_run(tmp_path):

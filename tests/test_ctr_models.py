@@ -91,7 +91,7 @@ def deep_part(layers, output, x):
 def of_row(layers, output, vectors, dense):
     """RowLayers of one row: the two parts of the first layer's weight side by side."""
     first = layers.first
-    x = torch.cat([first.of_vectors, first.of_dense], 1) @ torch.cat([*vectors, dense]) + first.bias
+    x = torch.cat([first.of_vectors, first.of_numbers.T], 1) @ torch.cat([*vectors, dense, torch.ones(1)])
     for layer in layers.others:
         x = layer.weight @ x + layer.bias if isinstance(layer, torch.nn.Linear) else bent(layer, x)
     return output.weight[0] @ x + output.bias[0]

@@ -39,7 +39,7 @@ LAYERS = [
         "next_item",
     ],
     ["sampled", "pooled", "in_batch"],
-    ["models", "data", "check", "catalogue", "place", "fit", "trainer", "live", "process", "launch"],
+    ["models", "data", "check", "catalogue", "place", "fit", "trainer", "live", "process", "launch", "tracking"],
     ["run"],
     ["jobs", "serve", "follow"],
     ["sweep"],

@@ -1,17 +1,19 @@
 """Models that retrieve: what they share, and what each of them promises."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from histories import composed
+from histories import composed, events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from worlds import never, place_in
 
-from recrun import serve
+from recrun import cli, serve
+from recrun.config import compose
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError
 from recrun.fit import Interrupted
@@ -216,6 +218,26 @@ def test_evaluate_predict_and_embed_a_finished_run(name, tmp_path):
     scores = i["vectors"] @ u["vectors"][u["ids"] == user][0]
     scores[list(seen_of[user])] = -np.inf
     assert i["ids"][scores.argmax()] == item
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_data_are_judged_with_the_runs_ids(name, tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    rows = {f"u{user}": rng.choice(30, 8, replace=False).tolist() for user in range(20)}
+    backwards = dict(reversed(rows.items()))  # other numbers for the same users and items
+    (tmp_path / "a.csv").write_text(events(rows))
+    (tmp_path / "b.csv").write_text(events(backwards))
+    (tmp_path / "c.csv").write_text(events({**backwards, "new": [1, 99, 2, 3, 4]}))
+    words = [f"model={name}", "dataset=retrieval", f"dataset.path={tmp_path}/a.csv", "epochs=1", "threads=1"]
+    directory = prepare(compose([*words, f"output_dir={tmp_path}"]))
+    results = execute(directory)
+    for file in ("b.csv", "c.csv"):
+        assert cli.main(["evaluate", str(directory), f"dataset.path={tmp_path}/{file}"]) == 0
+    same, more = map(json.loads, (directory / "evaluations.jsonl").read_text().splitlines())
+    for split in ("valid", "test"):
+        assert same[split] == pytest.approx(results[split])
+        assert more[split] != pytest.approx(results[split])
+    assert "1 items are unknown, such as 99; their 1 events are left out" in caplog.text
 
 
 @pytest.mark.parametrize(

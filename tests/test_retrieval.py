@@ -14,9 +14,9 @@ from scipy import stats
 
 from recrun.config import compose
 from recrun.data.negatives import Positives, Sampler
-from recrun.data.side import Side, encode
+from recrun.data.side import Side, Wanted, encode
 from recrun.data.synthetic_retrieval import Watchers
-from recrun.errors import ConfigError, DataError
+from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.run import build
 
 FIVE = {"a": [1, 2, 3, 4, 5], "b": [3, 1, 6], "c": [2, 4], "d": [5, 6, 7, 1]}
@@ -236,7 +236,7 @@ def test_fields_and_lists_by_hand():
     side = Side("t", np.array(["x", "y", "z"], object), {"age": np.array(["3", "", "5"], object)})
     side.columns["tags"] = np.array(["b a", "", "c"], object)
     ids, known = np.array(["y", "x", "z", "w"], object), np.array([True, True, False, True])
-    made = encode(side, ids, known, ["id", "age"], ["tags"], " ", "item")
+    made = encode(side, ids, known, Wanted("item", ["id", "age"], ["tags"]))
     # Of z training knows nothing: its values are unknown. A missing age is a value, an absent row is unknown.
     assert made.names.tolist() == [
         "id=?",
@@ -256,6 +256,90 @@ def test_fields_and_lists_by_hand():
     assert made.absent == 1
     assert [(field.name, field.first, field.size) for field in made.features.fields] == [("id", 0, 4), ("age", 4, 3)]
     assert made.features.n_ids == 10
+
+
+def keep_vocabulary(data, folder):
+    """As a run keeps it."""
+    folder.mkdir()
+    for name, ids in data.vocabulary().items():
+        (folder / f"{name}.txt").write_text("".join(f"{value}\n" for value in ids))
+    return str(folder)
+
+
+ITEMS = (
+    "item_id:token\tyear:token\ttags:token_seq\n1\t1990\ta b\n2\t1991\t\n3\t1990\tb\n4\t\ta\n5\t1992\tc\n6\t1990\ta\n"
+)
+FIELDS = {"item_fields": ["id", "year"], "item_lists": ["tags"]}
+
+
+def test_other_data_are_read_as_a_run_knows_them(five, caplog):
+    table = five.parent / "items.tsv"
+    table.write_text(ITEMS)
+    data = retrieval(five, item_table=str(table), **FIELDS)
+    vocabulary = keep_vocabulary(data, five.parent / "vocabulary")
+    other, table = five.parent / "o.csv", five.parent / "new.tsv"
+    other.write_text(events({"z": [9, 6, 8, 2, 1], "a": [6, 4, 2], "y": [5, 1, 9]}))
+    table.write_text("item_id:token\tyear:token\ttags:token_seq\n2\t1990\tc d\n6\t2000\ta\n")
+    new = retrieval(other, item_table=str(table), vocabulary=vocabulary, **FIELDS)
+    assert new.vocabulary()["items"].tolist() == data.vocabulary()["items"].tolist()
+    assert new.vocabulary()["item_features"].tolist() == data.vocabulary()["item_features"].tolist()
+    assert new.sizes["user_features"] == data.sizes["user_features"]
+    # Of z's items 9 and 8 are left out, before the cut; of y's the last one, so that there is nothing to test.
+    valid, test = (next(new.eval_batches(split, 8)) for split in ("valid", "test"))
+    assert new.units("valid").tolist() == ["a", "y", "z"]
+    assert new.units("test").tolist() == ["a", "z"]
+    assert [by_id(new, row) for row in ragged(valid, "items")] == [[6], [5], [6]]
+    assert by_id(new, valid["target"]) == [4, 1, 2]
+    assert [by_id(new, row) for row in ragged(test, "items")] == [[6, 4], [6, 2]]
+    names = data.vocabulary()["user_features"].tolist()
+    assert [names[value] for value in valid["sparse"][:, 0].tolist()] == ["id=a", "id=?", "id=?"]
+    names, values = data.vocabulary()["item_features"].tolist(), new.sizes["item_values"]
+    at = {int(item): row for row, item in enumerate(new.vocabulary()["items"])}
+    assert [names[value] for value in values["sparse"][at[2]].tolist()] == ["id=2", "year=1990"]
+    assert [names[value] for value in values["sparse"][at[6]].tolist()] == ["id=6", "year=?"]
+    tags = [[names[value] for value in row] for row in pairs(values, "tags")]
+    assert (tags[at[2]], tags[at[6]], tags[at[1]]) == (["tags=c", "tags=?"], ["tags=a"], [])
+    told = new.describe()
+    assert (told["unknown_users"], told["unknown_items"], told["events_of_unknown_items"]) == (2, 2, 3)
+    assert "2 of 3 users are unknown, such as y, z" in caplog.text
+    assert "2 items are unknown, such as 8, 9; their 3 events are left out" in caplog.text
+
+
+def pairs(values, name):
+    bounds = values[f"{name}_offsets"].tolist()
+    return [values[name][a:b].tolist() for a, b in pairwise(bounds)]
+
+
+def test_its_own_data_are_the_same_with_a_runs_vocabulary(five, caplog):
+    (five.parent / "items.tsv").write_text(ITEMS)
+    keys = {"item_table": str(five.parent / "items.tsv"), **FIELDS}
+    data = retrieval(five, **keys)
+    again = retrieval(five, vocabulary=keep_vocabulary(data, five.parent / "vocabulary"), **keys)
+    assert again.fingerprint == data.fingerprint
+    assert same(epoch(again), epoch(data))
+    assert not caplog.text
+
+
+def test_data_to_judge_need_not_be_fit_to_train_with(five):
+    vocabulary = keep_vocabulary(retrieval(five), five.parent / "vocabulary")
+    (five.parent / "o.csv").write_text(events({"z": [1, 2, 3]}))
+    with pytest.raises(DataError, match="nothing to train on"):
+        retrieval(five.parent / "o.csv")
+    data = retrieval(five.parent / "o.csv", vocabulary=vocabulary, sampler="popularity")
+    assert (data.units("test").tolist(), data.train_size()) == (["z"], 0)
+
+
+def test_another_runs_vocabulary_is_refused(five):
+    (five.parent / "items.tsv").write_text(ITEMS)
+    keys = {"item_table": str(five.parent / "items.tsv"), **FIELDS}
+    vocabulary = keep_vocabulary(retrieval(five, **keys), five.parent / "vocabulary")
+    with pytest.raises(CheckpointError, match=r"other item_features, id, year, tags: keep dataset\.item_fields"):
+        retrieval(five, vocabulary=vocabulary, **{**keys, "item_fields": ["year", "id"]})
+    with pytest.raises(CheckpointError, match="no vocabulary of histories"):
+        retrieval(five, vocabulary=str(five.parent))
+    (five.parent / "o.csv").write_text(events({"z": [7, 8, 9]}))
+    with pytest.raises(DataError, match=r"nobody can be judged: 2 of 3 items are unknown, such as 8, 9"):
+        retrieval(five.parent / "o.csv", vocabulary=vocabulary, **keys)
 
 
 def test_an_item_that_its_table_lacks_is_counted(five):

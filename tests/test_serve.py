@@ -120,6 +120,38 @@ def test_embeddings_multiply_to_the_scores(news_run, ranking_run, tmp_path, side
     np.testing.assert_allclose(user["vectors"] @ item["vectors"].T + bias, scores, rtol=1e-4, atol=1e-5)
 
 
+@pytest.fixture
+def run_without_test(tmp_path):
+    words = ["model=nrms", *TINY, "dataset=mind", f"dataset.path={write_world(tmp_path)}", "dataset.cache=null"]
+    directory = prepared(tmp_path, *words, "epochs=1", "trainer.batch_size=2")
+    run.execute(directory)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["embed", "--side=user", "--output=v.npz"],
+            "the test part has no users; there is a valid part: --split valid",
+        ),
+        (["embed", "--side=item", "--output=v.npz"], "the test part has no items; there is a valid part"),
+        (
+            ["predict", "--output=p.txt"],
+            "the test part has nothing to predict for; there is a valid part: --split valid",
+        ),
+    ],
+)
+def test_a_part_that_is_absent_names_the_one_that_is_there(
+    run_without_test, tmp_path, monkeypatch, capsys, words, told
+):
+    monkeypatch.chdir(tmp_path)
+    verb, *options = words
+    assert cli.main([verb, str(run_without_test), *options]) == 1
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert cli.main([verb, str(run_without_test), *options, "--split=valid"]) == 0
+
+
 def test_embeddings_as_text(news_run, tmp_path):
     assert cli.main(["embed", str(news_run), "--side=item", "--split=valid", f"--output={tmp_path}/items.tsv"]) == 0
     rows = [line.split("\t") for line in (tmp_path / "items.tsv").read_text().splitlines()]

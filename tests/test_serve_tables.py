@@ -1,12 +1,13 @@
 """Finished runs on tables: judged on other rows, asked about rows without labels."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tables import CLICKS
 
-from recrun import cli, run
+from recrun import cli, run, train
 from recrun.check import check
 from recrun.config import compose
 from recrun.errors import CheckpointError
@@ -100,3 +101,27 @@ def test_changed_data_under_the_same_name_are_refused(finished, folder):
             run.evaluate(finished)
     finally:
         (folder / "clicks.csv").write_text(CLICKS)
+
+
+def test_validated_on_one_class_it_stops_by_logloss(folder, caplog):
+    rng = np.random.default_rng(0)
+    part = np.repeat(["train", "valid", "test"], [200, 40, 60])
+    click = np.where(part == "valid", 1, rng.integers(0, 2, 300))
+    rows = zip(rng.integers(0, 40, 300), click, part, strict=True)
+    (folder / "one.csv").write_text("user,click,part\n" + "".join(f"u{user},{y},{where}\n" for user, y, where in rows))
+    words = ["model=deepfm", "dataset=table", f"dataset.path={folder / 'one.csv'}", "dataset.cache=null", "threads=1"]
+    words += ["dataset.sparse=[user]", "dataset.tasks={click: classification}", "dataset.split=column"]
+    words += ["dataset.split_column=part", "model.embedding_dim=4", "model.mlp_hidden_size=[8]", "trainer.lr=0.05"]
+    results = train(*words, "trainer.patience=3", "trainer.epochs=40", "trainer.batch_size=20", f"output_dir={folder}")
+    directory = Path(results["directory"])
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    logloss = [line["metrics"]["logloss"] for line in lines if line["split"] == "valid"]
+    assert all("auc" not in line["metrics"] for line in lines if line["split"] == "valid")
+    best = int(np.argmin(logloss))
+    assert results["stages"]["train"]["best_epoch"] == best + 1
+    assert len(logloss) == best + 1 + 3 < 40
+    assert results["valid"] == {"logloss": logloss[best]}
+    assert set(results["test"]) == {"auc", "logloss"}  # of a part with both classes
+    told = "auc is undefined on the validation part; logloss decides instead"
+    assert told in caplog.text
+    assert told in (directory / "recrun.log").read_text()

@@ -11,6 +11,7 @@ import pytest
 from tables import decoded, rows_of
 
 from recrun.config import compose
+from recrun.errors import DataError
 from recrun.run import build
 
 DENSE = ["age", "wage", "gains", "losses", "dividends", "employers", "weeks"]
@@ -26,6 +27,22 @@ def folder_with(name):
 def preset(name, model, folder):
     words = [f"dataset={name}", f"model={model}", f"dataset.root={folder}", "dataset.cache=null"]
     return build(compose(words).config["dataset"]), compose(words).config["dataset"]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "file"),
+    [
+        ("criteo", "deepfm", "criteo/train.txt"),
+        ("avazu", "deepfm", "avazu/train.gz"),
+        ("ml_100k_ctr", "deepfm", "ml-100k/ml-100k.inter"),
+        ("ml_100k_past", "din", "ml-100k/ml-100k.inter"),
+        ("ml_100k_mtl", "mmoe", "ml-100k/ml-100k.inter"),
+        ("ml_100k_match", "dssm", "ml-100k/ml-100k.inter"),
+    ],
+)
+def test_absent_files_that_a_person_must_get_say_where(tmp_path, name, model, file):
+    with pytest.raises(DataError, match=rf"{file} does not exist and cannot be downloaded without you: see https://"):
+        build(compose([f"dataset={name}", f"model={model}", f"dataset.root={tmp_path}"]).config["dataset"])
 
 
 @pytest.mark.data
@@ -123,3 +140,19 @@ def test_avazu_reads_rows_as_the_challenge_has_them(tmp_path):
     data, _ = preset("avazu", "deepfm", tmp_path)
     assert len(data.sizes["features"].fields) == 22
     assert decoded(data, rows_of(data, "test")["sparse"][0])[:4] == ["14102100", "1005", "0", "1fbe01fe"]
+
+
+@pytest.mark.data
+def test_films_liked_before_are_those_that_pandas_finds():
+    folder = folder_with("ml-100k/ml-100k.inter")
+    data, _ = preset("ml_100k_past", "deepfm", folder)
+    frame = pd.read_csv(folder / "ml-100k/ml-100k.inter", sep="\t", header=0, names=["user", "item", "stars", "time"])
+    order = np.random.default_rng(0).permutation(len(frame))
+    train, test = frame.iloc[np.sort(order[:80_000])], frame.iloc[np.sort(order[90_000:])]
+    found = rows_of(data, "test", 10_000)
+    for name, wanted in (("liked", train.stars >= 4), ("disliked", train.stars < 4)):
+        bounds = found[f"{name}_offsets"]
+        for at in range(0, 10_000, 97):
+            row = test.iloc[at]
+            past = train[wanted & (train.user == row.user) & (train.time < row.time)].sort_values("time", kind="stable")
+            assert decoded(data, found[name][bounds[at] : bounds[at + 1]]) == past.item.astype(str).tolist()[-100:]

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from recrun.errors import ConfigError
 from recrun.features import Features, Field, Task
 from recrun.models.aitm import AITM, Calibrated, Transfer
-from recrun.models.blocks import mixture, mixtures
 from recrun.models.esmm import ESMM, logit_of_product
+from recrun.models.experts import Experts, mixtures
+from recrun.models.mlp import SideBySide
 from recrun.models.mmoe import MMoE
 from recrun.models.ple import PLE
 from recrun.models.shared_bottom import SharedBottom
@@ -69,9 +70,9 @@ def test_shared_parameters_are_those_that_more_than_one_task_moves(make):
     shared = {id(parameter) for parameter in model.shared_parameters()}
     named = {name for name, parameter in model.named_parameters() if id(parameter) in shared}
     if isinstance(model, ESMM):  # by the product both losses reach the click's tower, which is still its own
-        several = {name for name in several if name.startswith("row.")}
+        several = {name for name in several if name.startswith("embedding.")}
     if isinstance(model, MMoE):  # the tasks' gates are the rows of one matrix
-        several -= {"gates.weight", "gates.bias"}
+        several -= {"gates.of_vectors", "gates.of_numbers"}
     assert named == several
 
 
@@ -102,44 +103,103 @@ def test_a_last_batch_of_one_row_is_no_trouble_for_batch_norm(make, size):
     assert all(loss.isfinite() for loss in losses.values())
 
 
+def linear(layer, vectors_BX, dense_BD=None):
+    """What a layer of vectors and numbers is, in the plainest way."""
+    ones = vectors_BX.new_ones(len(vectors_BX), 1)
+    numbers = ones if dense_BD is None else torch.cat([dense_BD, ones], 1)
+    return torch.cat([vectors_BX, numbers], 1) @ torch.cat([layer.of_vectors.T, layer.of_numbers])
+
+
+def one_by_one(experts, vectors_BX, dense_BD=None):
+    """The outputs of experts, each computed by itself, [E, B, K]."""
+    found = F.relu(linear(experts.first, vectors_BX, dense_BD)).chunk(experts.n_experts, 1)
+    for weight_EKH, bias_1Y in zip(experts.weights, experts.biases, strict=True):
+        biases = bias_1Y.view(experts.n_experts, -1)
+        found = [F.relu(F.linear(x, *layer)) for x, *layer in zip(found, weight_EKH, biases, strict=True)]
+    return torch.stack(list(found))
+
+
+@pytest.mark.parametrize("hidden", [[6], [6, 5], [6, 5, 3]])
+@pytest.mark.parametrize("n_gates", [1, 4])
+@pytest.mark.parametrize("n_dense", [None, 0, 2])
+def test_experts_are_as_if_each_stood_alone(hidden, n_gates, n_dense):
+    torch.manual_seed(2)
+    experts, gate = Experts(3, 7, n_dense or 0, hidden).double(), SideBySide(7, n_dense or 0, n_gates).double()
+    vectors = torch.randn(9, 7, dtype=torch.float64, requires_grad=True)
+    dense = None if n_dense is None else torch.randn(9, n_dense, dtype=torch.float64)
+    found, plain = experts(vectors, dense, [gate]), (one_by_one(experts, vectors, dense), linear(gate, vectors, dense))
+    plain = plain[0].transpose(0, 1), plain[1]
+    torch.testing.assert_close(found, plain)
+    moved = [vectors, *experts.parameters(), *gate.parameters()]
+    slopes = [torch.randn_like(part) for part in plain]
+    torch.testing.assert_close(torch.autograd.grad(found, moved, slopes), torch.autograd.grad(plain, moved, slopes))
+
+
+def test_dropout_of_experts_scales_what_it_leaves():
+    torch.manual_seed(3)
+    experts = Experts(2, 4, 0, [500], dropout=0.25)
+    vectors = torch.randn(8, 4, requires_grad=True)
+    whole = experts.eval()(vectors)[0].flatten(1)
+    found = experts.train()(vectors)[0].flatten(1)
+    left = found != 0
+    assert 0.7 < left[whole != 0].float().mean() < 0.8
+    torch.testing.assert_close(found, torch.where(left, whole / 0.75, 0.0))
+    slope = torch.randn_like(found)
+    plain = torch.autograd.grad(whole, vectors, torch.where(left, slope / 0.75, 0.0))
+    torch.testing.assert_close(torch.autograd.grad(found, vectors, slope), plain)
+
+
+def test_experts_in_bfloat16():
+    torch.manual_seed(4)
+    experts, gate = Experts(2, 8, 1, [6, 4]), SideBySide(8, 1, 2)
+    vectors, dense = torch.randn(16, 8, requires_grad=True), torch.randn(16, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, logits = experts(vectors, dense, [gate])
+        (mixed,) = mixtures(logits, 1, found)
+    assert found.dtype == mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), experts(vectors, dense, [gate])[0], atol=0.05, rtol=0.05)
+    mixed.float().sum().backward()
+    assert all(part.grad.dtype == torch.float32 for part in (vectors, *experts.parameters(), *gate.parameters()))
+
+
 def test_mmoe_is_experts_one_by_one():
     model = livened(MODELS["mmoe"]()).eval()
-    row_BW = model.row(rows())
-    experts = []
-    for at in range(3):
-        hidden = F.relu(F.linear(row_BW, model.experts.first.weight[12 * at :][:12], model.experts.first.bias[12 * at :][:12]))  # fmt: skip # noqa: E501
-        experts.append(F.relu(hidden @ model.experts.weights[0][at] + model.experts.biases[0][at]))
+    inputs = model.embedding(rows()).flatten(1), rows()["dense"]
+    experts, gates = one_by_one(model.experts, *inputs), linear(model.gates, *inputs).chunk(2, 1)
     for at, logit_B in enumerate(model.per_task(rows())):
-        gate = F.linear(row_BW, model.gates.weight[3 * at : 3 * at + 3], model.gates.bias[3 * at : 3 * at + 3])
-        mixed = sum(gate.softmax(1)[:, [e]] * expert for e, expert in enumerate(experts))
+        mixed = torch.einsum("be,ebh->bh", gates[at].softmax(1), experts)
         torch.testing.assert_close(logit_B, model.towers.of_task[at](mixed).squeeze(1))
 
 
 def test_ples_gates_see_what_the_paper_says():
     model = livened(MODELS["ple"]()).eval()
     first, last = model.levels
-    row_BW = model.row(rows())
-    own = [experts(row_BW) for experts in first.specific]
-    shared = first.shared(row_BW)
+    inputs = model.embedding(rows()).flatten(1), rows()["dense"]
+    own = [one_by_one(experts, *inputs) for experts in first.specific]
+    shared = one_by_one(first.shared, *inputs)
     seen = [torch.cat([own[0], shared]), torch.cat([own[1], shared]), torch.cat([*own, shared])]
-    gates = [*first.gates, first.shared_gate]
     states = [
-        torch.einsum("be,ebh->bh", gate(row_BW).softmax(1), group) for gate, group in zip(gates, seen, strict=True)
+        torch.einsum("be,ebh->bh", linear(gate, *inputs).softmax(1), group)
+        for gate, group in zip([*first.gates, first.shared_gate], seen, strict=True)
     ]
-    for ours, plain in zip(first([row_BW] * 3), states, strict=True):
+    for ours, plain in zip(first([inputs[0]] * 3, inputs[1]), states, strict=True):
         torch.testing.assert_close(ours, plain)
-    seen = [torch.cat([last.specific[at](states[at]), last.shared(states[2])]) for at in range(2)]
+    shared = one_by_one(last.shared, states[2])
     for at, logit_B in enumerate(model.per_task(rows())):
-        state = torch.einsum("be,ebh->bh", last.gates[at](states[at]).softmax(1), seen[at])
+        group = torch.cat([one_by_one(last.specific[at], states[at]), shared])
+        state = torch.einsum("be,ebh->bh", linear(last.gates[at], states[at]).softmax(1), group)
         torch.testing.assert_close(logit_B, model.towers.of_task[at](state).squeeze(1))
 
 
 def test_mixtures():
-    weight, experts = torch.rand(5, 2, 3), torch.rand(3, 5, 4)
-    plain = torch.einsum("bge,ebh->gbh", weight, experts)
-    for at, found in enumerate(mixtures(weight, experts)):
-        torch.testing.assert_close(found, plain[at])
-        torch.testing.assert_close(mixture(weight[:, at], [experts[:1], experts[1:]]), plain[at])
+    gates = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    groups = [torch.randn(5, size, 4, dtype=torch.float64, requires_grad=True) for size in (1, 2)]
+    plain = torch.einsum("bge,beh->gbh", gates.view(5, 2, 3).softmax(2), torch.cat(groups, 1))
+    found = torch.stack(mixtures(gates, 2, *groups))
+    torch.testing.assert_close(found, plain)
+    slope = torch.randn_like(plain)
+    given = [gates, *groups]
+    torch.testing.assert_close(torch.autograd.grad(found, given, slope), torch.autograd.grad(plain, given, slope))
 
 
 def test_aitm_weighs_two_states():

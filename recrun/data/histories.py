@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -28,6 +29,8 @@ from recrun.data.rows import (
 from recrun.data.sequences import in_order
 from recrun.errors import ConfigError, DataError
 from recrun.types import Split
+
+log = logging.getLogger("recrun")
 
 HistorySplit: TypeAlias = Literal["leave_last_out", "temporal"]
 Repeats: TypeAlias = Literal["first", "last", "error", "keep"]
@@ -79,6 +82,37 @@ class Histories:
         """Where each user's held-out events of a split begin and end; what is before them is the model's input."""
         return (self.trained, self.validated) if split == "valid" else (self.validated, self.offsets[1:])
 
+    def on_items(self, items: Ids) -> Histories:
+        """The same with a given catalogue, in its order; events of other items are dropped and counted.
+
+        Raises:
+            DataError: Nothing is left to judge.
+        """
+        number = {name: index for index, name in enumerate(items.tolist())}
+        index = np.array([number.get(name, -1) for name in self.items.astype(str).tolist()], np.int32)
+        item = index[self.item]
+        kept = np.concatenate([[0], np.cumsum(item >= 0)])
+        strange = self.items[index < 0].astype(str)
+        counts = {**self.counts, "unknown_items": len(strange), "events_of_unknown_items": len(item) - int(kept[-1])}
+        cuts = (kept[bounds] for bounds in (self.offsets, self.trained, self.validated))
+        offsets, trained, validated = cuts
+        made = replace(
+            self,
+            items=items,
+            offsets=offsets,
+            item=item[item >= 0],
+            trained=trained,
+            validated=validated,
+            counts=counts,
+        )
+        some = ", ".join(strange[:3])
+        if not len(made.judged("valid")) and not len(made.judged("test")):
+            raise DataError(f"nobody can be judged: {len(strange)} of {len(index)} items are unknown, such as {some}")
+        if len(strange):
+            left_out = counts["events_of_unknown_items"]
+            log.warning("%d items are unknown, such as %s; their %d events are left out", len(strange), some, left_out)
+        return made
+
     def judged(self, split: Split) -> Int64:
         """Users with an input and held-out events, ascending: only they can be judged."""
         begin, end = self.held_out(split)
@@ -103,8 +137,8 @@ class HistorySettings:
     valid_fraction: float = 0.1
     test_fraction: float = 0.1
 
-    def of(self, rows: Rows) -> Histories:
-        """Filters, orders and splits.
+    def of(self, rows: Rows, items: Ids | None = None) -> Histories:
+        """Filters, orders and splits; of `items` alone, and to judge, where they are given.
 
         Raises:
             DataError: Nothing is left, there is no time, or nobody can be judged or learned from.
@@ -130,6 +164,8 @@ class HistorySettings:
         counts = {**rows.counts, f"users_below_{FEWEST_TO_HOLD_OUT}": short}
         offsets = np.append(begin, len(rows)).astype(np.int64)
         made = Histories(rows.users, rows.items, offsets, rows.item, trained, validated, counts)
+        if items is not None:
+            return made.on_items(items)
         _refuse_useless(made)
         return made
 

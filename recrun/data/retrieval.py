@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from recrun.data.columns import Columns
-from recrun.data.download import Archive
+from recrun.data.contrast import Contrast
+from recrun.data.download import Download
 from recrun.data.files import RatingsFiles
 from recrun.data.histories import Histories, HistorySettings, HistorySplit, Repeats, spans
-from recrun.data.negatives import Positives, Sampler, SamplerName, refuse_too_many
+from recrun.data.negatives import SamplerName
 from recrun.data.questions import Asked, interactions, learners, sequences, targets
 from recrun.data.rows import Ids, Int64, Rows
-from recrun.data.side import Encoded, Side, encode, read_side
-from recrun.errors import ConfigError
+from recrun.data.side import Encoded, Side, Wanted, encode, read_side
+from recrun.errors import CheckpointError, ConfigError
 from recrun.protocols import Evaluator
 from recrun.types import Batch, Count, Fraction, Index, NonNegative, Split
 from recrun.types import Side as Whose
+
+log = logging.getLogger("recrun")
 
 USERS_AT_ONCE = 4096
 
@@ -51,6 +57,38 @@ class Files:
         """Reads the tables."""
         users = read_side(self.user_table, self.ratings.root, "user_table") if self.user_table else None
         return users, read_side(self.item_table, self.ratings.root, "item_table") if self.item_table else None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the weights of a run know: users, items in their order, `Encoded.names` of both sides; None = no run."""
+
+    users: Ids | None = None
+    items: Ids | None = None
+    user_features: Ids | None = None
+    item_features: Ids | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> Vocabulary:
+        """Reads the `vocabulary` folder of a run.
+
+        Raises:
+            CheckpointError: The folder does not hold it.
+        """
+        try:
+            texts = [(folder / f"{one.name}.txt").read_text(encoding="utf-8") for one in fields(cls)]
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"dataset.vocabulary={folder}: no vocabulary of histories ({error})") from None
+        return cls(*(np.array(text.split("\n")[:-1], str) for text in texts))
+
+    def strangers(self, users: Ids) -> dict[str, int]:
+        """How many of some users the run did not have; says so."""
+        if self.users is None:
+            return {}
+        found = users[~np.isin(users, self.users)]
+        if len(found):
+            log.warning("%d of %d users are unknown, such as %s", len(found), len(users), ", ".join(found[:3]))
+        return {"unknown_users": len(found)}
 
 
 class Retrieval:
@@ -96,10 +134,13 @@ class Retrieval:
         sample_alpha: See `sampler`.
         avoid_positives: Whether the items that a user took in training are never negatives to him.
         mask_seen: Whether the ranking leaves out what the user took before.
+        vocabulary: The `vocabulary` folder of a run: its items are the catalogue, events of others are left out and
+            counted; what it does not know of users and items is unknown. None = all that is in the data.
 
     Raises:
         ConfigError: Settings contradict each other.
         DataError: The data cannot be used; names the file and, where there is one, the line.
+        CheckpointError: `vocabulary` is not one of these fields.
     """
 
     kind: ClassVar[str] = "retrieval"
@@ -111,7 +152,7 @@ class Retrieval:
         monitor: str = "ndcg@50",
         path: str | None = None,
         root: str | None = None,
-        download: Archive | None = None,
+        download: Download | None = None,
         source: Source | None = None,
         user_column: str | None = None,
         item_column: str | None = None,
@@ -138,29 +179,25 @@ class Retrieval:
         sample_alpha: NonNegative = 0.75,
         avoid_positives: bool = True,
         mask_seen: bool = True,
+        vocabulary: str | None = None,
     ) -> None:
         """Reads, filters, splits and numbers the features."""
-        self.evaluator, self.monitor = evaluator, monitor
-        self.his_size, self.rows, self.mask_seen = his_size, rows, mask_seen
-        self.num_negatives, self.negatives, self.avoid_positives = num_negatives, negatives, avoid_positives
-        if duplicates == "keep" and mask_seen:
-            raise ConfigError(
-                "dataset.duplicates=keep with mask_seen=true: an item taken again could never be ranked; set "
-                "dataset.mask_seen=false, or duplicates=first"
-            )
-        how = HistorySettings(duplicates, min_user_count, min_item_count, split, valid_fraction, test_fraction)
+        _refuse_contradictions(duplicates, mask_seen, source, path, threshold, user_table, item_table)
         if source is None:
             columns = Columns(user_column, item_column, rating_column, time_column)
             ratings = RatingsFiles(_required(path), root, columns, threshold, False, None, download)
             source = Files(ratings, user_table, item_table)
-        elif any(value is not None for value in (path, threshold, user_table, item_table)):
-            raise ConfigError("dataset.path, threshold and tables are for files; they do nothing with dataset.source")
-        made = self._histories = how.of(source.rows(with_time=True))
-        users, items = source.sides()
-        trained, known = made.trained > made.offsets[:-1], made.known()
-        self._users = encode(users, made.users.astype(str), trained, user_fields, (), list_separator, "user")
-        self._items = encode(items, made.items.astype(str), known, item_fields, item_lists, list_separator, "item")
-        self._prepare_negatives(sampler, sample_alpha)
+        self.evaluator, self.monitor = evaluator, monitor
+        self.his_size, self.rows, self.mask_seen = his_size, rows, mask_seen
+        how = HistorySettings(duplicates, min_user_count, min_item_count, split, valid_fraction, test_fraction)
+        known = Vocabulary() if vocabulary is None else Vocabulary.load(Path(vocabulary))
+        made = self._histories = how.of(source.rows(with_time=True), known.items)
+        wanted = Wanted("user", user_fields), Wanted("item", item_fields, item_lists, list_separator)
+        self._users, self._items = _encoded(made, source.sides(), wanted, known)
+        self._strangers = known.strangers(made.users.astype(str))
+        self._contrast = cache(lambda: Contrast(made, num_negatives, negatives, sampler, sample_alpha, avoid_positives))
+        if vocabulary is None:
+            self._contrast()  # refuses what cannot be trained with; data to judge need not be fit for that
         self.fingerprint = _fingerprint(made, self._users, self._items)
         self.sizes: Mapping[str, Any] = {
             "n_items": len(made.items),
@@ -169,21 +206,6 @@ class Retrieval:
             "item_features": self._items.features,
             "item_values": self._items.values,
         }
-
-    def _prepare_negatives(self, sampler: SamplerName, alpha: float) -> None:
-        """What training batches need besides the histories."""
-        made = self._histories
-        user, item = made.training()
-        n_items = len(made.items)
-        refuse_too_many(self.num_negatives, n_items)
-        counts = np.bincount(item, minlength=n_items)
-        self._sampler = Sampler(counts, sampler, alpha)
-        self._positives = Positives.of(user, item, len(made.users), n_items)
-        if self.num_negatives and self.negatives == "query" and self.avoid_positives:
-            self._sampler.refuse_if_nothing_is_left(self._positives, made.users)
-        firsts = made.offsets[:-1][made.trained > made.offsets[:-1]]
-        as_target = counts - np.bincount(made.item[firsts], minlength=n_items)
-        self._target_share = as_target / as_target.sum()
 
     def describe(self) -> dict[str, int]:
         """Counts: users and items, interactions and users of each part, what side tables lack, rows dropped."""
@@ -200,7 +222,7 @@ class Retrieval:
             counts[f"{split}_users_without_input"] = int(np.count_nonzero(end > begin)) - judged
             counts[f"{split}_items_unseen_in_training"] = int(np.count_nonzero(~known[held_out]))
         counts |= {"users_without_features": self._users.absent, "items_without_features": self._items.absent}
-        return {**counts, **made.counts}
+        return {**counts, **self._strangers, **made.counts}
 
     def train_size(self) -> int:
         """Training rows: interactions after a user's first, or users with two at least."""
@@ -245,41 +267,7 @@ class Retrieval:
     def _train_batch(self, asked: Asked, rng: np.random.Generator, scratch: Int64) -> Batch:
         fields = {"sparse": self._users.values["sparse"][asked.user], "items": asked.items}
         fields |= {"items_offsets": asked.offsets, "query": asked.query, "target": asked.target}
-        if self.negatives == "batch":
-            return _tensors(**fields, **self._columns(asked, rng, scratch))
-        if not self.num_negatives:
-            return _tensors(**fields)
-        user = asked.user[asked.row]
-        if self.avoid_positives:
-            drawn = self._sampler.draw_others(rng, user, self.num_negatives, self._positives)
-        else:
-            drawn = self._sampler.draw(rng, len(user) * self.num_negatives).reshape(len(user), -1)
-        candidates = np.concatenate([asked.target[:, None], drawn], 1)
-        label = np.zeros(candidates.shape, np.float32)
-        label[:, 0] = 1
-        return _tensors(**fields, candidates=candidates, label=label)
-
-    def _columns(self, asked: Asked, rng: np.random.Generator, scratch: Int64) -> dict[str, np.ndarray]:
-        """The items that all queries of a batch are compared with. `scratch` [n_items] is overwritten."""
-        drawn = self._sampler.draw(rng, self.num_negatives)
-        columns = np.unique(np.concatenate([asked.target, drawn]))
-        scratch[columns] = np.arange(len(columns))
-        fields = {
-            "columns": columns,
-            "column": scratch[asked.target],
-            "sampled": np.bincount(scratch[drawn], minlength=len(columns)).astype(np.float32),
-            "in_batch_expected": ((len(asked.target) - 1) * self._target_share[columns]).astype(np.float32),
-            "sampled_expected": (self.num_negatives * self._sampler.share[columns]).astype(np.float32),
-        }
-        if self.avoid_positives:
-            users, owner = np.unique(asked.user, return_inverse=True)
-            place, offsets = spans(self._positives.offsets[users], self._positives.offsets[users + 1])
-            item = self._positives.item[place]
-            column = np.minimum(scratch[item], len(columns) - 1)  # of items that are no column: left over from before
-            there = np.flatnonzero(columns[column] == item)
-            user = np.repeat(np.arange(len(users)), np.diff(offsets))
-            fields |= {"owner": owner, "own_user": user[there], "own_column": column[there]}
-        return fields
+        return _tensors(**fields, **self._contrast().of(asked, rng, scratch))
 
     def _eval_batch(self, user: Int64, split: Split) -> Batch:
         made = self._histories
@@ -307,6 +295,27 @@ def _fingerprint(made: Histories, *sides: Encoded) -> str:
         for array in side.values.values():
             digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+def _encoded(
+    made: Histories, sides: tuple[Side | None, Side | None], wanted: tuple[Wanted, Wanted], known: Vocabulary
+) -> tuple[Encoded, Encoded]:
+    """The features of users and of items, by what training has or a run knows."""
+    trained = made.trained > made.offsets[:-1]
+    return (
+        encode(sides[0], made.users.astype(str), trained, wanted[0], known.user_features),
+        encode(sides[1], made.items.astype(str), made.known(), wanted[1], known.item_features),
+    )
+
+
+def _refuse_contradictions(duplicates: str, mask_seen: bool, source: Source | None, *of_files: object) -> None:
+    if duplicates == "keep" and mask_seen:
+        raise ConfigError(
+            "dataset.duplicates=keep with mask_seen=true: an item taken again could never be ranked; set "
+            "dataset.mask_seen=false, or duplicates=first"
+        )
+    if source is not None and any(value is not None for value in of_files):
+        raise ConfigError("dataset.path, threshold and tables are for files; they do nothing with dataset.source")
 
 
 def _required(path: str | None) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from recrun.data.rows import Ids, Int32, Mask
-from recrun.errors import ConfigError, DataError
+from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
 
 ID = "id"  # the field that is the user or item itself, whatever the column is called
@@ -105,46 +107,89 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}: cannot be read ({error})") from None
 
 
-def encode(
-    side: Side | None, ids: Ids, known: Mask, fields: Sequence[str], lists: Sequence[str], separator: str, key: str
-) -> Encoded:
+@dataclass(frozen=True)
+class Wanted:
+    """What models see of users or of items.
+
+    Attributes:
+        key: "user" or "item", for messages.
+        fields: Names of the columns with one value.
+        lists: Names of the columns with any number of values.
+        separator: Between the values of a list.
+    """
+
+    key: str
+    fields: Sequence[str] = (ID,)
+    lists: Sequence[str] = ()
+    separator: str = " "
+
+    def words(self, names: Ids) -> dict[str, list[str]]:
+        """The values of each field, as `Encoded.names` of an earlier table says.
+
+        Raises:
+            CheckpointError: It speaks of other fields, or of these in another order.
+        """
+        cut = [line.partition("=")[::2] for line in names.tolist()]
+        found = {name: [word for _, word in lines][1:] for name, lines in groupby(cut, itemgetter(0))}
+        if list(found) != [*self.fields, *self.lists]:
+            raise CheckpointError(
+                f"the run was trained with other {self.key}_features, {', '.join(found) or 'none'}: keep "
+                f"dataset.{self.key}_fields and {self.key}_lists"
+            )
+        return found
+
+
+def encode(side: Side | None, ids: Ids, known: Mask, wanted: Wanted, names: Ids | None = None) -> Encoded:
     """Fields of users or items as ids of one table; of each field the first one is the unknown value.
 
     Args:
         side: Their table, None if there is none: then the only field is ID.
         ids: Of the n users or items, as text.
         known: [n], who is trained on: values that nobody of these has are unknown.
-        fields: Names of the columns with one value.
-        lists: Names of the columns with any number of values.
-        separator: Between the values of a list.
-        key: "user" or "item", for messages.
+        wanted: The columns.
+        names: Of an earlier table, which say what is known instead.
 
     Raises:
         ConfigError: A column is not in the table.
+        CheckpointError: `names` speak of other fields.
     """
-    _refuse_unknown(side, [*fields, *lists], key)
+    _refuse_unknown(side, [*wanted.fields, *wanted.lists], wanted.key)
+    words = None if names is None else wanted.words(names)
     place = _places(side, ids)
-    first, names, found = 0, [], []
-    values: dict[str, np.ndarray] = {}
-    sparse = np.zeros((len(ids), len(fields)), np.int32)
-    for at, name in enumerate(fields):
-        column = ids if name == ID else _column(side, name, place)
-        code, words = _codes(column, known if name == ID else known & (place >= 0), place < 0 if name != ID else None)
-        sparse[:, at] = first + code
-        found.append(Field(name, first, len(words) + 1))
-        names += [f"{name}=?", *(f"{name}={word}" for word in words)]
-        first += len(words) + 1
-    sequences = []
-    for name in lists:
-        flat, offsets, row = _split(_column(side, name, place), separator)
-        code, words = _codes(flat, known[row], None)
-        values |= {name: (first + code).astype(np.int32), f"{name}_offsets": offsets}
-        sequences.append(Field(name, first, len(words) + 1))
-        names += [f"{name}=?", *(f"{name}={word}" for word in words)]
-        first += len(words) + 1
-    features = Features(tuple(found), sequences=tuple(sequences))
+    table = _Table(words)
+    sparse = np.zeros((len(ids), len(wanted.fields)), np.int32)
+    for at, name in enumerate(wanted.fields):
+        values, seen = (ids, known) if name == ID else (_column(side, name, place), known & (place >= 0))
+        sparse[:, at] = table.add(name, values, seen, None if name == ID else place < 0)
+    lists: dict[str, np.ndarray] = {}
+    for name in wanted.lists:
+        values, offsets, row = _split(_column(side, name, place), wanted.separator)
+        lists |= {name: table.add(name, values, known[row], None), f"{name}_offsets": offsets}
+    fields, sequences = table.fields[: len(wanted.fields)], table.fields[len(wanted.fields) :]
     absent = 0 if side is None else int(np.count_nonzero(place < 0))
-    return Encoded(features, {"sparse": sparse, **values}, np.array(names, str), absent)
+    found = Features(tuple(fields), sequences=tuple(sequences))
+    return Encoded(found, {"sparse": sparse, **lists}, np.array(table.names, str), absent)
+
+
+class _Table:
+    """Rows of one table for the values of several fields, each after the one before."""
+
+    def __init__(self, words: Mapping[str, list[str]] | None) -> None:
+        self.words = words
+        self.fields: list[Field] = []
+        self.names: list[str] = []
+
+    def add(self, name: str, values: Ids, known: Mask, absent: Mask | None) -> Int32:
+        """The row of each value: 1 + its rank among those known, 0 for others and where it is absent, of this field."""
+        texts = values.tolist()
+        words = sorted({str(word) for word in values[known].tolist()}) if self.words is None else self.words[name]
+        number = {word: at for at, word in enumerate(words, 1)}
+        code = np.fromiter((number.get(str(word), 0) for word in texts), np.int32, len(texts))
+        if absent is not None:
+            code[absent] = 0
+        self.fields.append(Field(name, len(self.names), len(words) + 1))
+        self.names += [f"{name}=?", *(f"{name}={word}" for word in words)]
+        return code + np.int32(self.fields[-1].first)
 
 
 def _refuse_unknown(side: Side | None, names: Sequence[str], key: str) -> None:
@@ -166,16 +211,6 @@ def _places(side: Side | None, ids: Ids) -> np.ndarray:
 def _column(side: Side | None, name: str, place: np.ndarray) -> Ids:
     assert side is not None
     return np.where(place >= 0, side.columns[name][place], "")
-
-
-def _codes(values: Ids, known: Mask, absent: Mask | None) -> tuple[Int32, list[str]]:
-    """1 + the rank of each value among the known ones, 0 for others and where it is absent; the known values."""
-    words = sorted({str(word) for word in values[known].tolist()})
-    number = {word: at for at, word in enumerate(words, 1)}
-    code = np.fromiter((number.get(str(word), 0) for word in values.tolist()), np.int32, len(values))
-    if absent is not None:
-        code[absent] = 0
-    return code, words
 
 
 def _split(values: Ids, separator: str) -> tuple[Ids, np.ndarray, np.ndarray]:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.blocks import RowVector, last_weight
-from recrun.models.mlp import hidden_layers
+from recrun.models.embedding import FeatureEmbedding
+from recrun.models.mlp import RowLayers, hidden_layers
 from recrun.objectives import MultiTask
 from recrun.types import Batch, Count, NonNegative, Probability
 
@@ -51,11 +51,10 @@ class AITM(nn.Module):
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
+        self.embedding = FeatureEmbedding(features, embedding_dim)
+        sizes = features.n_vectors * embedding_dim, len(features.dense), mlp_hidden_size
+        self.bottoms = nn.ModuleList(RowLayers(*sizes, dropout, batch_norm) for _ in range(len(tasks)))
         width = mlp_hidden_size[-1]
-        self.row = RowVector(features, embedding_dim)
-        self.bottoms = nn.ModuleList(
-            hidden_layers(self.row.width, mlp_hidden_size, dropout, batch_norm) for _ in range(len(tasks))
-        )
         self.handed_on = nn.ModuleList(
             hidden_layers(width, [width], dropout, batch_norm) for _ in range(len(tasks) - 1)
         )
@@ -68,21 +67,23 @@ class AITM(nn.Module):
 
     def per_task(self, batch: Batch) -> list[Tensor]:
         """As `forward`, [B] for each task."""
-        row_BW = self.row(batch)
-        states = [self.bottoms[0](row_BW)]
+        vectors_BX = self.embedding(batch).flatten(1)
+        states = [self.bottoms[0](vectors_BX, batch)]
         for bottom, hand_on, transfer in zip(self.bottoms[1:], self.handed_on, self.transfers, strict=True):
-            states.append(transfer(torch.stack([hand_on(states[-1]), bottom(row_BW)], 1)))
+            states.append(transfer(torch.stack([hand_on(states[-1]), bottom(vectors_BX, batch)], 1)))
         return [output(state_BH).squeeze(1) for output, state_BH in zip(self.outputs, states, strict=True)]
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """What more than one task uses: the embedding, and of each task but the last all that it hands on."""
-        yield from self.row.parameters()
+        yield from self.embedding.parameters()
         for part in (self.bottoms[:-1], self.handed_on[:-1], self.transfers[:-1]):
             yield from part.parameters()
 
     def last_shared_layer(self) -> Tensor:
         """The weight of the last layer that all tasks use: of the first task's."""
-        return last_weight(self.bottoms[0])
+        first = self.bottoms[0]
+        assert isinstance(first, RowLayers)
+        return first.last_weight()
 
 
 class Transfer(nn.Module):

@@ -120,10 +120,13 @@ def sorted_by_torch(ids_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def sorted_by_numpy(ids_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `sorted_by_id`. One sort of integers, the id above its place, takes a third of the time of an argsort."""
-    keys = np.sort((ids_N.numpy().astype(np.int64) << 32) | np.arange(len(ids_N)))
-    sorted_N = keys >> 32
-    begins_U = np.flatnonzero(np.diff(sorted_N, prepend=-1))
-    found = sorted_N[begins_U], keys.astype(np.int32), begins_U.astype(np.int32)
+    keys = ids_N.numpy().astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(len(keys))
+    keys.sort()
+    sorted_N = (keys >> 32).astype(np.int32)
+    begins_U = np.flatnonzero(np.concatenate([[True], sorted_N[1:] != sorted_N[:-1]])[: len(keys)])
+    found = sorted_N[begins_U].astype(np.int64), keys.astype(np.int32), begins_U.astype(np.int32)
     ids_U, order_N, begins = map(torch.from_numpy, found)
     return ids_U, order_N, begins
 
@@ -170,7 +173,7 @@ def single_task(tasks: Sequence[Task], model: str) -> tuple[Task]:
     if len(tasks) != 1 or tasks[0].kind != "classification":
         named = ", ".join(f"{task.name} ({task.kind})" for task in tasks)
         raise ConfigError(
-            f"model={model} predicts one classification; the data set has the tasks {named or 'none'}: keep one in "
-            "dataset.tasks, or use a model of several such as shared_bottom"
+            f"model={model} predicts one classification; the data set has the tasks {named or 'none'}: leave "
+            "others out with ~dataset.tasks.NAME, or use a model of several such as shared_bottom"
         )
     return (tasks[0],)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.features import Features, Task
-from recrun.models.blocks import RowVector, Towers
+from recrun.models.embedding import FeatureEmbedding
+from recrun.models.mlp import RowLayers
 from recrun.types import Batch, Count, Probability
 
 
@@ -56,8 +57,10 @@ class ESMM(nn.Module):
             named = ", ".join(f"{task.name} ({task.kind})" for task in tasks) or "none"
             raise ConfigError(f"model=esmm needs two classifications, click and conversion; the tasks are {named}")
         self.tasks = tuple(tasks)
-        self.row = RowVector(features, embedding_dim)
-        self.towers = Towers(2, self.row.width, mlp_hidden_size, dropout, batch_norm)
+        self.embedding = FeatureEmbedding(features, embedding_dim)
+        sizes = features.n_vectors * embedding_dim, len(features.dense), mlp_hidden_size
+        self.towers = nn.ModuleList(RowLayers(*sizes, dropout, batch_norm) for _ in range(2))
+        self.outputs = nn.ModuleList(nn.Linear(mlp_hidden_size[-1], 1) for _ in range(2))
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of a click and of a click with conversion, [B, 2]."""
@@ -70,12 +73,13 @@ class ESMM(nn.Module):
 
     def click_and_conversion(self, batch: Batch) -> list[Tensor]:
         """Logits of a click and of a conversion after a click, [B] each."""
-        found: list[Tensor] = self.towers([self.row(batch)] * 2)
-        return found
+        vectors_BX = self.embedding(batch).flatten(1)
+        towers = zip(self.towers, self.outputs, strict=True)
+        return [output(tower(vectors_BX, batch)).squeeze(1) for tower, output in towers]
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """The embedding. Through the product both losses also train the towers, but these are not shared."""
-        yield from self.row.parameters()
+        yield from self.embedding.parameters()
 
 
 def logit_of_product(first: Tensor, second: Tensor) -> Tensor:

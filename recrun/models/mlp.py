@@ -87,18 +87,37 @@ class RowLayers(nn.Module):
         hidden_BH: Tensor = self.others(first_BH)
         return hidden_BH
 
+    def last_weight(self) -> Tensor:
+        """The weight of the last layer."""
+        layers = [*(module.weight for module in self.others if isinstance(module, nn.Linear))]
+        if self.first is not None:
+            layers.insert(0, self.first.of_vectors)
+        return layers[-1]
+
 
 class SideBySide(nn.Module):
-    """A linear layer of vectors and numbers: two products cost less than putting both into one matrix."""
+    """A linear layer of vectors and numbers: two products cost less than putting both into one matrix.
 
-    def __init__(self, width: int, n_dense: int, after: int, bias: bool) -> None:
+    Attributes:
+        of_vectors: Weights of the vectors, [H, X].
+        of_numbers: Weights of the numbers, [D, H], and in one more row the bias, the weight of a number that is always
+            1. Their gradient takes half the time that it takes the other way round.
+    """
+
+    def __init__(self, width: int, n_dense: int, after: int, bias: bool = True) -> None:
         super().__init__()
         whole = nn.Linear(width + n_dense, after, bias)
-        self.of_vectors = nn.Parameter(whole.weight[:, :width].detach().clone())
-        self.of_dense = nn.Parameter(whole.weight[:, width:].detach().clone())
-        self.bias = whole.bias
+        weight, rows = whole.weight.detach(), [] if whole.bias is None else [whole.bias.detach()[None]]
+        self.of_vectors = nn.Parameter(weight[:, :width].clone())
+        self.of_numbers = nn.Parameter(torch.cat([weight[:, width:].t(), *rows]))
 
     def forward(self, vectors_BX: Tensor, dense_BD: Tensor) -> Tensor:
         """[B, H]."""
-        product_BH = F.linear(vectors_BX, self.of_vectors, self.bias)
-        return product_BH.addmm_(dense_BD.to(product_BH.dtype), self.of_dense.t().to(product_BH.dtype))
+        product_BH = F.linear(vectors_BX, self.of_vectors)
+        numbers_BD = dense_BD if len(self.of_numbers) == dense_BD.shape[1] else with_one(dense_BD)
+        return product_BH.addmm_(numbers_BD.to(product_BH.dtype), self.of_numbers.to(product_BH.dtype))
+
+
+def with_one(dense_BD: Tensor) -> Tensor:
+    """Numbers and, in one more column, 1."""
+    return F.pad(dense_BD, (0, 1), value=1.0)

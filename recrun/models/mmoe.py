@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.blocks import Experts, RowVector, Towers, mixtures
+from recrun.models.blocks import Towers
+from recrun.models.embedding import FeatureEmbedding
+from recrun.models.experts import Experts, mixtures
+from recrun.models.mlp import SideBySide
 from recrun.types import Batch, Count, Probability
 
 
@@ -50,9 +53,10 @@ class MMoE(nn.Module):
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.row = RowVector(features, embedding_dim)
-        self.experts = Experts(n_experts, [self.row.width, *expert_hidden_size], dropout)
-        self.gates = nn.Linear(self.row.width, len(tasks) * n_experts)
+        self.embedding = FeatureEmbedding(features, embedding_dim)
+        width, n_dense = features.n_vectors * embedding_dim, len(features.dense)
+        self.experts = Experts(n_experts, width, n_dense, expert_hidden_size, dropout)
+        self.gates = SideBySide(width, n_dense, len(tasks) * n_experts)
         self.towers = Towers(len(tasks), expert_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -61,14 +65,13 @@ class MMoE(nn.Module):
 
     def per_task(self, batch: Batch) -> list[Tensor]:
         """As `forward`, [B] for each task."""
-        row_BW = self.row(batch)
-        weight_BTE = self.gates(row_BW).view(len(row_BW), len(self.tasks), -1).softmax(2)
-        found: list[Tensor] = self.towers(mixtures(weight_BTE, self.experts(row_BW)))
+        experts_BEK, gates_BG = self.experts(self.embedding(batch).flatten(1), batch["dense"], [self.gates])
+        found: list[Tensor] = self.towers(mixtures(gates_BG, len(self.tasks), experts_BEK))
         return found
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """What all tasks use; a gate is its task's own."""
-        yield from self.row.parameters()
+        yield from self.embedding.parameters()
         yield from self.experts.parameters()
 
     def last_shared_layer(self) -> Tensor:

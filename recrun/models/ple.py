@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.blocks import Experts, RowVector, Towers, mixture
+from recrun.models.blocks import Towers
+from recrun.models.embedding import FeatureEmbedding
+from recrun.models.experts import Experts, mixtures
+from recrun.models.mlp import SideBySide
 from recrun.types import Batch, Count, Probability
 
 
@@ -54,12 +57,14 @@ class PLE(nn.Module):
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.row = RowVector(features, embedding_dim)
-        widths = [self.row.width, *[expert_hidden_size[-1]] * (n_levels - 1)]
-        above = reversed(range(n_levels))
+        self.embedding = FeatureEmbedding(features, embedding_dim)
+        inputs = [(features.n_vectors * embedding_dim, len(features.dense))] + [(expert_hidden_size[-1], 0)] * (
+            n_levels - 1
+        )
+        n_experts = (n_specific_experts, n_shared_experts)
         self.levels = nn.ModuleList(
-            Level(len(tasks), n_specific_experts, n_shared_experts, [width, *expert_hidden_size], dropout, levels_above)
-            for width, levels_above in zip(widths, above, strict=True)
+            Level(len(tasks), *n_experts, *widths, expert_hidden_size, dropout, n_levels - 1 - at)
+            for at, widths in enumerate(inputs)
         )
         self.towers = Towers(len(tasks), expert_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
 
@@ -69,15 +74,16 @@ class PLE(nn.Module):
 
     def per_task(self, batch: Batch) -> list[Tensor]:
         """As `forward`, [B] for each task."""
-        states = [self.row(batch)] * (len(self.tasks) + 1)
-        for level in self.levels:
+        first, *others = self.levels
+        states = first([self.embedding(batch).flatten(1)] * (len(self.tasks) + 1), batch["dense"])
+        for level in others:
             states = level(states)
         found: list[Tensor] = self.towers(states)
         return found
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """What more than one task uses."""
-        yield from self.row.parameters()
+        yield from self.embedding.parameters()
         for level in self.levels:
             assert isinstance(level, Level)
             yield from level.shared_parameters()
@@ -97,32 +103,43 @@ class Level(nn.Module):
     Args:
         n_tasks: T.
         n_specific, n_shared: Experts of each task, and of all.
-        sizes: Width of the input and units of the experts' layers.
+        width, n_dense: Of the inputs' vectors, and how many numbers they have besides.
+        hidden: Units of the experts' layers.
         dropout: Of the experts.
         above: Levels that follow.
     """
 
     def __init__(
-        self, n_tasks: int, n_specific: int, n_shared: int, sizes: Sequence[int], dropout: float, above: int
+        self,
+        n_tasks: int,
+        n_specific: int,
+        n_shared: int,
+        width: int,
+        n_dense: int,
+        hidden: Sequence[int],
+        dropout: float,
+        above: int,
     ) -> None:
         super().__init__()
         self.above = above
-        self.specific = nn.ModuleList(Experts(n_specific, sizes, dropout) for _ in range(n_tasks))
-        self.shared = Experts(n_shared, sizes, dropout)
-        self.gates = nn.ModuleList(nn.Linear(sizes[0], n_specific + n_shared) for _ in range(n_tasks))
-        self.shared_gate = nn.Linear(sizes[0], n_tasks * n_specific + n_shared) if above else None
+        self.specific = nn.ModuleList(Experts(n_specific, width, n_dense, hidden, dropout) for _ in range(n_tasks))
+        self.shared = Experts(n_shared, width, n_dense, hidden, dropout)
+        self.gates = nn.ModuleList(SideBySide(width, n_dense, n_specific + n_shared) for _ in range(n_tasks))
+        self.shared_gate = SideBySide(width, n_dense, n_tasks * n_specific + n_shared) if above else None
 
-    def forward(self, states: Sequence[Tensor]) -> list[Tensor]:
-        """States of the tasks and the shared one, [B, W] each, to those after this level, [B, H]."""
-        *of_tasks, shared_BW = states
-        shared_EBH = self.shared(shared_BW)
-        groups = [experts(state_BW) for experts, state_BW in zip(self.specific, of_tasks, strict=True)]
-        found = [
-            mixture(gate(state_BW).softmax(1), [group, shared_EBH])
-            for gate, state_BW, group in zip(self.gates, of_tasks, groups, strict=True)
-        ]
+    def forward(self, states: Sequence[Tensor], dense_BD: Tensor | None = None) -> list[Tensor]:
+        """States of the tasks and the shared one, [B, X] each, to those after this level, [B, K]."""
+        *of_tasks, shared_BX = states
+        gates = [] if self.shared_gate is None else [self.shared_gate]
+        shared_BEK, shared_gates_BG = self.shared(shared_BX, dense_BD, gates)
+        groups: list[Tensor] = []
+        found: list[Tensor] = []
+        for experts, gate, state_BX in zip(self.specific, self.gates, of_tasks, strict=True):
+            own_BEK, gates_BG = experts(state_BX, dense_BD, [gate])
+            groups.append(own_BEK)
+            found.extend(mixtures(gates_BG, 1, own_BEK, shared_BEK))
         if self.shared_gate is not None:
-            found.append(mixture(self.shared_gate(shared_BW).softmax(1), [*groups, shared_EBH]))
+            found.extend(mixtures(shared_gates_BG, 1, *groups, shared_BEK))
         return found
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.blocks import RowVector, Towers, last_weight
-from recrun.models.mlp import hidden_layers
+from recrun.models.blocks import Towers
+from recrun.models.embedding import FeatureEmbedding
+from recrun.models.mlp import RowLayers
 from recrun.types import Batch, Count, Probability
 
 
@@ -45,9 +46,10 @@ class SharedBottom(nn.Module):
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.row = RowVector(features, embedding_dim)
-        self.bottom = hidden_layers(self.row.width, mlp_hidden_size, dropout, batch_norm)
-        self.towers = Towers(len(tasks), mlp_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
+        self.embedding = FeatureEmbedding(features, embedding_dim)
+        width, n_dense = features.n_vectors * embedding_dim, len(features.dense)
+        self.bottom = RowLayers(width, n_dense, mlp_hidden_size, dropout, batch_norm)
+        self.towers = Towers(len(tasks), self.bottom.width, tower_hidden_size, dropout, batch_norm)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits of classifications and values of regressions, [B, T]."""
@@ -55,15 +57,15 @@ class SharedBottom(nn.Module):
 
     def per_task(self, batch: Batch) -> list[Tensor]:
         """As `forward`, [B] for each task."""
-        shared_BH = self.bottom(self.row(batch))
+        shared_BH = self.bottom(self.embedding(batch).flatten(1), batch)
         found: list[Tensor] = self.towers([shared_BH] * len(self.tasks))
         return found
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """What all tasks use."""
-        yield from self.row.parameters()
+        yield from self.embedding.parameters()
         yield from self.bottom.parameters()
 
     def last_shared_layer(self) -> Tensor:
         """The weight of the bottom's last layer."""
-        return last_weight(self.bottom)
+        return self.bottom.last_weight()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recrun.data.download import Download
 from recrun.data.files import sha256
 from recrun.data.rows import TRAIN
 from recrun.data.tables.arrays import ArrayTable
@@ -31,6 +32,7 @@ class Where:
         root: Where relative paths are looked up before the working directory.
         columns, separator: See `TextTable`.
         join: Files with a row for each value of a column, by that column.
+        download: Where the file can be had if it is absent.
     """
 
     path: str
@@ -38,6 +40,7 @@ class Where:
     columns: tuple[str, ...] | None = None
     separator: str | None = None
     join: Mapping[str, str] | None = None
+    download: Download | None = None
 
 
 class TableFiles:
@@ -55,6 +58,8 @@ class TableFiles:
             DataError: One is not there.
         """
         self.where = where
+        if where.download and not any(place.exists() for place in places(where.path, where.root)):
+            where.download.fetch(Path(where.root or "."))
         self.files = part_files(where, names) if provided else [(None, path) for path in shards(where)]
         self.sides = {key: existing(path, where.root, f"join.{key}") for key, path in (where.join or {}).items()}
         self.tables = {path: reader(path, where.columns, where.separator) for _, path in self.files}

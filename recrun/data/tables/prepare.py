@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from recrun.data.rows import TRAIN, Float, Ids, Int8, Int32, Int64
 from recrun.data.tables.cells import TableSource
 from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
 from recrun.data.tables.gather import gather
+from recrun.data.tables.past import Past
 from recrun.data.tables.recipe import Fitting, Recipe
 from recrun.data.tables.schema import Schema
 from recrun.data.tables.split import PARTS
@@ -36,7 +37,9 @@ def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
     values = {owner: coder.values() for owner, coder in coders.items()}
     encoding = recipe.known or fit(rows, part, schema, values, recipe.fitting)
     ids = {owner: encoding.of(owner).encode(values.get(owner, NOTHING)) for owner in schema.owners}
-    counts = write(rows, part, Encoder(schema, encoding, ids, recipe.fitting.missing == "indicator"), folder)
+    tasks = [label.task.name for label in schema.labels]
+    pasts = [Past(history, rows, part, schema.sparse, tasks) for history in schema.histories]
+    counts = write(rows, part, pasts, Encoder(schema, encoding, ids, recipe.fitting.missing == "indicator"), folder)
     shutil.rmtree(raw)
     encoding.save(folder)
     np.save(folder / PART, part)
@@ -85,11 +88,11 @@ def vocabularies(
 
 
 def codes_of(rows: Columns, schema: Schema) -> Iterator[tuple[str, Int32]]:
-    """The codes of each column of ids."""
+    """The codes of each column of ids that the rows have."""
     for place, name in enumerate(schema.sparse):
         yield name, rows.flat["sparse"][:, place]
-    for sequence in schema.sequences:
-        yield sequence.name, rows.lists[sequence.name][1]
+    for name, (_, codes) in rows.lists.items():
+        yield name, codes
 
 
 @dataclass(frozen=True)
@@ -118,16 +121,17 @@ class Encoder:
         }
         if "group" in rows.flat:
             flat["group"] = rows.flat["group"]
-        lists = {item.name: (rows.lists[item.name][0], found[item.name]) for item in self.schema.sequences}
-        return Columns(flat, lists)
+        return Columns(flat, {name: (offsets, found[name]) for name, (offsets, _) in rows.lists.items()})
 
 
-def write(rows: Columns, part: Int8, encoder: Encoder, folder: Path) -> dict[str, float]:
+def write(rows: Columns, part: Int8, pasts: Sequence[Past], encoder: Encoder, folder: Path) -> dict[str, float]:
     """The second pass: the rows of each part as they are served; counts and shares for `Table.describe`."""
     tallies = {name: Tally() for name in PARTS}
     with ExitStack() as stack:
         writers = {name: stack.enter_context(Writer(folder / name)) for name in PARTS}
         for begin, some in pieces(rows):
+            made = {past.history.name: past.between(begin, begin + len(some)) for past in pasts}
+            some = replace(some, lists={**some.lists, **made})
             for name, code in PARTS.items():
                 chosen = encoder(some.take(np.flatnonzero(part[begin : begin + len(some)] == code)))
                 writers[name].append(chosen)

@@ -10,6 +10,7 @@ import numpy as np
 
 from recrun.data.rows import Float
 from recrun.data.tables.cells import Chunk, Wanted
+from recrun.data.tables.past import History
 from recrun.errors import ConfigError, DataError
 from recrun.features import Task
 from recrun.kinds import did_you_mean
@@ -17,6 +18,7 @@ from recrun.kinds import did_you_mean
 TaskKind: TypeAlias = Literal["classification", "regression"]
 TASK_KEYS = ("kind", "column", "at_least", "equals")
 SEQUENCE_KEYS = ("separator", "max_length")
+HISTORY_KEYS = ("of", "by", "where", "unless", "max_length")
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,9 @@ class Schema:
         sequences: Several ids a row.
         labels: What is predicted.
         share: Columns that number their ids as another one does, by name.
+        histories: Sequences that are made of earlier rows.
         group: The column that group_auc groups by.
-        time: The column that split=temporal orders by.
+        time: The column that split=temporal and histories order by.
         part: The column that split=column divides by.
     """
 
@@ -81,6 +84,7 @@ class Schema:
     sequences: tuple[Sequence_, ...]
     labels: tuple[Label, ...]
     share: Mapping[str, str]
+    histories: tuple[History, ...] = ()
     group: str | None = None
     time: str | None = None
     part: str | None = None
@@ -103,8 +107,8 @@ class Schema:
 
     @property
     def sequence_names(self) -> tuple[str, ...]:
-        """Columns with several ids a row."""
-        return tuple(sequence.name for sequence in self.sequences)
+        """Columns with several ids a row, those that are made last."""
+        return (*(sequence.name for sequence in self.sequences), *(history.name for history in self.histories))
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -112,9 +116,11 @@ class Schema:
         return tuple(dict.fromkeys(self.owner(name) for name in self.id_columns))
 
     def to_judge(self, header: Collection[str]) -> Schema:
-        """Of a table that is not divided and need not have labels or groups."""
+        """Of a table that is not divided, need not have labels or groups, and has histories as columns."""
         labels = self.labels if all(label.column in header for label in self.labels) else ()
-        return replace(self, labels=labels, group=self.group if self.group in header else None, time=None, part=None)
+        group = self.group if self.group in header else None
+        read = (*self.sequences, *(Sequence_(made.name, max_length=made.max_length) for made in self.histories))
+        return replace(self, sequences=read, histories=(), labels=labels, group=group, time=None, part=None)
 
     def first_metric(self) -> str:
         """What judges the first task; with several tasks the task's name comes first."""
@@ -159,6 +165,7 @@ def read_schema(
     sequences: Mapping[str, Mapping[str, Any] | None],
     tasks: Mapping[str, str | Mapping[str, Any] | None],
     share: Mapping[str, str],
+    histories: Mapping[str, Mapping[str, Any]],
     group: str | None,
     time: str | None,
     part: str | None,
@@ -172,12 +179,12 @@ def read_schema(
     labels = tuple(_label(name, keys) for name, keys in tasks.items())
     if not labels:
         raise ConfigError("dataset.tasks is missing: what to predict, dataset.tasks={click: classification}")
-    names = [*sparse, *dense, *sequences]
+    names = [*sparse, *dense, *sequences, *histories]
     if not names:
         raise ConfigError("no features: name columns in dataset.sparse, dataset.dense or dataset.sequences")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"column {twice!r} is a feature more than once (dataset.sparse, dense, sequences)")
+        raise ConfigError(f"column {twice!r} is a feature more than once (dataset.sparse, dense, sequences, histories)")
     for label in labels:
         if label.column in names:
             raise ConfigError(f"column {label.column!r} is the label of task {label.task.name} and a feature too")
@@ -188,7 +195,9 @@ def read_schema(
                 raise ConfigError(f"dataset.share.{name}={owner}: {one!r} is no id feature{did_you_mean(one, ids)}")
         if owner in share:
             raise ConfigError(f"dataset.share.{name}={owner}: {owner!r} shares too; name {share[owner]!r} in both")
-    return Schema(tuple(sparse), tuple(dense), lists, labels, dict(share), group, time, part)
+    pasts = tuple(_history(name, keys, sparse, group, labels) for name, keys in histories.items())
+    share = {**share, **{past.name: share.get(past.of, past.of) for past in pasts}}
+    return Schema(tuple(sparse), tuple(dense), lists, labels, share, pasts, group, time, part)
 
 
 def _sequence(name: str, keys: Mapping[str, Any]) -> Sequence_:
@@ -196,11 +205,32 @@ def _sequence(name: str, keys: Mapping[str, Any]) -> Sequence_:
     sequence = Sequence_(name, **keys)
     if not isinstance(sequence.separator, str) or not sequence.separator:
         raise ConfigError(f"dataset.sequences.{name}.separator={sequence.separator}: expected text")
-    if not isinstance(sequence.max_length, int) or sequence.max_length < 1:
-        raise ConfigError(
-            f"dataset.sequences.{name}.max_length={sequence.max_length}: expected a whole number of 1 or more"
-        )
+    _length(f"dataset.sequences.{name}", sequence.max_length)
     return sequence
+
+
+def _history(
+    name: str, keys: Mapping[str, Any], sparse: Sequence[str], group: str | None, labels: Sequence[Label]
+) -> History:
+    path = f"dataset.histories.{name}"
+    _known(path, keys, HISTORY_KEYS)
+    tasks = [label.task.name for label in labels if label.task.kind == "classification"]
+    grouping = [*sparse, *([] if group is None else [group])]
+    for key, allowed, kind in (("of", sparse, "sparse column"), ("by", grouping, "sparse column or group")):
+        if keys.get(key) not in allowed:
+            hint = did_you_mean(str(keys.get(key)), allowed)
+            raise ConfigError(f"{path}.{key}={keys.get(key)}: expected a {kind}{hint}; there are {', '.join(allowed)}")
+    for key in ("where", "unless"):
+        if keys.get(key) is not None and keys[key] not in tasks:
+            raise ConfigError(f"{path}.{key}={keys[key]}: no classification{did_you_mean(keys[key], tasks)}")
+    history = History(name, **keys)
+    _length(path, history.max_length)
+    return history
+
+
+def _length(path: str, length: object) -> None:
+    if not isinstance(length, int) or length < 1:
+        raise ConfigError(f"{path}.max_length={length}: expected a whole number of 1 or more")
 
 
 def _label(name: str, keys: str | Mapping[str, Any] | None) -> Label:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from recrun.data.download import Download
 from recrun.data.rows import TEST, VALID, Ids
 from recrun.data.tables.cache import Prepared, prepared
 from recrun.data.tables.cells import TableSource
@@ -54,6 +55,7 @@ class Table:
             column: {like: {column: rating, at_least: 4}, rich: {column: income, equals: "50000+"}}.
         path: A file or a folder (see recrun.data.tables.files); relative to `root`, else to the working directory.
         root: The data folder.
+        download: Where the file can be had if it is absent.
         source: Gives the rows instead of `path`.
         columns: Names of the columns of a text file without a header line.
         separator: Of a text file; None = as the ending or the first line has it.
@@ -63,6 +65,9 @@ class Table:
         dense: Columns of numbers.
         sequences: Columns with several ids a row, {genres: {separator: "|", max_length: 50}}; the last are kept.
         share: Columns that number their ids as another one does, {history: item_id}.
+        histories: Sequences made of the training rows before each row, {liked: {of: item_id, by: user_id, where: like,
+            max_length: 50}}: the items, in order of `time_column` or of the rows, of the same user, with label 1 of
+            the task `where` and 0 of the task `unless`. A file of `test_path` has them as columns, divided by "|".
         group: The column that group_auc groups by.
         min_count: Occurrences in the training part that an id needs to be known.
         buckets: Columns whose ids are hashed, and into how many rows.
@@ -93,6 +98,7 @@ class Table:
         tasks: Mapping[str, TaskKind | Mapping[str, Any] | None],
         path: str | None = None,
         root: str | None = None,
+        download: Download | None = None,
         source: TableSource | None = None,
         columns: Sequence[str] | None = None,
         separator: str | None = None,
@@ -102,6 +108,7 @@ class Table:
         dense: Sequence[str] = (),
         sequences: Mapping[str, Mapping[str, Any] | None] | None = None,
         share: Mapping[str, str] | None = None,
+        histories: Mapping[str, Mapping[str, Any]] | None = None,
         group: str | None = None,
         min_count: Count = 1,
         buckets: Mapping[str, Count] | None = None,
@@ -120,22 +127,24 @@ class Table:
         monitor: str | None = None,
     ) -> None:
         """Reads, divides, numbers and scales, or takes what an earlier run prepared."""
-        schema = read_schema(sparse, dense, sequences or {}, tasks, share or {}, group, time_column, split_column)
+        schema = read_schema(
+            sparse, dense, sequences or {}, tasks, share or {}, histories or {}, group, time_column, split_column
+        )
         fitting = read_fitting(schema, min_count, buckets or {}, scale, dense_missing)
         how = TableSplit(split, valid_fraction, test_fraction, split_seed)
-        how.refuse_contradictions(split_column, time_column)
+        how.refuse_contradictions(split_column, None if histories else time_column)
         recipe = Recipe(schema, fitting, how)
         if vocabulary is not None:
             recipe = recipe.knowing(Path(vocabulary))
         refuse_other_source(path, source, split)
-        files = Where(path or "", root, None if columns is None else tuple(columns), separator, join)
+        files = Where(path or "", root, None if columns is None else tuple(columns), separator, join, download)
         found = []
         if not (vocabulary and test_path):
             source = source or TableFiles(files, split == "provided", part_files)
             found.append(prepared(source, recipe, cache))
             recipe = replace(recipe, known=found[0].encoding)
         if test_path is not None:
-            test = TableFiles(replace(files, path=test_path))
+            test = TableFiles(replace(files, path=test_path, download=None))
             found.append(prepared(test, recipe.to_judge(test.header()), cache))
         self.evaluator, self.monitor = evaluator, monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")

@@ -1,0 +1,187 @@
+"""Networks of equal shape side by side, and gates that mix what they give.
+
+All that reads a row's vector is one product: the first layers of all experts and the gates. From there on experts lie
+side by side in the columns of one matrix, and each layer's products read and write their columns in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from recrun.device import product_dtype
+from recrun.models.mlp import SideBySide, with_one
+
+
+class Experts(nn.Module):
+    """E networks on the same input, a ReLU after each layer.
+
+    Args:
+        n_experts: E.
+        width: Of a row's vectors, X.
+        n_dense: How many numbers a row has besides, D.
+        hidden: Units of each expert's layers; K of the last.
+        dropout: Of the layers.
+    """
+
+    def __init__(self, n_experts: int, width: int, n_dense: int, hidden: Sequence[int], dropout: float = 0.0) -> None:
+        super().__init__()
+        self.n_experts = n_experts
+        self.dropout = dropout
+        self.first = SideBySide(width, n_dense, n_experts * hidden[0])
+        sizes = list(pairwise(hidden))
+        self.weights = nn.ParameterList(uniform(before, n_experts, after, before) for before, after in sizes)
+        self.biases = nn.ParameterList(uniform(before, 1, n_experts * after) for before, after in sizes)
+
+    def forward(
+        self, vectors_BX: Tensor, dense_BD: Tensor | None = None, gates: Sequence[SideBySide] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """The experts' outputs, [B, E, K], and those of the gates side by side, [B, G]."""
+        dropout = self.dropout if self.training else 0.0
+        layers, one_B1 = [self.first, *gates], vectors_BX.new_ones(len(vectors_BX), 1)
+        numbers_BD = one_B1 if dense_BD is None else with_one(dense_BD)
+        of_vectors_YX = torch.cat([layer.of_vectors for layer in layers])
+        of_numbers_DY = torch.cat([layer.of_numbers for layer in layers], 1)
+        size = len(self.first.of_vectors)
+        hidden, gates_BG = rectified(vectors_BX, of_vectors_YX[None], numbers_BD, of_numbers_DY, size, dropout)
+        for weight_EKH, bias_1Y in zip(self.weights, self.biases, strict=True):
+            hidden, _ = rectified(hidden, weight_EKH, one_B1, bias_1Y, bias_1Y.numel(), dropout)
+        return hidden.view(len(hidden), self.n_experts, -1), gates_BG
+
+    def last_weight(self) -> Tensor:
+        """The weight of the last layer."""
+        return self.weights[-1] if len(self.weights) else self.first.of_vectors
+
+
+def rectified(
+    x: Tensor, weight_EKH: Tensor, numbers_BD: Tensor, of_numbers_DY: Tensor, size: int, dropout: float
+) -> tuple[Tensor, Tensor]:
+    """A layer of E linear maps on E blocks of columns, [B, E H] to [B, Y] with Y = E K, and a ReLU on some of it.
+
+    Its two nodes let the gradient in the weights alone, as GradNorm asks for it, do without that in the input.
+
+    Args:
+        x: [B, E H].
+        weight_EKH: Of each block.
+        numbers_BD: Further inputs, of all blocks and without gradient.
+        of_numbers_DY: Their weights; a bias is the weight of a number that is always 1.
+        size: How many columns the ReLU and dropout work on; the others are returned by themselves, as they are.
+        dropout: Share of the entries set to 0.
+    """
+    dtype = product_dtype(x)
+    x, weight_EKH, *numbers = (tensor.to(dtype) for tensor in (x, weight_EKH, numbers_BD, of_numbers_DY))
+    product_BY = _Product.apply(x, weight_EKH.detach())  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = _Rectified.apply(product_BY, x.detach(), weight_EKH, *numbers, size, dropout)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Product(torch.autograd.Function):
+    """Products with the blocks of columns; has the gradient in the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_EKH: Tensor) -> Tensor:
+        ctx.save_for_backward(weight_EKH)
+        n, after, _ = weight_EKH.shape
+        y = x.new_empty(len(x), n * after)
+        for block, weight, out in zip(x.chunk(n, 1), weight_EKH, y.chunk(n, 1), strict=True):
+            torch.mm(block, weight.t(), out=out)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (weight_EKH,) = ctx.saved_tensors
+        n, _, before = weight_EKH.shape
+        found = grad.new_empty(len(grad), n * before)
+        for block, weight, out in zip(grad.chunk(n, 1), weight_EKH, found.chunk(n, 1), strict=True):
+            torch.mm(block, weight, out=out)
+        return found, None
+
+
+class _Rectified(torch.autograd.Function):
+    """Adds the numbers to a product, of which nobody else knows, and rectifies it; has the gradient in the weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        product_BY: Tensor,
+        x: Tensor,
+        weight_EKH: Tensor,
+        numbers_BD: Tensor,
+        of_numbers_DY: Tensor,
+        size: int,
+        dropout: float,
+    ) -> tuple[Tensor, Tensor]:
+        y = product_BY.detach().addmm_(numbers_BD, of_numbers_DY)
+        F.relu_(y[:, :size])
+        if dropout:
+            F.dropout(y[:, :size], dropout, inplace=True)
+        ctx.save_for_backward(x, weight_EKH, numbers_BD, y)
+        ctx.size, ctx.kept = size, 1 - dropout
+        return y[:, :size], y[:, size:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_others: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_EKH, numbers_BD, y = ctx.saved_tensors
+        n, grad_BY = len(weight_EKH), torch.empty_like(y)
+        # What dropout took is 0 as well, so that the output says all.
+        torch.ops.aten.threshold_backward.grad_input(grad, y[:, : ctx.size], 0, grad_input=grad_BY[:, : ctx.size])
+        if ctx.kept < 1:
+            grad_BY[:, : ctx.size] /= ctx.kept
+        grad_BY[:, ctx.size :] = grad_others
+        of_weight = torch.empty_like(weight_EKH)
+        for block, of_block, out in zip(x.chunk(n, 1), grad_BY.chunk(n, 1), of_weight, strict=True):
+            torch.mm(of_block.t(), block, out=out)
+        return grad_BY, None, of_weight, None, numbers_BD.t() @ grad_BY, None, None
+
+
+def mixtures(gates_BG: Tensor, n_mixtures: int, *groups: Tensor) -> tuple[Tensor, ...]:
+    """Of each of T mixtures the outputs of experts by its gates' softmax, [B, K].
+
+    Args:
+        gates_BG: Of one mixture after the other, in each the experts in order.
+        n_mixtures: T.
+        groups: The experts' outputs, [B, n, K] each.
+    """
+    parts = torch.split(shares(gates_BG, n_mixtures), [group.shape[1] for group in groups], 2)
+    mixed_BTK = torch.bmm(parts[0], groups[0])
+    for part, group in zip(parts[1:], groups[1:], strict=True):
+        mixed_BTK = torch.baddbmm(mixed_BTK, part, group)
+    return mixed_BTK.unbind(1)
+
+
+def shares(gates_BG: Tensor, n_mixtures: int) -> Tensor:
+    """What each expert counts in each of T mixtures, [B, T, E]: softmax over the mixture's gates."""
+    found: Tensor = _Shares.apply(gates_BG, n_mixtures)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Shares(torch.autograd.Function):
+    """Softmax, computed row by row of the transposed matrix: torch's takes four times as long for a few entries."""
+
+    @staticmethod
+    def forward(ctx: Any, gates_BG: Tensor, n_mixtures: int) -> Tensor:
+        share_TEB = gates_BG.t().reshape(n_mixtures, -1, len(gates_BG)).softmax(1)
+        ctx.save_for_backward(share_TEB)
+        return share_TEB.permute(2, 0, 1).contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BTE: Tensor) -> tuple[Tensor, None]:
+        (share_TEB,) = ctx.saved_tensors
+        grad_TEB = share_TEB * grad_BTE.permute(1, 2, 0)
+        return grad_TEB.sub_(share_TEB * grad_TEB.sum(1, keepdim=True)).flatten(0, 1).t(), None
+
+
+def uniform(fan_in: int, *shape: int) -> nn.Parameter:
+    """A parameter that starts as `nn.Linear` would start it."""
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))

@@ -1,0 +1,136 @@
+"""Trackers are told every row of metrics.jsonl, once, also after a resume."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from recrun import run, tracking
+from recrun.check import check
+from recrun.config import compose
+from recrun.errors import ConfigError
+from recrun.fit import Interrupted
+from recrun.jobs import prepare
+
+TINY = [
+    "model=mmoe",
+    "weighting=uwl",
+    "dataset=synthetic_tasks",
+    "dataset.source.n_rows=300",
+    "trainer.batch_size=50",
+    "epochs=3",
+    "threads=1",
+]
+
+
+def prepared(tmp_path, *overrides):
+    composed = compose([*TINY, f"output_dir={tmp_path}", *overrides])
+    check(composed)
+    return prepare(composed)
+
+
+def rows_of(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def curves(directory):
+    """{name: [(step, value)]} of the event files."""
+    events = EventAccumulator(str(directory / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return {name: [(e.step, e.value) for e in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+def expected(rows):
+    found = {}
+    for row in rows:
+        values = {f"train/{row['split']}/{name}": value for name, value in row["metrics"].items()}
+        values |= {f"train/loss/{name}": value for name, value in row["losses"].items()}
+        values |= {f"train/weight/{name}": value for name, value in row.get("weights", {}).items()}
+        if "samples_per_second" in row:
+            values["train/samples_per_second"] = row["samples_per_second"]
+        for name, value in values.items():
+            found.setdefault(name, []).append((row["step"], pytest.approx(value, rel=1e-6)))
+    return found
+
+
+def test_tensorboard_draws_what_metrics_jsonl_holds_also_after_a_resume(tmp_path, monkeypatch):
+    directory = prepared(tmp_path, "tracker=tensorboard", "trainer.save_seconds=1000")
+    asked = iter([False] * 9 + [True])
+    place = run.Run.place
+    monkeypatch.setattr(
+        run.Run,
+        "place",
+        lambda *given: type(place(*given))(**{**vars(place(*given)), "stop": lambda: next(asked, False)}),
+    )
+    with pytest.raises(Interrupted):
+        run.execute(directory)
+    before = rows_of(directory)
+    assert curves(directory) == expected(before)
+    run.execute(directory)
+    after = rows_of(directory)
+    assert after[: len(before)] == before
+    assert [row["split"] for row in after] == ["valid", "valid", "valid", "test"]
+    assert curves(directory) == expected(after)
+
+
+class FakeRun:
+    """Stands for a run at Weights & Biases."""
+
+    def __init__(self):
+        self.logged, self.metrics, self.finished = [], set(), False
+
+    def define_metric(self, name, step_metric):
+        self.metrics.add((name, step_metric))
+
+    def log(self, values):
+        self.logged.append(values)
+
+    def finish(self):
+        self.finished = True
+
+
+def test_wandb_is_told_by_the_steps_of_a_stage(tmp_path, monkeypatch):
+    begun, told = {}, FakeRun()
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **given: begun.update(given) or told))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    directory = prepared(tmp_path, "tracker=wandb", "tracker.entity=us", "tracker.mode=offline")
+    run.execute(directory)
+    rows = rows_of(directory)
+    assert told.logged == [{**tracking.scalars(row), "train/step": row["step"]} for row in rows]
+    assert told.metrics == {("train/*", "train/step")}
+    assert told.finished
+    assert {begun[key] for key in ("project", "entity", "mode", "resume")} == {"recrun", "us", "offline", "allow"}
+    assert begun["config"] == run.load_config(directory)
+
+
+def test_a_tracker_is_closed_when_a_run_fails(tmp_path):
+    class Recording(FakeRun):
+        def close(self):
+            self.finished = True
+
+    tracker = Recording()
+    with pytest.raises(ZeroDivisionError), tracking.tracked(None, tracker):
+        1 / 0  # noqa: B018
+    assert tracker.finished
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tracker=tensorbord"], "unknown tracker 'tensorbord'; did you mean 'tensorboard'"),
+        (["tracker=wandb", "tracker.mode=later"], "tracker.mode=later: expected one of online, offline"),
+        (["tracker=wandb", "tracker.directory=x"], "tracker.directory cannot be set: set output_dir"),
+        (["tracker=wandb"], r'needs the package wandb: pip install "recrun\[wandb\]", or choose tracker=none'),
+    ],
+)
+def test_refused_before_anything_is_read(monkeypatch, words, told):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=told):
+        check(compose([*TINY, *words]))
+
+
+def test_a_run_is_judged_without_its_tracker(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check(compose([*TINY, "tracker=wandb"]), training=False)
