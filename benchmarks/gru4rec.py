@@ -15,6 +15,7 @@ a program that trains it on `--train FILE --test FILE` and prints a JSON line wi
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -61,6 +62,7 @@ def fit_of(words, folder):
     quiet = type("Quiet", (), {"step": lambda self, fit: None, "evaluated": lambda self, fit, value: None})()
     device = Device(torch.device("cpu"))
     card = {"dataset_fingerprint": dataset.fingerprint}
+    gc.freeze()  # as a run does: recrun.process.settled
     place = Place("train", folder, 0, device, None, None, card, quiet, MetricsLog(folder), lambda: False)
     return Fit(build_trainers(config)["train"], model, dataset, place)
 

@@ -52,18 +52,15 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 self.update(used, group)
 
     def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Some parameters: their rows and moments are taken out, changed all together and put back."""
+        """Some parameters: their rows and moments are taken out, moved all together and put back."""
         states = [self.state_of(parameter, group) for parameter in parameters]
-        indices, grads = map(list, zip(*(used_rows(parameter) for parameter in parameters), strict=True))
-        names = self.moments_of(group)
-        moments = [[take_rows(state[name], i) for state, i in zip(states, indices, strict=True)] for name in names]
-        changes = self.change(grads, moments, [state["step"] for state in states], group)
-        for name, rows in zip(names, moments, strict=True):
-            for state, index, some in zip(states, indices, rows, strict=True):
-                if index is not None:
-                    put_rows(state[name], index, some)
-        for parameter, index, change in zip(parameters, indices, changes, strict=True):
-            parameter.add_(change) if index is None else parameter.index_add_(0, index, change)
+        indices, grads, rows = map(list, zip(*map(used_rows, parameters), strict=True))
+        tables = [[state[name] for state in states] for name in self.moments_of(group)]
+        moments = [list(map(take_rows, some, indices)) for some in tables]
+        self.move(rows, grads, moments, [state["step"] for state in states], group)
+        for some, moved in zip([parameters, *tables], [rows, *moments], strict=True):
+            for table, index, part in zip(some, indices, moved, strict=True):
+                put_rows(table, index, part)
 
     def state_of(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Any]:
         """A parameter's moments, made at its first step, and how many steps it has taken."""
@@ -79,20 +76,26 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         """Names of the state that each row has, and what it is at the start."""
 
     @abstractmethod
-    def change(
-        self, grads: list[Tensor], moments: list[list[Tensor]], steps: list[int], group: dict[str, Any]
-    ) -> list[Tensor]:
-        """What is added to the rows of each parameter; `moments`, a list for each name, are changed in place."""
+    def move(
+        self,
+        rows: list[Tensor],
+        grads: list[Tensor],
+        moments: list[list[Tensor]],
+        steps: list[int],
+        group: dict[str, Any],
+    ) -> None:
+        """Moves the rows of each parameter and their `moments`, a list for each name, in place."""
 
 
-def used_rows(parameter: Tensor) -> tuple[Tensor | None, Tensor]:
-    """The rows that a parameter's gradient names and their gradient; None for all rows."""
+def used_rows(parameter: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    """The rows that a parameter's gradient names, None for all; their gradient; and the rows themselves."""
     grad = parameter.grad
     assert grad is not None
     if not grad.is_sparse:
-        return None, grad.contiguous()
-    grad = coalesced(grad)
-    return grad.indices()[0], grad.values()
+        return None, grad.contiguous(), take_rows(parameter, None)
+    distinct = coalesced(grad)
+    index, rows = distinct.indices()[0], getattr(grad, "rows", None)
+    return index, distinct.values(), take_rows(parameter, index) if rows is None else rows
 
 
 class RowAdagrad(RowOptimizer):
@@ -110,21 +113,27 @@ class RowAdagrad(RowOptimizer):
         """The sum of squares, which holds eps already, and the velocity if there is momentum."""
         return {"sum": group["eps"], "velocity": 0.0} if group["momentum"] else {"sum": group["eps"]}
 
-    def change(
-        self, grads: list[Tensor], moments: list[list[Tensor]], steps: list[int], group: dict[str, Any]
-    ) -> list[Tensor]:
+    def move(
+        self,
+        rows: list[Tensor],
+        grads: list[Tensor],
+        moments: list[list[Tensor]],
+        steps: list[int],
+        group: dict[str, Any],
+    ) -> None:
         """See the class."""
         sums, lr = moments[0], group["lr"]
-        changes = decayed(moments[1], group["momentum"]) if group["momentum"] else [torch.zeros_like(g) for g in grads]
+        moved = decayed(moments[1], group["momentum"]) if group["momentum"] else rows
         if grads[0].device.type == "cpu":  # the same in one pass, in which the number of steps has no part
             some = [torch.ones(())] * len(grads)
             torch._fused_adagrad_(
-                changes, grads, sums, some, lr=lr, lr_decay=0.0, weight_decay=0.0, eps=0.0, maximize=False
+                moved, grads, sums, some, lr=lr, lr_decay=0.0, weight_decay=0.0, eps=0.0, maximize=False
             )
         else:
             torch._foreach_addcmul_(sums, grads, grads)
-            torch._foreach_addcdiv_(changes, grads, torch._foreach_sqrt(sums), value=-lr)
-        return changes
+            torch._foreach_addcdiv_(moved, grads, torch._foreach_sqrt(sums), value=-lr)
+        if group["momentum"]:
+            torch._foreach_add_(rows, moved)
 
 
 class RowSGD(RowOptimizer):
@@ -137,15 +146,21 @@ class RowSGD(RowOptimizer):
         """The velocity if there is momentum."""
         return {"velocity": 0.0} if group["momentum"] else {}
 
-    def change(
-        self, grads: list[Tensor], moments: list[list[Tensor]], steps: list[int], group: dict[str, Any]
-    ) -> list[Tensor]:
+    def move(
+        self,
+        rows: list[Tensor],
+        grads: list[Tensor],
+        moments: list[list[Tensor]],
+        steps: list[int],
+        group: dict[str, Any],
+    ) -> None:
         """See the class."""
-        if not group["momentum"]:
-            return list(torch._foreach_mul(grads, -group["lr"]))
-        velocities = decayed(moments[0], group["momentum"])
-        torch._foreach_add_(velocities, grads, alpha=-group["lr"])
-        return velocities
+        if group["momentum"]:
+            velocities = decayed(moments[0], group["momentum"])
+            torch._foreach_add_(velocities, grads, alpha=-group["lr"])
+            torch._foreach_add_(rows, velocities)
+        else:
+            torch._foreach_add_(rows, grads, alpha=-group["lr"])
 
 
 class RowAdam(RowOptimizer):
@@ -164,13 +179,17 @@ class RowAdam(RowOptimizer):
         """The means of the gradient and of its square."""
         return {"mean": 0.0, "square": 0.0}
 
-    def change(
-        self, grads: list[Tensor], moments: list[list[Tensor]], steps: list[int], group: dict[str, Any]
-    ) -> list[Tensor]:
+    def move(
+        self,
+        rows: list[Tensor],
+        grads: list[Tensor],
+        moments: list[list[Tensor]],
+        steps: list[int],
+        group: dict[str, Any],
+    ) -> None:
         """See the class."""
-        changes = [torch.zeros_like(grad) for grad in grads]  # torch's kernel moves them as it would move weights
         torch._fused_adam_(
-            changes,
+            rows,
             grads,
             moments[0],
             moments[1],
@@ -184,11 +203,10 @@ class RowAdam(RowOptimizer):
             amsgrad=False,
             maximize=False,
         )
-        return changes
 
 
 def decayed(velocities: list[Tensor], momentum: float) -> list[Tensor]:
-    """Velocities times the momentum, in place."""
+    """The velocities, times the momentum in place."""
     torch._foreach_mul_(velocities, momentum)
     return velocities
 
@@ -198,6 +216,8 @@ def coalesced(grad: Tensor) -> Tensor:
 
     Autograd forgets that a gradient was so; on the CPU a look whether its rows ascend saves sorting them again.
     """
+    if grad.is_coalesced():
+        return grad
     rows = grad._indices()[0]
     if rows.device.type == "cpu" and bool((rows[1:] > rows[:-1]).all()):
         grad._coalesced_(True)

@@ -38,6 +38,7 @@ class Rows:
         grad = torch.sparse_coo_tensor(
             self.index_U[None], self.grad, self.table.shape, is_coalesced=True, check_invariants=False
         )
+        grad.rows = self.values  # type: ignore[attr-defined]  # for the optimizer, so that it need not look them up
         self.table.grad = grad if self.table.grad is None else self.table.grad + grad
 
 
@@ -59,13 +60,16 @@ class _LookUp(torch.autograd.Function):
 
 
 def take_rows(table: Tensor, index_U: Tensor | None) -> Tensor:
-    """Rows of a table; the table itself for None."""
-    return table if index_U is None else table.index_select(0, index_U)
+    """Rows of a table, to be changed and put back; for None all of them, the table itself if it is contiguous."""
+    return table.contiguous() if index_U is None else table.index_select(0, index_U)
 
 
-def put_rows(table: Tensor, index_U: Tensor, rows: Tensor) -> None:
-    """Writes rows into a table, outside of autograd; `index_U` is distinct."""
-    if table.device.type == "cpu":  # NumPy copies rows in half the time
+def put_rows(table: Tensor, index_U: Tensor | None, rows: Tensor) -> None:
+    """Writes rows that `take_rows` gave into their table, outside of autograd; `index_U` is distinct."""
+    if index_U is None:
+        if rows is not table:
+            table.copy_(rows)
+    elif table.device.type == "cpu":  # NumPy copies rows in half the time
         table.detach().numpy()[index_U.numpy()] = rows.numpy()
     else:
         table.index_copy_(0, index_U, rows)

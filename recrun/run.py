@@ -29,7 +29,7 @@ from recrun.fit import Interrupted
 from recrun.launch import started
 from recrun.live import live
 from recrun.place import Log, Place, Reporter
-from recrun.process import exclusive, log_file, stop_signals
+from recrun.process import exclusive, log_file, settled, stop_signals
 from recrun.progress import Progress
 from recrun.protocols import Dataset
 from recrun.ranks import Ranks
@@ -64,7 +64,7 @@ def execute(directory: Path) -> Results:
     """
     config = load_config(directory)
     record = provenance.RunRecord(directory)
-    with exclusive(directory), log_file(directory), stop_signals() as stop:
+    with exclusive(directory), log_file(directory), settled(), stop_signals() as stop:
         if record.values.get("status") == "finished":
             return dict(json.loads((directory / "results.json").read_text()))
         record.begin(config)

@@ -102,8 +102,9 @@ class Sampled(Objective):
         size, weight_B1 = len(biases.values), weight_B[:, None]
         used = rows.values[:size]
         scores_BC = aligned(len(hidden_BD), size, used)
-        torch.addmm(biases.values + self.shift(columns), hidden_BD, used.t(), out=scores_BC)
-        loss_B1, slope_BC = self.rows(scores_BC, columns)
+        shift = self.shift(columns)
+        torch.addmm(biases.values + shift, hidden_BD, used.t(), out=scores_BC)
+        loss_B1, slope_BC = self.rows(scores_BC, columns, shift)
         rows.grad = torch.empty_like(rows.values)
         rows.grad[size:] = 0
         torch.mm(slope_BC.t(), hidden_BD * weight_B1, out=rows.grad[:size])
@@ -131,8 +132,8 @@ class Sampled(Objective):
         return 0.0
 
     @abstractmethod
-    def rows(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
-        """Each row's loss [B, 1] and its derivative in the scores [B, C]; the scores are shifted, and overwritten."""
+    def rows(self, scores_BC: Tensor, columns: Columns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Each row's loss [B, 1] and its derivative in the scores [B, C]; the scores hold `shift`; overwritten."""
 
 
 class CrossEntropy(Sampled):
@@ -152,12 +153,12 @@ class CrossEntropy(Sampled):
         in_batch = columns.in_batch_C * torch.exp(-self.logq * columns.in_batch_q_C)
         return in_batch.add_(columns.sampled_C * torch.exp(-self.logq * columns.sampled_q_C)).log_()
 
-    def rows(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+    def rows(self, scores_BC: Tensor, columns: Columns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
         """The derivative is softmax - onehot."""
         slope = exp_(scores_BC)
         total = slope.sum(1, keepdim=True)
-        one = torch.exp(-self.logq * columns.in_batch_q_C - self.shift(columns))  # an in-batch copy's share of a column
-        share = columns.own(slope).mul_(one[columns.target_B, None]).div_(total)
+        one = columns.in_batch_q_C.mul(-self.logq).sub_(shift)[columns.target_B].exp_()  # a copy's share of its column
+        share = columns.own(slope).mul_(one[:, None]).div_(total)
         certain = share / (share + EPSILON)
         return -(share + EPSILON).log(), columns.add_own(slope.mul_(certain / total), -certain)
 
@@ -182,7 +183,7 @@ class Pairwise(Sampled):
         self.elu_param = elu_param
         self.final_activation: Activation = final_activation if elu_param or final_activation != "elu" else "linear"
 
-    def rows(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+    def rows(self, scores_BC: Tensor, columns: Columns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
         """The loss of the activated scores, and the chain rule."""
         active = activate_(scores_BC, self.final_activation, self.elu_param)
         loss, slope = self.compare(active, columns)

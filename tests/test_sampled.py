@@ -100,7 +100,7 @@ def test_a_loss_equals_the_literal_loop_over_all_copies(objective, literal, n_ro
     scores = torch.from_numpy(rng.normal(0, 2, (n_rows, len(columns.in_batch_C)))).requires_grad_()
     expected = torch.stack([literal(scores[row, copies], row, q) for row in range(n_rows)])
     (gradient,) = torch.autograd.grad(expected.sum(), scores)
-    loss, slope = objective.rows(scores.detach() + objective.shift(columns), columns)
+    loss, slope = objective.rows(scores.detach() + objective.shift(columns), columns, objective.shift(columns))
     torch.testing.assert_close(loss[:, 0], expected.detach(), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(slope, gradient, rtol=1e-7, atol=1e-9)
 
@@ -111,7 +111,7 @@ def plain_columns(n):
 
 
 def test_cross_entropy_of_equal_scores_is_the_log_of_the_columns_and_its_slope_is_softmax_minus_onehot():
-    loss, slope = CrossEntropy().rows(torch.zeros(5, 5), plain_columns(5))
+    loss, slope = CrossEntropy().rows(torch.zeros(5, 5), plain_columns(5), 0.0)
     torch.testing.assert_close(loss, torch.full((5, 1), math.log(5)))
     torch.testing.assert_close(slope, torch.full((5, 5), 0.2) - torch.eye(5))
 
@@ -121,7 +121,7 @@ def test_cross_entropy_of_equal_scores_is_the_log_of_the_columns_and_its_slope_i
 def test_no_loss_is_infinite_where_sigmoid_and_softmax_underflow(objective, size):
     scores = torch.zeros(3, 3)
     scores.fill_diagonal_(-size).add_(size / 2)
-    loss, slope = objective.rows(scores, plain_columns(3))
+    loss, slope = objective.rows(scores, plain_columns(3), 0.0)
     assert loss.isfinite().all()
     assert slope.isfinite().all()
 
@@ -134,7 +134,7 @@ def test_scores_far_below_zero_leave_the_softmax_of_the_negatives_whole():
 
 def test_bpreg_weighs_exactly_its_term():
     scores = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
-    losses = [BPRMax(bpreg=weight, elu_param=0).rows(scores.clone(), plain_columns(4))[0] for weight in (0, 1, 3)]
+    losses = [BPRMax(bpreg=weight, elu_param=0).rows(scores.clone(), plain_columns(4), 0.0)[0] for weight in (0, 1, 3)]
     share = plain_columns(4).negatives(scores)
     torch.testing.assert_close(losses[1] - losses[0], (share * scores**2).sum(1, keepdim=True))
     torch.testing.assert_close(losses[2] - losses[0], 3 * (losses[1] - losses[0]))

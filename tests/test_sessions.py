@@ -9,6 +9,7 @@ import pytest
 import torch
 from sessions_world import Log, random_sessions, sessions_of, walk
 
+from recrun.data.schedule import Negatives, Popularity
 from recrun.data.sessions import Sessions
 from recrun.data.synthetic_sessions import MarkovSessions
 from recrun.errors import ConfigError, DataError
@@ -198,13 +199,15 @@ def test_columns_are_the_distinct_targets_and_draws_with_their_copies(num_negati
     sessions = random_sessions(20, 9)
     data = sessions_of(sessions, num_negatives=num_negatives, sample_alpha=0.5)
     counts = np.bincount(np.concatenate(sessions))
-    for batch in data.train_batches(5, np.random.default_rng(0)):
+    negatives = Negatives(Popularity(counts, 0.5), num_negatives, np.random.default_rng(0))
+    for number, batch in enumerate(data.train_batches(5, np.random.default_rng(0))):
         columns = batch["items"][: len(batch["in_batch"])]
         assert columns.tolist() == sorted(set(columns.tolist()))
         assert len(batch["items"].unique()) == len(batch["items"])
         assert (batch["target"] < len(columns)).all()
         assert batch["in_batch"].tolist() == np.bincount(batch["target"], minlength=len(columns)).tolist()
-        assert batch["sampled"].sum() == num_negatives
+        drawn = columns.repeat_interleave(batch["sampled"].long())
+        assert drawn.tolist() == sorted(negatives.at(number).tolist())
         assert ((batch["in_batch"] + batch["sampled"]) > 0).all()
         assert set(batch["items"][len(columns) :].tolist()) <= set(batch["items"][batch["input"]].tolist())
         np.testing.assert_allclose(batch["in_batch_q"], np.log(counts[columns]), rtol=1e-6)

@@ -11,7 +11,7 @@ from recrun.data.rows import Float, Int32, Int64
 
 CELLS_PER_ITEM = 4  # of the guide table: more cells, fewer corrections
 CHUNK_STEPS = 256
-CHUNK_DRAWS = 1 << 19
+CHUNK_DRAWS = 1 << 16  # so few that they stay in the cache while they are being made
 
 
 @dataclass(frozen=True)

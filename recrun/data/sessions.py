@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import chain, islice
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from recrun.data.columns import Columns
 from recrun.data.download import Download
 from recrun.data.files import RatingsFiles
-from recrun.data.rows import Ids, Int32, Int64, Source
+from recrun.data.rows import Ids, Int64, Source
 from recrun.data.schedule import Negatives, Popularity, Schedule
 from recrun.data.sequences import (
     Repeats,
@@ -27,6 +28,7 @@ from recrun.protocols import Evaluator
 from recrun.types import Batch, Count, Index, NonNegative, Probability, Side, Split
 
 SESSIONS_AT_ONCE = 4096
+BLOCK = 16  # training batches that are put together at once: so few that the cache holds them
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -157,9 +159,9 @@ class Sessions:
         """All transitions once, in the same order in every epoch; `rng` decides the negatives."""
         schedule = self._schedule(batch_size)
         negatives = Negatives(self._popularity, self.num_negatives, rng)
-        places = np.zeros(len(self._parts.items), np.int64)
-        batches = range(start, -(-len(schedule) // self.bptt), stride)
-        return (self._train_batch(schedule, number, negatives.at(number), places) for number in batches)
+        count = -(-len(schedule) // self.bptt)
+        blocks = (range(at, min(at + BLOCK, count)) for at in range(start, count, BLOCK))
+        return islice(chain.from_iterable(self._block(schedule, block, negatives) for block in blocks), 0, None, stride)
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The sessions of a split, `batch_size` sessions at a time."""
@@ -188,30 +190,51 @@ class Sessions:
     def _part(self, split: Split) -> Sequences:
         return self._valid if split == "valid" else self._parts.test
 
-    def _train_batch(self, schedule: Schedule, number: int, drawn: Int32, places: Int64) -> Batch:
-        """One batch; `places` is scratch memory, see `_numbered`."""
-        bounds = schedule.bounds[number * self.bptt : (number + 1) * self.bptt + 1]
-        steps = {"step_groups": np.diff(bounds)} if self.bptt > 1 else {}
-        now = slice(bounds[0], bounds[-1])
-        event = schedule.event[now]
-        inputs, targets = self._parts.train.items[event], self._parts.train.items[event + 1]
-        columns = _distinct(np.concatenate([drawn, targets]))
-        items = _numbered(columns, inputs, places)
-        target = places[targets]
-        log_count = self._log_count[columns]
-        return _tensors(
-            slot=schedule.slot[now],
-            first=schedule.first[now],
-            weight=np.full(len(event), 1 / schedule.slots, np.float32),
-            input=places[inputs],
-            target=target,
-            items=items.astype(np.int64),
-            in_batch=np.bincount(target, minlength=len(columns)).astype(np.float32),
-            sampled=np.bincount(places[drawn], minlength=len(columns)).astype(np.float32),
-            in_batch_q=log_count,
-            sampled_q=log_count * self._alpha,
-            **steps,
-        )
+    def _block(self, schedule: Schedule, batches: range, negatives: Negatives) -> Iterator[Batch]:
+        """Some batches, put together at once: item i of the k-th of them counts as item i + k * n_items of them all."""
+        steps = schedule.bounds[batches.start * self.bptt : batches.stop * self.bptt + 1]
+        step = np.minimum(np.arange(len(batches) + 1) * self.bptt, len(steps) - 1)
+        now, rows = slice(steps[0], steps[-1]), np.diff(steps[step])
+        event, of_row = schedule.event[now], np.repeat(np.arange(len(batches)), rows)
+        first = np.arange(len(batches) + 1) * len(self._parts.items)
+        inputs, targets = (self._parts.train.items[places] + first[of_row] for places in (event, event + 1))
+        drawn = np.stack([negatives.at(batch) for batch in batches]) + first[:-1, None]
+        columns, copies = np.unique(np.concatenate([drawn.ravel(), targets]), return_counts=True)
+        begin, target = columns.searchsorted(first), columns.searchsorted(targets)
+        place, items, sizes = _placed(inputs, of_row, columns, first)
+        in_batch = np.bincount(target, minlength=len(columns))
+        log_count = self._log_count[columns - np.repeat(first[:-1], np.diff(begin))]
+        by_row = {
+            "slot": schedule.slot[now],
+            "first": schedule.first[now],
+            "weight": np.full(len(event), 1 / schedule.slots, np.float32),
+            "input": place,
+            "target": target - begin[of_row],
+        }
+        by_column = {
+            "in_batch": in_batch.astype(np.float32),
+            "sampled": (copies - in_batch).astype(np.float32),
+            "in_batch_q": log_count,
+            "sampled_q": log_count * self._alpha,
+        }
+        by_step = {"step_groups": np.diff(steps)} if self.bptt > 1 else {}
+        by_item = {"items": items}
+        return _in_parts((by_row, rows), (by_column, np.diff(begin)), (by_item, sizes), (by_step, np.diff(step)))
+
+
+def _placed(inputs: Int64, of_row: Int64, columns: Int64, first: Int64) -> tuple[Int64, Int64, Int64]:
+    """Places of a block's inputs among the items of their batch, these items, and how many each batch has.
+
+    A batch's items are its columns and then those inputs that are none.
+    """
+    place, begin = columns.searchsorted(inputs), columns.searchsorted(first)
+    missing = columns.take(place, mode="clip") != inputs
+    others, rank = np.unique(inputs[missing], return_inverse=True)
+    before = others.searchsorted(first)
+    place[missing] = rank + (begin[1:] - before[:-1])[of_row[missing]]
+    items = np.insert(columns, np.repeat(begin[1:], np.diff(before)), others)
+    sizes = np.diff(begin + before)
+    return place - begin[of_row], items - np.repeat(first[:-1], sizes), sizes
 
 
 def _required(path: str | None) -> str:
@@ -227,24 +250,6 @@ def _sample(part: Sequences, size: int | None) -> Sequences:
     return part.take(np.sort(np.random.default_rng(0).choice(len(part), size, replace=False)))
 
 
-def _distinct(values: Int32) -> Int32:
-    """The distinct values, ascending. Small integers sort faster than they hash."""
-    values.sort()
-    return values[np.diff(values, prepend=-1) > 0]
-
-
-def _numbered(columns: Int32, inputs: Int32, places: Int64) -> Int32:
-    """The columns, then the inputs that are none; `places` [n_items] then says where each of them is.
-
-    What it says of other items is left over from earlier batches: an item is known by being at its place.
-    """
-    places[columns] = np.arange(len(columns))
-    known = columns[np.minimum(places[inputs], len(columns) - 1)] == inputs
-    others = _distinct(inputs[~known])
-    places[others] = np.arange(len(columns), len(columns) + len(others))
-    return np.concatenate([columns, others])
-
-
 def _eval_batch(part: Sequences) -> Batch:
     last = np.zeros(len(part.items), np.bool_)
     last[part.offsets[1:] - 1] = True
@@ -258,6 +263,14 @@ def _eval_batch(part: Sequences) -> Batch:
         judged=part.wanted[1:][~last[:-1]],
         judged_offsets=offsets,
     )
+
+
+def _in_parts(*groups: tuple[dict[str, Any], Int64]) -> Iterator[Batch]:
+    """Batches from arrays that hold one after another; each group comes with how much of its arrays each batch has."""
+    parts: dict[str, Any] = {}
+    for arrays, sizes in groups:
+        parts |= {name: whole.split_with_sizes(sizes.tolist()) for name, whole in _tensors(**arrays).items()}
+    return (dict(zip(parts, batch, strict=True)) for batch in zip(*parts.values(), strict=True))
 
 
 def _tensors(**arrays: Any) -> Batch:

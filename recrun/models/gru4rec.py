@@ -82,7 +82,8 @@ class GRU4Rec(nn.Module):
     def unrolled(self, cell: GRU, x_B: Tensor, batch: Batch, sizes: list[int]) -> Tensor:
         """What a layer makes of the steps of a batch, one after the other."""
         state, found = cell.begin(sizes[0]), []
-        parts = (values.split_with_sizes(sizes) for values in (x_B, batch["slot"], batch["first"]))
+        whole = (x_B, batch["slot"], batch["first"])
+        parts = (values.split_with_sizes(sizes) if len(sizes) > 1 else [values] for values in whole)
         for x, slot, first in zip(*parts, strict=True):
             after = self.drop(cell(x, cell.carried(state, slot, first)), self.dropout_hidden)
             state = after if len(slot) == len(state) else state.index_copy(0, slot, after.to(state.dtype))
@@ -223,15 +224,13 @@ class _Step(torch.autograd.Function):
         torch.mul(last, recurrent[:, 2 * width :], out=both[:, :width])
         torch.mul(grad, state - n, out=both[:, width:])
         aten.sigmoid_backward.grad_input(both, opened, grad_input=first)
-        inner = torch.cat([first, last * r], 1)
-        before = None
-        if ctx.needs_input_grad[1]:
-            before = torch.addmm(grad * z, inner, weight_hh.to(kind)).to(h.dtype)
-        of_hh = (inner.t() @ state).to(weight_hh.dtype), inner.sum(0).to(weight_hh.dtype)
-        if weight_ih is None:
-            return gates, before, None, gates.sum(0).to(weight_hh.dtype), *of_hh
-        of_ih = (gates.t() @ x.to(kind)).to(weight_ih.dtype), gates.sum(0).to(weight_ih.dtype)
-        return gates @ weight_ih.to(kind), before, *of_ih, *of_hh
+        of_x = gates.clone() if weight_ih is None else gates @ weight_ih.to(kind)
+        of_ih = None if weight_ih is None else (gates.t() @ x.to(kind)).to(weight_ih.dtype)
+        of_bias = gates.sum(0).to(weight_hh.dtype)
+        last.mul_(r)  # from here on the gates are those of the recurrent part
+        of_h = torch.addmm(grad * z, gates, weight_hh.to(kind)).to(h.dtype) if ctx.needs_input_grad[1] else None
+        of_hh = (gates.t() @ state).to(weight_hh.dtype)
+        return of_x, of_h, of_ih, of_bias, of_hh, gates.sum(0).to(weight_hh.dtype)
 
 
 def glorot(rows: int, columns: int) -> Tensor:
