@@ -78,7 +78,7 @@ def test_rows_that_no_batch_used_stay_bit_identical_and_repeated_ones_are_summed
 def test_a_parameter_in_another_memory_order_moves_as_a_plain_one(make):
     torch.manual_seed(0)
     start = torch.randn(4, 3)
-    plain, turned = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.t().clone().t())
+    plain, turned = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.t().contiguous().t())
     one, other = make([plain]), make([turned])
     for _ in range(3):
         plain.grad = turned.grad = torch.randn(4, 3)
