@@ -7,9 +7,13 @@
 rows are for training, those after them for the evaluation. Each measurement is a process of its own: epochs of the
 whole training loop, batch assembly included, then an evaluation of the last. Both sides have a row of the table for
 every id, vectors of 16 numbers, a bottom of 256 and 128 or 4 experts of 128 and 64, towers of 32, batch normalisation
-(ours not in the experts), Adam at 1e-3 (ours in the rows that a batch used). The peer's batches are cut out of tensors,
-not made by its loader, and `--patch` mends the two weightings that it cannot run as shipped. Without `--peer-python`
-only our side is measured.
+(ours not in the experts), Adam at 1e-3 (ours in the rows that a batch used). The peer's script cuts batches out of
+tensors; with `--peer-loader` the peer also runs as its users run it, fed by its own DataGenerator. `--patch` mends the
+two weightings that it cannot run as shipped. Without `--peer-python` only our side is measured.
+
+    python benchmarks/mtl.py ctr.npz --steps 60
+
+measures what a step with each weighting costs over one without, the steps in turns in one process.
 """
 
 from __future__ import annotations
@@ -31,6 +35,19 @@ TASKS = ("click", "conv")
 MODELS = ("shared_bottom", "mmoe")
 WEIGHTINGS = {"none": "base", "uwl": "uwl", "gradnorm": "gradnorm", "metabalance": "metabalance"}  # the peer's names
 Record = dict[str, Any]
+
+# Runs the peer's script, its first argument, with batches from the library's loader in place of the script's own.
+PEERS_LOADER = """
+import runpy, sys
+from torch_rechub.utils.data import DataGenerator
+sys.argv.pop(0)
+script = runpy.run_path(sys.argv[0])
+def loaded(columns, labels, batch, shuffle):
+    parts = dict(x_val=columns, y_val=labels, x_test=columns, y_test=labels, batch_size=batch)
+    return DataGenerator(columns, labels).generate_dataloader(**parts)[0 if shuffle else 2]
+script["run"].__globals__["Sliced"] = loaded
+script["main"]()
+"""
 
 
 def log_of(path: str, rows: int, test_rows: int) -> Any:
@@ -91,14 +108,72 @@ class Nobody:
         return lambda *args, **kwargs: None
 
 
+def model_of(name: str, data: Any) -> Any:
+    """Ours, by name, for the data."""
+    from recrun.models.mmoe import MMoE
+    from recrun.models.shared_bottom import SharedBottom
+
+    return {"shared_bottom": SharedBottom, "mmoe": MMoE}[name](**data.sizes, batch_norm=True)
+
+
+def weighting_of(name: str) -> Any:
+    """Ours, by name; None for the losses' sum."""
+    from recrun import weighting
+
+    made = {"uwl": weighting.UncertaintyWeights, "gradnorm": weighting.GradNorm, "metabalance": weighting.MetaBalance}
+    return made.get(name)
+
+
+def turns(args: argparse.Namespace, name: str) -> Record:
+    """Median CPU milliseconds of a step of a model with each weighting, and the median of what it is of a plain one."""
+    import numpy as np
+    import torch
+
+    from recrun.objectives import MultiTask
+    from recrun.optim import RowAdam
+
+    torch.set_num_threads(args.threads)
+    data, objective, spent = log_of(args.data, args.rows, args.test_rows), MultiTask(), []
+
+    def batches() -> Any:
+        while True:
+            yield from data.train_batches(args.batch, np.random.default_rng(args.seed))
+
+    def stepper(weighting: str) -> Callable[[Any], None]:
+        torch.manual_seed(args.seed)
+        model, made = model_of(name, data), weighting_of(weighting)
+        judge = made(model) if made else objective
+        optimizer = RowAdam([*model.parameters(), *(judge.parameters() if made else [])], lr=1e-3)
+
+        def step(batch: Any) -> None:
+            losses = objective(model, batch)
+            optimizer.zero_grad()
+            judge.backward(losses, model, lambda loss: loss)
+            optimizer.step()
+
+        return step
+
+    steppers, source = [stepper(weighting) for weighting in WEIGHTINGS], batches()
+    for _ in range(args.steps + 4):
+        row = []
+        for step in steppers:
+            batch, begin = next(source), time.process_time()
+            step(batch)
+            row.append((time.process_time() - begin) * 1e3)
+        spent.append(row)
+    spent_SW = np.array(spent[4:])
+    ratios, medians = np.median(spent_SW / spent_SW[:, :1], 0), np.median(spent_SW, 0)
+    return {
+        weighting: {"ms": float(ms), "of plain": float(ratio)}
+        for weighting, ms, ratio in zip(WEIGHTINGS, medians, ratios, strict=True)
+    }
+
+
 def measure(args: argparse.Namespace) -> Record:
     """Our epochs and evaluation, in this process."""
     import torch
 
-    from recrun import weighting
     from recrun.device import Device
-    from recrun.models.mmoe import MMoE
-    from recrun.models.shared_bottom import SharedBottom
     from recrun.objectives import MultiTask
     from recrun.optim import RowAdam
     from recrun.place import Place
@@ -107,11 +182,10 @@ def measure(args: argparse.Namespace) -> Record:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     data, device = log_of(args.data, args.rows, args.test_rows), Device(torch.device("cpu"))
-    model = {"shared_bottom": SharedBottom, "mmoe": MMoE}[args.model](**data.sizes, batch_norm=True)
-    made = {"uwl": weighting.UncertaintyWeights, "gradnorm": weighting.GradNorm, "metabalance": weighting.MetaBalance}
+    model = model_of(args.model, data)
     trainer = Trainer(
         MultiTask(), partial(RowAdam), epochs=args.epochs, lr=1e-3, batch_size=args.batch, eval_every=args.epochs,
-        keep="last", weighting=made.get(args.weighting), save_seconds=1e9,
+        keep="last", weighting=weighting_of(args.weighting), save_seconds=1e9,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         place = Place("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
@@ -144,10 +218,13 @@ def ours(args: argparse.Namespace, model: str, weighting: str) -> Record:
     return run([sys.executable, __file__, args.data, "--task", *words], args.threads)
 
 
-def peers(args: argparse.Namespace, model: str, weighting: str) -> Record:
-    """One measurement of the peer, in our words."""
+def peers(args: argparse.Namespace, model: str, weighting: str, loader: bool = False) -> Record:
+    """One measurement of the peer, in our words; fed by its own loader if so asked."""
     words = ["--npz", args.data, "--model", model.replace("_", ""), "--method", WEIGHTINGS[weighting], "--patch"]
-    found = run([args.peer_python, args.peer_script, *words, *common(args)], args.threads)
+    program = (
+        [args.peer_python, "-c", PEERS_LOADER, args.peer_script] if loader else [args.peer_python, args.peer_script]
+    )
+    found = run([*program, *words, *common(args)], args.threads)
     record = {"rows_per_s": found["units_per_s"], "rows_per_cpu_s": found["units_per_cpu_s"]}
     return {**record, "peak_mb": found["peak_rss_mb"], **{f"{t}/auc": found["quality"][f"{t}/auc"] for t in TASKS}}
 
@@ -164,6 +241,8 @@ def main() -> None:
     parser.add_argument("data", help="file with the arrays")
     parser.add_argument("--peer-python", help="Python of the environment that holds Torch-RecHub")
     parser.add_argument("--peer-script", help="script that runs its MTLTrainer")
+    parser.add_argument("--peer-loader", action="store_true", help="also measures the peer with its own loader")
+    parser.add_argument("--steps", type=int, help="only measures steps with and without weightings, so many of each")
     parser.add_argument("--rows", type=int, default=100_000, help="training rows")
     parser.add_argument("--test-rows", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=4096)
@@ -180,6 +259,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.task:
         return print(json.dumps(measure(args)))
+    if args.steps:
+        return print(json.dumps({model: turns(args, model) for model in args.models}, indent=1))
     if bool(args.peer_python) != bool(args.peer_script):
         parser.error("--peer-python and --peer-script go together")
     rows = []
@@ -189,6 +270,8 @@ def main() -> None:
                 row = {"model": model, "weighting": weighting, "round": number, "recrun": ours(args, model, weighting)}
                 if args.peer_python:
                     row["torch-rechub"] = peers(args, model, weighting)
+                if args.peer_python and args.peer_loader:
+                    row["torch-rechub, its loader"] = peers(args, model, weighting, loader=True)
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     if args.json:

@@ -143,7 +143,7 @@ class GradNorm(Weighting):
         """See the class. Tasks' own gradients are taken in the last shared layer alone."""
         own, others = self.split(losses)
         layer = model.last_shared_layer()
-        grads = [gradient(scale(loss), layer, retain_graph=True)[0] for loss in own]
+        grads = [numbers_of(gradient(scale(loss), layer, retain_graph=True)[0]) for loss in own]
         norm_T = torch.stack(torch._foreach_norm(grads)) / scale_of(scale, own[0])
         backward(scale(weighted_sum(own, others, self.weight_T)))
         self.update(torch.stack(own).detach().float(), norm_T)
@@ -288,6 +288,11 @@ def same_rows(grads_T: Sequence[Tensor | None]) -> list[Tensor | None]:
         sparse = [(grad + nothing).coalesce() for grad in sparse]
     left = iter(sparse)
     return [None if grad is None else next(left) for grad in grads_T]
+
+
+def numbers_of(grad: Tensor) -> Tensor:
+    """All of a gradient that may differ from 0, each number once."""
+    return coalesced(grad).values() if grad.is_sparse else grad
 
 
 def rows_of(grad: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ def test_first_is_the_first_that_is_not_null():
         (["model=nrms", "model.word_vectors=x"], "model.word_vectors cannot be set: set dataset.word_vectors"),
         (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/ml_100k.yaml)"),
         (["model=nrms", "weighting=uwl"], "balances the losses of tasks, which objective recrun.objectives.Listwise"),
-        (["model=esmm", "weighting=gradnorm"], "needs a model with last_shared_layer, which recrun.models.esmm.ESMM"),
+        (["model=deepfm", "objective=multi_task"], "needs a model with per_task, which recrun.models.deepfm.DeepFM"),
         (["model=mmoe", "trainer.weighting.weights=1"], "trainer.weighting has no _target_: choose weighting=… first"),
         (["experiment=nothing_like_it"], "unknown experiment 'nothing_like_it'"),
         (["scheduler=null"], "unknown scheduler 'None'"),

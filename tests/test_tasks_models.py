@@ -8,7 +8,7 @@ from recrun.errors import ConfigError
 from recrun.features import Features, Field, Task
 from recrun.models.aitm import AITM, Calibrated, Transfer
 from recrun.models.esmm import ESMM, logit_of_product
-from recrun.models.experts import Experts, mixtures
+from recrun.models.experts import Experts, mixture, mixtures
 from recrun.models.mlp import SideBySide
 from recrun.models.mmoe import MMoE
 from recrun.models.ple import PLE
@@ -88,8 +88,6 @@ def gradients(loss, model):
 
 def test_the_last_shared_layer_is_one_of_the_shared(make):
     model = make()
-    if isinstance(model, ESMM):
-        pytest.skip("its towers share an embedding and no layer")
     layer = model.last_shared_layer()
     assert any(layer is parameter for parameter in model.shared_parameters())
     assert layer.dim() >= 2
@@ -156,6 +154,7 @@ def test_experts_in_bfloat16():
     with torch.autocast("cpu", torch.bfloat16):
         found, logits = experts(vectors, dense, [gate])
         (mixed,) = mixtures(logits, 1, found)
+        torch.testing.assert_close(mixed, mixture(logits, found), atol=0.02, rtol=0.02)
     assert found.dtype == mixed.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), experts(vectors, dense, [gate])[0], atol=0.05, rtol=0.05)
     mixed.float().sum().backward()
@@ -193,12 +192,22 @@ def test_ples_gates_see_what_the_paper_says():
 
 def test_mixtures():
     gates = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
-    groups = [torch.randn(5, size, 4, dtype=torch.float64, requires_grad=True) for size in (1, 2)]
-    plain = torch.einsum("bge,beh->gbh", gates.view(5, 2, 3).softmax(2), torch.cat(groups, 1))
-    found = torch.stack(mixtures(gates, 2, *groups))
+    experts = torch.randn(5, 3, 4, dtype=torch.float64, requires_grad=True)
+    plain = torch.einsum("bge,beh->gbh", gates.view(5, 2, 3).softmax(2), experts)
+    assert_equal_with_gradients(torch.stack(mixtures(gates, 2, experts)), plain, [gates, experts])
+
+
+@pytest.mark.parametrize("sizes", [[3], [1, 2], [2, 1, 3]])
+def test_a_mixture_of_groups(sizes):
+    gates = torch.randn(5, sum(sizes), dtype=torch.float64, requires_grad=True)
+    groups = [torch.randn(5, size, 4, dtype=torch.float64, requires_grad=True) for size in sizes]
+    plain = torch.einsum("be,beh->bh", gates.softmax(1), torch.cat(groups, 1))
+    assert_equal_with_gradients(mixture(gates, *groups), plain, [gates, *groups])
+
+
+def assert_equal_with_gradients(found, plain, given):
     torch.testing.assert_close(found, plain)
     slope = torch.randn_like(plain)
-    given = [gates, *groups]
     torch.testing.assert_close(torch.autograd.grad(found, given, slope), torch.autograd.grad(plain, given, slope))
 
 

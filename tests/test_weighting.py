@@ -211,6 +211,21 @@ class Looked(nn.Module):
     def shared_parameters(self):
         return [self.table, self.other]
 
+    def last_shared_layer(self):
+        return self.table
+
+
+def test_gradnorm_measures_a_table_by_the_rows_that_were_used():
+    weights = []
+    for sparse in (True, False):
+        model = Looked(sparse)
+        weighting = GradNorm(model, lr=0.01)
+        weighting.backward(model.losses(), model, lambda loss: loss)
+        weights.append(weighting.weights())
+        assert model.table.grad.is_sparse == sparse
+    torch.testing.assert_close(*weights)
+    assert not torch.equal(weights[0], torch.ones(2))
+
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_metabalance_on_sparse_rows_is_metabalance_on_the_table(apart):

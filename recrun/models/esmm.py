@@ -81,6 +81,10 @@ class ESMM(nn.Module):
         """The embedding. Through the product both losses also train the towers, but these are not shared."""
         yield from self.embedding.parameters()
 
+    def last_shared_layer(self) -> Tensor:
+        """The embedding's table: no layer above it is shared."""
+        return self.embedding.table
+
 
 def logit_of_product(first: Tensor, second: Tensor) -> Tensor:
     """The logit of sigmoid(first) * sigmoid(second), without loss of precision for any logits.

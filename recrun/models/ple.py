@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recrun.features import Features, Task
 from recrun.models.blocks import Towers
 from recrun.models.embedding import FeatureEmbedding
-from recrun.models.experts import Experts, mixtures
+from recrun.models.experts import Experts, mixture
 from recrun.models.mlp import SideBySide
 from recrun.types import Batch, Count, Probability
 
@@ -137,9 +137,9 @@ class Level(nn.Module):
         for experts, gate, state_BX in zip(self.specific, self.gates, of_tasks, strict=True):
             own_BEK, gates_BG = experts(state_BX, dense_BD, [gate])
             groups.append(own_BEK)
-            found.extend(mixtures(gates_BG, 1, own_BEK, shared_BEK))
+            found.append(mixture(gates_BG, own_BEK, shared_BEK))
         if self.shared_gate is not None:
-            found.extend(mixtures(shared_gates_BG, 1, *groups, shared_BEK))
+            found.append(mixture(shared_gates_BG, *groups, shared_BEK))
         return found
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
