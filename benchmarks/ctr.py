@@ -9,6 +9,10 @@ training loop (batch assembly included, checkpoints not), then one evaluation. B
 every id, vectors of 16 numbers from a normal distribution of 1e-4, hidden layers of 256 and 128 with batch
 normalisation, Adam at 1e-3 (ours in the rows that a batch used), batches of 4096. Without `--peer-python` only our
 side is measured.
+
+With `--model wide_deep`, `dcn_v2` or `autoint` both sides train that model instead: the linear part of Wide & Deep is
+over the numbers there, over ids and numbers here; DCN-V2 has three full matrices beside the hidden layers, AutoInt
+three layers of two heads of 8 beside them.
 """
 
 from __future__ import annotations
@@ -32,6 +36,26 @@ BATCH = 4096
 TEST_ROWS = 100_000
 AUC_ROWS = 10_000_000
 Record = dict[str, Any]
+
+MODELS: dict[str, tuple[str, Record]] = {
+    "deepfm": ("recrun.models.deepfm.DeepFM", {}),
+    "wide_deep": ("recrun.models.wide_deep.WideDeep", {}),
+    "dcn_v2": ("recrun.models.dcn_v2.DCNv2", {}),
+    "autoint": ("recrun.models.autoint.AutoInt", {"head_dim": 8, "mlp_hidden_size": (256, 128)}),
+}
+# Runs the peer's script, its second argument, with another model, its first argument, in place of DeepFM.
+PEERS_MODEL = """
+import runpy, sys
+import torch_rechub.models.ranking as models
+made = {
+    "wide_deep": lambda every, ids, mlp: models.WideDeep([one for one in every if one not in ids], every, mlp),
+    "dcn_v2": lambda every, ids, mlp: models.DCNv2(every, 3, mlp, use_low_rank_mixture=False),
+    "autoint": lambda every, ids, mlp: models.AutoInt(ids, [one for one in every if one not in ids], mlp_params=mlp),
+}[sys.argv[1]]
+models.DeepFM = lambda deep_features, fm_features, mlp_params: made(deep_features, fm_features, mlp_params)
+sys.argv[:2] = []
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
@@ -115,7 +139,6 @@ def train(args: argparse.Namespace) -> Record:
     import torch
 
     from recrun.device import Device
-    from recrun.models.deepfm import DeepFM
     from recrun.objectives import Pointwise
     from recrun.optim import RowAdam
     from recrun.place import Place
@@ -124,7 +147,9 @@ def train(args: argparse.Namespace) -> Record:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     data, device = Log(args.data, args.rows[0]), Device(torch.device("cpu"))
-    model = DeepFM(**data.sizes, batch_norm=True)
+    name, options = MODELS[args.model]
+    module, _, kind = name.rpartition(".")
+    model = getattr(import_module(module), kind)(**data.sizes, **options, batch_norm=True)
     trainer = Trainer(Pointwise(), partial(RowAdam), epochs=1, lr=1e-3, batch_size=BATCH, save_seconds=1e9)
     with tempfile.TemporaryDirectory() as folder:
         place = Place("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
@@ -186,13 +211,15 @@ def run(command: list[str], threads: int) -> Record:
 
 def ours(args: argparse.Namespace, task: str, rows: int, seed: int = 1) -> Record:
     """One measurement of ours in a new process."""
-    words = ["--task", task, "--rows", str(rows), "--threads", str(args.threads), "--seed", str(seed)]
+    words = ["--task", task, "--model", args.model, "--rows", str(rows)]
+    words += ["--threads", str(args.threads), "--seed", str(seed)]
     return run([sys.executable, __file__, args.data, *words], args.threads)
 
 
 def peers(args: argparse.Namespace, *words: str) -> Record:
     """One measurement of the peer, in our words."""
-    command = [args.peer_python, args.peer_script, "--npz", args.data, "--batch", str(BATCH), *words]
+    program = [args.peer_script] if args.model == "deepfm" else ["-c", PEERS_MODEL, args.model, args.peer_script]
+    command = [args.peer_python, *program, "--npz", args.data, "--batch", str(BATCH), *words]
     found = run([*command, "--threads", str(args.threads), "--test-rows", str(TEST_ROWS)], args.threads)
     record = {"rows_per_s": found["units_per_s"], "rows_per_cpu_s": found["units_per_cpu_s"]}
     if "evaluation" in found:
@@ -202,7 +229,7 @@ def peers(args: argparse.Namespace, *words: str) -> Record:
 
 
 def compare(args: argparse.Namespace) -> list[Record]:
-    """A row for each size of the training part and round, one for the loader, one for AUC."""
+    """A row for each size of the training part and round; with DeepFM one for the loader and one for AUC."""
     rows = []
     for count in args.rows:
         for seed in range(1, args.rounds + 1):
@@ -211,6 +238,8 @@ def compare(args: argparse.Namespace) -> list[Record]:
                 row["torch-rechub"] = peers(args, "--rows", str(count), "--seed", str(seed))
             rows.append(row)
             print(json.dumps(row), flush=True)
+    if args.model != "deepfm":
+        return rows
     row = {"what": "loader", "recrun": ours(args, "load", args.rows[-1])}
     if args.peer_python:
         row["torch-rechub"] = peers(args, "--rows", str(args.rows[-1]), "--loader-only", "5")
@@ -226,6 +255,7 @@ def main() -> None:
     parser.add_argument("data", help="a .npz file as described above")
     parser.add_argument("--peer-python", help="Python of the environment that holds Torch-RecHub")
     parser.add_argument("--peer-script", help="script that runs Torch-RecHub's DeepFM")
+    parser.add_argument("--model", default="deepfm", choices=MODELS)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000], help="sizes of the training part")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)

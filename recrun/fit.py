@@ -186,7 +186,8 @@ class Fit:
 
     def steps_per_epoch(self) -> int:
         """Training steps in one epoch."""
-        steps = math.ceil(self.dataset.train_size() / self.trainer.batch_size)
+        exactly, size = getattr(self.dataset, "train_steps", None), self.trainer.batch_size
+        steps = exactly(size) if exactly else math.ceil(self.dataset.train_size() / size)
         return steps if self.place.step_limit is None else min(steps, self.place.step_limit)
 
     def finish_epoch(self) -> None:

@@ -51,6 +51,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             if used:
                 self.update(used, group)
 
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it, to call hooks and to tell the profiler
+
     def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Some parameters: their rows and moments are taken out, moved all together and put back."""
         states = [self.state_of(parameter, group) for parameter in parameters]

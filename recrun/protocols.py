@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Dataset(Protocol):
     """Reads files once into arrays and yields batches. One instance serves all the stages of a run.
 
+    Where the units of a batch are not `batch_size`, `train_steps(batch_size)` says how many batches an epoch has.
+
     Attributes:
         kind: What the batches hold; a model names the kind it reads. A plain literal in the class body.
         unit: What a row of a batch is, in the plural: "users", "sessions". Progress is counted in it.

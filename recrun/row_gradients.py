@@ -17,7 +17,7 @@ class Rows:
     Attributes:
         table: The parameter, [N, ...].
         index_U: int64, distinct.
-        values: The rows, [U, ...], without gradient.
+        values: The rows, [U, ...], without gradient. Our optimizers move them, and write them into the table.
         grad: Their gradient, as far as it is known; None = zero.
     """
 
@@ -38,7 +38,7 @@ class Rows:
         grad = torch.sparse_coo_tensor(
             self.index_U[None], self.grad, self.table.shape, is_coalesced=True, check_invariants=False
         )
-        grad.rows = self.values  # type: ignore[attr-defined]  # for the optimizer, so that it need not look them up
+        grad.rows = self.values  # type: ignore[attr-defined]  # spares the optimizer looking them up again
         self.table.grad = grad if self.table.grad is None else self.table.grad + grad
 
 

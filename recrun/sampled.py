@@ -103,11 +103,12 @@ class Sampled(Objective):
         used = rows.values[:size]
         scores_BC = aligned(len(hidden_BD), size, used)
         shift = self.shift(columns)
-        torch.addmm(biases.values + shift, hidden_BD, used.t(), out=scores_BC)
+        torch.mm(hidden_BD, used.t(), out=scores_BC).add_(biases.values + shift)
         loss_B1, slope_BC = self.rows(scores_BC, columns, shift)
         rows.grad = torch.empty_like(rows.values)
         rows.grad[size:] = 0
-        torch.mm(slope_BC.t(), hidden_BD * weight_B1, out=rows.grad[:size])
+        weighted = torch.mul(hidden_BD, weight_B1, out=aligned(len(hidden_BD), hidden_BD.shape[1], used))
+        torch.mm(slope_BC.t(), weighted, out=rows.grad[:size])
         biases.grad = torch.mv(slope_BC.t(), weight_B)
         return loss_B1[:, 0] @ weight_B, torch.mm(slope_BC, used).mul_(weight_B1)
 

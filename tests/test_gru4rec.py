@@ -196,6 +196,19 @@ def test_one_epoch_is_one_epoch(tmp_path):
     assert progress.total_units == data.train_size()  # events that were there, not slots
 
 
+@pytest.mark.parametrize("bptt", [1, 3])
+def test_a_scheduler_is_told_how_many_steps_there_will_be(tmp_path, bptt):
+    told = []
+
+    def one_cycle(optimizer, total_steps):
+        told.append(total_steps)
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=total_steps, cycle_momentum=False)
+
+    data = sessions_of(SESSIONS, bptt=bptt)
+    progress = trained(tmp_path, model_of(), data, scheduler=one_cycle, scheduler_every="step")
+    assert told == [progress.steps]
+
+
 @pytest.mark.parametrize("keys", [{"keep": "best"}, {"patience": 2}])
 def test_keys_that_need_a_validation_part_say_so_before_training(tmp_path, keys):
     with pytest.raises(ConfigError, match="needs a validation part, and these data have none"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from recrun.optim import RowAdagrad, RowAdam, RowSGD, clip_norm, coalesced
+from recrun.row_gradients import Rows
 
 
 def sparse(index, values, size):
@@ -71,6 +72,40 @@ def test_rows_that_no_batch_used_stay_bit_identical_and_repeated_ones_are_summed
     assert torch.equal(once[[0, 2, 4]], start[[0, 2, 4]])
     assert not (once[[1, 3]] == start[[1, 3]]).any()
     torch.testing.assert_close(once, twice)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_a_parameter_in_another_memory_order_moves_as_a_plain_one(make):
+    torch.manual_seed(0)
+    start = torch.randn(4, 3)
+    plain, turned = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.t().contiguous().t())
+    one, other = make([plain]), make([turned])
+    for _ in range(3):
+        plain.grad = turned.grad = torch.randn(4, 3)
+        one.step()
+        other.step()
+    assert not turned.is_contiguous()
+    assert torch.equal(plain, turned)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+@pytest.mark.parametrize("times", [1, 2])
+def test_rows_that_a_step_took_out_already_move_as_if_they_were_looked_up(make, times):
+    torch.manual_seed(0)
+    start = torch.randn(6, 2)
+    plain, taken = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    one, other = make([plain]), make([taken])
+    for index in ([4, 1], [1, 0]):
+        grad = torch.randn(2, 2)
+        plain.grad, taken.grad = sparse(index, grad * times, 6), None
+        for _ in range(times):
+            rows = Rows(taken, torch.tensor(index))
+            rows.grad = grad
+            rows.hand_over()
+        one.step()
+        other.step()
+    torch.testing.assert_close(plain, taken)
+    assert torch.equal(taken[[2, 3, 5]], start[[2, 3, 5]])
 
 
 def test_the_velocity_of_a_row_rests_while_it_is_not_used():

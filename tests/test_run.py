@@ -1,5 +1,6 @@
 """Whole runs: stages in one run or one by one, killed and resumed, refused with a reason, judged again."""
 
+import gc
 import json
 import signal
 import subprocess
@@ -161,6 +162,12 @@ def test_a_dataset_error_comes_through_in_its_own_words(tmp_path):
 def test_one_process_at_a_time(chain):
     with process.exclusive(chain), pytest.raises(RecrunError, match="being run by another process"):
         run.execute(chain)
+
+
+def test_the_collector_leaves_alone_what_was_there_before_a_run():
+    with process.settled():
+        assert gc.get_freeze_count() > 1000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_disk_without_room_is_found_before_training(tmp_path, monkeypatch):

@@ -114,6 +114,12 @@ def test_cross_entropy_of_equal_scores_is_the_log_of_the_columns_and_its_slope_i
     loss, slope = CrossEntropy().rows(torch.zeros(5, 5), plain_columns(5), 0.0)
     torch.testing.assert_close(loss, torch.full((5, 1), math.log(5)))
     torch.testing.assert_close(slope, torch.full((5, 5), 0.2) - torch.eye(5))
+    scores = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
+    loss, slope = CrossEntropy().rows(
+        scores.clone(), plain_columns(5), 0.0
+    )  # equal ones are so after two softmaxes too
+    torch.testing.assert_close(loss[:, 0], -scores.log_softmax(1).diagonal())
+    torch.testing.assert_close(slope, scores.softmax(1) - torch.eye(5))
 
 
 @pytest.mark.parametrize("objective", [loss for loss, _ in LOSSES], ids=IDS)
@@ -186,10 +192,10 @@ def test_a_batch_that_has_shrunk_weighs_its_rows_by_the_slots_of_the_whole():
     model.cells[0].state = torch.zeros(6, 5)
     hidden = model.advance(tail)
     every = tail["items"][: len(tail["in_batch"])]
+    count = torch.tensor(np.bincount(np.concatenate(random_sessions(30, 12))), dtype=torch.float32)[every]
     logits = hidden @ model.output[every].t() + model.bias[every]
-    copies = tail["in_batch"] * torch.exp(-tail["in_batch_q"]) + tail["sampled"] * torch.exp(-tail["sampled_q"])
-    share = torch.exp(logits) * copies
-    own = torch.exp(logits.gather(1, tail["target"][:, None])[:, 0] - tail["in_batch_q"][tail["target"]])
+    share = torch.exp(logits) * (tail["in_batch"] / count + tail["sampled"] / count**0.5)
+    own = torch.exp(logits.gather(1, tail["target"][:, None])[:, 0]) / count[tail["target"]]
     expected = -(own / share.sum(1)).log().sum() / 6
     model.cells[0].state = torch.zeros(6, 5)
     torch.testing.assert_close(CrossEntropy(logq=1.0)(model, tail)["loss"], expected)

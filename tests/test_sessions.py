@@ -221,7 +221,8 @@ def test_a_batch_of_many_steps_holds_them_one_after_another(bptt):
     one, many = sessions_of(sessions), sessions_of(sessions, bptt=bptt)
     steps = list(one.train_batches(6, np.random.default_rng(0)))
     batches = list(many.train_batches(6, np.random.default_rng(0)))
-    assert len(batches) == math.ceil(len(steps) / bptt)
+    assert len(batches) == many.train_steps(6) == math.ceil(len(steps) / bptt)
+    assert len(steps) == one.train_steps(6) > one.train_size() / 6
     assert [n for batch in batches for n in batch["step_groups"].tolist()] == [len(step["slot"]) for step in steps]
     for name in ("slot", "first", "weight"):
         assert torch.equal(torch.cat([b[name] for b in batches]), torch.cat([s[name] for s in steps])), name

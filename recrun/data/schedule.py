@@ -56,11 +56,9 @@ class Schedule:
 
 def _assign(steps: Int64, slots: int) -> tuple[Int64, Int64]:
     """The step at which each session starts and its slot."""
-    free = [(0, slot) for slot in range(slots)]  # a heap already
-    start, slot = np.empty(len(steps), np.int64), np.empty(len(steps), np.int64)
-    for session, length in enumerate(steps.tolist()):
-        start[session], slot[session] = at, row = free[0]
-        heapq.heapreplace(free, (at + length, row))
+    free = list(range(slots))  # a heap of step * slots + slot: where a slot is free
+    taken = [heapq.heapreplace(free, free[0] + length * slots) for length in steps.tolist()]
+    start, slot = np.divmod(np.array(taken, np.int64), max(slots, 1))
     return start, slot
 
 

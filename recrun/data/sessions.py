@@ -153,13 +153,17 @@ class Sessions:
         """Transitions: events less sessions."""
         return int(np.maximum(self._parts.train.lengths() - 1, 0).sum())
 
+    def train_steps(self, batch_size: int) -> int:
+        """Batches in an epoch: at its end slots have nothing more to read, and one may hold many steps."""
+        return -(-len(self._schedule(batch_size)) // self.bptt)
+
     def train_batches(
         self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
     ) -> Iterator[Batch]:
         """All transitions once, in the same order in every epoch; `rng` decides the negatives."""
         schedule = self._schedule(batch_size)
         negatives = Negatives(self._popularity, self.num_negatives, rng)
-        count = -(-len(schedule) // self.bptt)
+        count = self.train_steps(batch_size)
         blocks = (range(at, min(at + BLOCK, count)) for at in range(start, count, BLOCK))
         return islice(chain.from_iterable(self._block(schedule, block, negatives) for block in blocks), 0, None, stride)
 

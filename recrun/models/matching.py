@@ -51,7 +51,7 @@ class Scores(nn.Module):
         if "candidates" in batch:
             items_U, place = distinct(batch["candidates"].flatten(), self.n_items)
             chosen_QCD = F.embedding(place.view_as(batch["candidates"]), item_vectors(items_U))
-            return torch.einsum("qcd,qd->qc", chosen_QCD, user_QD / self.temperature)
+            return (chosen_QCD * (user_QD / self.temperature)[:, None]).sum(2)
         if self.training:
             raise ConfigError(
                 "this objective compares a target with candidates of its own: set dataset.negatives=query and "
