@@ -67,6 +67,11 @@ def remarks(composed: Composition) -> list[str]:
     return notes
 
 
+def installed(package: str) -> bool:
+    """Whether a package can be imported, without doing so."""
+    return importlib.util.find_spec(package) is not None
+
+
 class Checker:
     """The checks of one config, in the order in which a person would want to hear of them."""
 
@@ -111,7 +116,7 @@ class Checker:
             return
         self.value("tracker", node, Field("tracker", Text(), None))
         package = signature(node["_target_"]).attributes.get("package")
-        if package and importlib.util.find_spec(package) is None:
+        if package and not installed(package):
             raise ConfigError(
                 f"tracker={self.composed.option('tracker')} needs the package {package}: "
                 f'pip install "recrun[{package}]", or choose tracker=none'

@@ -94,7 +94,7 @@ class FakeRun:
 def test_wandb_is_told_by_the_steps_of_a_stage(tmp_path, monkeypatch):
     begun, told = {}, FakeRun()
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **given: begun.update(given) or told))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("recrun.check.installed", lambda package: True)
     directory = prepared(tmp_path, "tracker=wandb", "tracker.entity=us", "tracker.mode=offline")
     run.execute(directory)
     rows = rows_of(directory)
@@ -126,11 +126,11 @@ def test_a_tracker_is_closed_when_a_run_fails(tmp_path):
     ],
 )
 def test_refused_before_anything_is_read(monkeypatch, words, told):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("recrun.check.installed", lambda package: False)
     with pytest.raises(ConfigError, match=told):
         check(compose([*TINY, *words]))
 
 
 def test_a_run_is_judged_without_its_tracker(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("recrun.check.installed", lambda package: False)
     check(compose([*TINY, "tracker=wandb"]), training=False)
