@@ -143,7 +143,7 @@ class GradNorm(Weighting):
         """See the class. Tasks' own gradients are taken in the last shared layer alone."""
         own, others = self.split(losses)
         layer = model.last_shared_layer()
-        grads = [numbers_of(gradient(scale(loss), layer, retain_graph=True)[0]) for loss in own]
+        grads = [rows_of(each_row_once(gradient(scale(loss), layer, retain_graph=True)[0])) for loss in own]
         norm_T = torch.stack(torch._foreach_norm(grads)) / scale_of(scale, own[0])
         backward(scale(weighted_sum(own, others, self.weight_T)))
         self.update(torch.stack(own).detach().float(), norm_T)
@@ -196,29 +196,31 @@ class MetaBalance(Weighting):
     def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
         """See the class. One backward pass per task, each through its own tower and what is shared."""
         own, others = self.split(losses)
-        shared = moving(model.shared_parameters())
-        grads = []
+        shared, size = moving(model.shared_parameters()), scale_of(scale, own[0])
+        grads, norms = [], []
         for at, loss in enumerate(own, 1):
             backward(scale(loss), retain_graph=at < len(own) or bool(others))
             grads.append(taken(shared))
+            norms.append(self.norms(grads[-1]) / size)  # at once, while they lie in the cache
         if others:
             backward(scale(torch.stack(others).sum()))
-        by_tensor = [same_rows(grads_T) for grads_T in zip(*grads, strict=True)]
-        self.remember(by_tensor, scale_of(scale, own[0]))
-        for parameter, grads_T, factor_T in zip(shared, by_tensor, self.factors().unbind(1), strict=True):
-            balanced = self.balanced(grads_T, factor_T)
+        self.remember(torch.stack(norms))
+        for parameter, grads_T, factor_T in zip(
+            shared, zip(*grads, strict=True), self.factors().unbind(1), strict=True
+        ):
+            balanced = self.balanced(same_rows(grads_T), factor_T)
             if balanced is not None:
                 parameter.grad = balanced if parameter.grad is None else parameter.grad + balanced
 
-    def remember(self, by_tensor: Sequence[Sequence[Tensor | None]], scale: Tensor) -> None:
+    def norms(self, grads: Sequence[Tensor | None]) -> Tensor:
+        """Of a task's gradient in each shared tensor, [P]; 0 where there is none."""
+        found = iter(torch._foreach_norm([rows_of(grad) for grad in grads if grad is not None]))
+        nothing = self.norm_TP.new_zeros(())
+        return torch.stack([nothing if grad is None else next(found).to(nothing) for grad in grads])
+
+    def remember(self, norm_TP: Tensor) -> None:
         """Brings the averages up to date; a step whose scaled gradients overflowed does not count."""
-        flat = [grad for grads_T in by_tensor for grad in grads_T]
-        reached = [at for at, grad in enumerate(flat) if grad is not None]
-        norms = torch.stack(torch._foreach_norm([rows_of(grad) for grad in flat if grad is not None])) / scale
-        norm_PT = self.norm_TP.new_zeros(len(flat)).index_copy_(
-            0, torch.tensor(reached, device=norms.device), norms.to(self.norm_TP)
-        )
-        fresh_TP = norm_PT.view(len(by_tensor), -1).T.lerp(self.norm_TP, self.beta)
+        fresh_TP = norm_TP.lerp(self.norm_TP, self.beta)
         self.norm_TP.copy_(fresh_TP.where(fresh_TP.isfinite().all(), self.norm_TP))
 
     def factors(self) -> Tensor:
@@ -271,8 +273,8 @@ def moving(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 
 def taken(parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """The gradients of parameters, which then have none."""
-    grads = [parameter.grad for parameter in parameters]
+    """The gradients of parameters, which then have none; sparse ones with each row once."""
+    grads = [None if parameter.grad is None else each_row_once(parameter.grad) for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None
     return grads
@@ -280,19 +282,22 @@ def taken(parameters: Sequence[Tensor]) -> list[Tensor | None]:
 
 def same_rows(grads_T: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The tasks' gradients in one tensor; where they are sparse, each over the rows that any of them has."""
-    sparse = [coalesced(grad) for grad in grads_T if grad is not None and grad.is_sparse]
-    if not sparse:
+    sparse = [grad for grad in grads_T if grad is not None and grad.is_sparse]
+    if all(equal(grad.indices(), sparse[0].indices()) for grad in sparse[1:]):
         return list(grads_T)
-    if any(not torch.equal(grad.indices(), sparse[0].indices()) for grad in sparse[1:]):
-        nothing = torch.stack([grad * 0 for grad in sparse]).sum(0)
-        sparse = [(grad + nothing).coalesce() for grad in sparse]
-    left = iter(sparse)
-    return [None if grad is None else next(left) for grad in grads_T]
+    nothing = torch.stack([grad * 0 for grad in sparse]).sum(0)
+    filled = iter([(grad + nothing).coalesce() for grad in sparse])
+    return [None if grad is None else next(filled) for grad in grads_T]
 
 
-def numbers_of(grad: Tensor) -> Tensor:
-    """All of a gradient that may differ from 0, each number once."""
-    return coalesced(grad).values() if grad.is_sparse else grad
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; at once where they are the same memory."""
+    return a.is_set_to(b) or torch.equal(a, b)
+
+
+def each_row_once(grad: Tensor) -> Tensor:
+    """A gradient; a sparse one with distinct rows, so that its numbers are all that may differ from 0."""
+    return coalesced(grad) if grad.is_sparse else grad
 
 
 def rows_of(grad: Tensor) -> Tensor:
