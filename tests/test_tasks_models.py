@@ -105,24 +105,39 @@ def linear(layer, vectors_BX, dense_BD=None):
     """What a layer of vectors and numbers is, in the plainest way."""
     ones = vectors_BX.new_ones(len(vectors_BX), 1)
     numbers = ones if dense_BD is None else torch.cat([dense_BD, ones], 1)
-    return torch.cat([vectors_BX, numbers], 1) @ torch.cat([layer.of_vectors.T, layer.of_numbers])
+    inputs = torch.cat([vectors_BX, numbers[:, : len(layer.of_numbers)]], 1)
+    return inputs @ torch.cat([layer.of_vectors.T, layer.of_numbers])
 
 
 def one_by_one(experts, vectors_BX, dense_BD=None):
     """The outputs of experts, each computed by itself, [E, B, K]."""
-    found = F.relu(linear(experts.first, vectors_BX, dense_BD)).chunk(experts.n_experts, 1)
-    for weight_EKH, bias_1Y in zip(experts.weights, experts.biases, strict=True):
-        biases = bias_1Y.view(experts.n_experts, -1)
-        found = [F.relu(F.linear(x, *layer)) for x, *layer in zip(found, weight_EKH, biases, strict=True)]
+    n, norms = experts.n_experts, [*experts.norms, *[None] * len(experts.weights), None]
+    found = finished(linear(experts.first, vectors_BX, dense_BD).chunk(n, 1), norms[0])
+    for at, weight_EKH in enumerate(experts.weights):
+        biases = experts.biases[at].view(n, -1) if experts.biases else [None] * n
+        found = finished(
+            [F.linear(x, *layer) for x, *layer in zip(found, weight_EKH, biases, strict=True)], norms[at + 1]
+        )
     return torch.stack(list(found))
+
+
+def finished(products, norm):
+    """The outputs of a layer of each expert from its products, with statistics of the batch if there is a norm."""
+    if norm is not None:
+        scales, shifts = norm.weight.chunk(len(products)), norm.bias.chunk(len(products))
+        parts = zip(products, scales, shifts, strict=True)
+        products = [F.batch_norm(x, None, None, *part, training=True) for x, *part in parts]
+    return [F.relu(product) for product in products]
 
 
 @pytest.mark.parametrize("hidden", [[6], [6, 5], [6, 5, 3]])
 @pytest.mark.parametrize("n_gates", [1, 4])
 @pytest.mark.parametrize("n_dense", [None, 0, 2])
-def test_experts_are_as_if_each_stood_alone(hidden, n_gates, n_dense):
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_experts_are_as_if_each_stood_alone(hidden, n_gates, n_dense, batch_norm):
     torch.manual_seed(2)
-    experts, gate = Experts(3, 7, n_dense or 0, hidden).double(), SideBySide(7, n_dense or 0, n_gates).double()
+    experts = livened(Experts(3, 7, n_dense or 0, hidden, batch_norm=batch_norm).double())
+    gate = SideBySide(7, n_dense or 0, n_gates).double()
     vectors = torch.randn(9, 7, dtype=torch.float64, requires_grad=True)
     dense = None if n_dense is None else torch.randn(9, n_dense, dtype=torch.float64)
     found, plain = experts(vectors, dense, [gate]), (one_by_one(experts, vectors, dense), linear(gate, vectors, dense))
@@ -133,11 +148,12 @@ def test_experts_are_as_if_each_stood_alone(hidden, n_gates, n_dense):
     torch.testing.assert_close(torch.autograd.grad(found, moved, slopes), torch.autograd.grad(plain, moved, slopes))
 
 
-def test_dropout_of_experts_scales_what_it_leaves():
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_dropout_of_experts_scales_what_it_leaves(batch_norm):
     torch.manual_seed(3)
-    experts = Experts(2, 4, 0, [500], dropout=0.25)
+    experts = Experts(2, 4, 0, [500], dropout=0.25, batch_norm=batch_norm)
     vectors = torch.randn(8, 4, requires_grad=True)
-    whole = experts.eval()(vectors)[0].flatten(1)
+    whole = one_by_one(experts, vectors).transpose(0, 1).flatten(1)
     found = experts.train()(vectors)[0].flatten(1)
     left = found != 0
     assert 0.7 < left[whole != 0].float().mean() < 0.8
@@ -147,9 +163,10 @@ def test_dropout_of_experts_scales_what_it_leaves():
     torch.testing.assert_close(torch.autograd.grad(found, vectors, slope), plain)
 
 
-def test_experts_in_bfloat16():
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_experts_in_bfloat16(batch_norm):
     torch.manual_seed(4)
-    experts, gate = Experts(2, 8, 1, [6, 4]), SideBySide(8, 1, 2)
+    experts, gate = Experts(2, 8, 1, [6, 4], batch_norm=batch_norm), SideBySide(8, 1, 2)
     vectors, dense = torch.randn(16, 8, requires_grad=True), torch.randn(16, 1)
     with torch.autocast("cpu", torch.bfloat16):
         found, logits = experts(vectors, dense, [gate])

@@ -31,7 +31,7 @@ class MMoE(nn.Module):
         expert_hidden_size: Units of each expert's layers.
         tower_hidden_size: Units of each tower's layers.
         dropout: Of experts and towers.
-        batch_norm: Normalises the towers' layers.
+        batch_norm: Normalises the layers of experts and towers.
     """
 
     kind: ClassVar[str] = "table"
@@ -55,7 +55,7 @@ class MMoE(nn.Module):
         self.tasks = tuple(tasks)
         self.embedding = FeatureEmbedding(features, embedding_dim)
         width, n_dense = features.n_vectors * embedding_dim, len(features.dense)
-        self.experts = Experts(n_experts, width, n_dense, expert_hidden_size, dropout)
+        self.experts = Experts(n_experts, width, n_dense, expert_hidden_size, dropout, batch_norm)
         self.gates = SideBySide(width, n_dense, len(tasks) * n_experts)
         self.towers = Towers(len(tasks), expert_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
 

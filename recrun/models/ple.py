@@ -33,7 +33,7 @@ class PLE(nn.Module):
         expert_hidden_size: Units of each expert's layers.
         tower_hidden_size: Units of each tower's layers.
         dropout: Of experts and towers.
-        batch_norm: Normalises the towers' layers.
+        batch_norm: Normalises the layers of experts and towers.
     """
 
     kind: ClassVar[str] = "table"
@@ -63,7 +63,7 @@ class PLE(nn.Module):
         )
         n_experts = (n_specific_experts, n_shared_experts)
         self.levels = nn.ModuleList(
-            Level(len(tasks), *n_experts, *widths, expert_hidden_size, dropout, n_levels - 1 - at)
+            Level(len(tasks), *n_experts, *widths, expert_hidden_size, dropout, batch_norm, n_levels - 1 - at)
             for at, widths in enumerate(inputs)
         )
         self.towers = Towers(len(tasks), expert_hidden_size[-1], tower_hidden_size, dropout, batch_norm)
@@ -105,7 +105,7 @@ class Level(nn.Module):
         n_specific, n_shared: Experts of each task, and of all.
         width, n_dense: Of the inputs' vectors, and how many numbers they have besides.
         hidden: Units of the experts' layers.
-        dropout: Of the experts.
+        dropout, batch_norm: Of the experts.
         above: Levels that follow.
     """
 
@@ -118,12 +118,15 @@ class Level(nn.Module):
         n_dense: int,
         hidden: Sequence[int],
         dropout: float,
+        batch_norm: bool,
         above: int,
     ) -> None:
         super().__init__()
         self.above = above
-        self.specific = nn.ModuleList(Experts(n_specific, width, n_dense, hidden, dropout) for _ in range(n_tasks))
-        self.shared = Experts(n_shared, width, n_dense, hidden, dropout)
+        self.specific = nn.ModuleList(
+            Experts(n_specific, width, n_dense, hidden, dropout, batch_norm) for _ in range(n_tasks)
+        )
+        self.shared = Experts(n_shared, width, n_dense, hidden, dropout, batch_norm)
         self.gates = nn.ModuleList(SideBySide(width, n_dense, n_specific + n_shared) for _ in range(n_tasks))
         self.shared_gate = SideBySide(width, n_dense, n_tasks * n_specific + n_shared) if above else None
 
