@@ -10,16 +10,29 @@ import pytest
 
 from recrun.data.download import Archive, ByHand
 from recrun.data.interactions import Interactions
+from recrun.data.movielens import MovieLens100K
 from recrun.errors import DataError
 
 RATINGS = "".join(f"{user}\t{item}\t4\t{user + item}\n" for user in range(1, 6) for item in range(1, 8))
 
 
+USERS = "".join(f"{user}|{20 + user}|F|writer|8571{user}\n" for user in range(1, 6))
+FILMS = {1: "Caf\xe9 (au lait) (1993)|01-Jan-1994", 2: "unknown|", 3: "Giving, The (1995) (V)|01-Jan-1995"}
+GENRES = {1: "0001010000000000000", 2: "1000000000000000000", 3: "0000000000000000001"}
+ITEMS = "".join(f"{item}|{FILMS[item]}||http://a.example|{'|'.join(GENRES[item])}\n" for item in FILMS)
+MOVIELENS = {"ml-100k/u.data": RATINGS, "ml-100k/u.user": USERS, "ml-100k/u.item": ITEMS.encode("latin-1")}
+
+
 def zipped(member="ml-100k/u.data", content=RATINGS):
+    return zipped_files({member: content})
+
+
+def zipped_files(files):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("../../escape.txt", "not unpacked")
-        archive.writestr(member, content)
+        for name, content in files.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -152,3 +165,35 @@ def test_a_file_that_only_a_person_can_get_says_where_and_where_to_put_it(tmp_pa
         ByHand("https://a.example/shop", "shop/events.csv", "Unpack it").fetch(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/shop/events.csv does not exist")
     assert str(caught.value).endswith("https://a.example/shop. Unpack it")
+
+
+def movielens(server, **changes):
+    server.content = zipped_files({**MOVIELENS, **changes})
+    return MovieLens100K(server.url, hashlib.md5(server.content).hexdigest())
+
+
+def test_movielens_becomes_three_tables_with_names(server, tmp_path):
+    path = movielens(server).fetch(tmp_path)
+    folder = tmp_path / "ml-100k"
+    assert path == folder / "ml-100k.inter"
+    assert path.read_text() == "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + RATINGS
+    user, *users = (folder / "ml-100k.user").read_text().splitlines()
+    assert user.split("\t") == ["user_id:token", "age:token", "gender:token", "occupation:token", "zip_code:token"]
+    assert users == [line.replace("|", "\t") for line in USERS.splitlines()]
+    assert (folder / "ml-100k.item").read_text("utf-8").splitlines() == [
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq",
+        "1\tCafé (au lait)\t1993\tAnimation Comedy",
+        "2\tunknown\t\tunknown",
+        "3\tGiving, The (V)\t1995\tWestern",
+    ]
+    path.unlink()
+    movielens(server).fetch(tmp_path)
+    assert path.exists()
+    assert len(server.requests) == 1  # made again of what was downloaded
+
+
+def test_a_table_of_another_form_is_named_and_leaves_nothing(server, tmp_path):
+    wanted = movielens(server, **{"ml-100k/u.user": USERS + "6|26|F|writer\n"})
+    with pytest.raises(DataError, match=r"u\.user:6: 4 columns instead of 5; remove the file and run again"):
+        wanted.fetch(tmp_path)
+    assert not [*(tmp_path / "ml-100k").glob("ml-100k.*[!t]")]

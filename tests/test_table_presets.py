@@ -34,15 +34,22 @@ def preset(name, model, folder):
     [
         ("criteo", "deepfm", "criteo/train.txt"),
         ("avazu", "deepfm", "avazu/train.gz"),
-        ("ml_100k_ctr", "deepfm", "ml-100k/ml-100k.inter"),
-        ("ml_100k_past", "din", "ml-100k/ml-100k.inter"),
-        ("ml_100k_mtl", "mmoe", "ml-100k/ml-100k.inter"),
-        ("ml_100k_match", "dssm", "ml-100k/ml-100k.inter"),
     ],
 )
 def test_absent_files_that_a_person_must_get_say_where(tmp_path, name, model, file):
     with pytest.raises(DataError, match=rf"{file} does not exist and cannot be downloaded without you: see https://"):
         build(compose([f"dataset={name}", f"model={model}", f"dataset.root={tmp_path}"]).config["dataset"])
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("ml_100k_ctr", "deepfm"), ("ml_100k_past", "din"), ("ml_100k_mtl", "mmoe"), ("ml_100k_match", "dssm")],
+)
+def test_absent_movielens_is_downloaded(tmp_path, name, model):
+    address = "http://127.0.0.1:9/ml-100k.zip"
+    words = [f"dataset={name}", f"model={model}", f"dataset.root={tmp_path}", f"dataset.download.url={address}"]
+    with pytest.raises(DataError, match=rf"cannot download {address}.*u.data and ml-100k/u.user and ml-100k/u.item"):
+        build(compose(words).config["dataset"])
 
 
 @pytest.mark.data

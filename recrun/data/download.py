@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -33,20 +33,21 @@ class Download(Protocol):
 
 
 class Archive:
-    """A zip file on the web and the one file of it that is needed."""
+    """A zip file on the web and the files of it that are needed."""
 
-    def __init__(self, url: str, md5: str, member: str) -> None:
+    def __init__(self, url: str, md5: str, member: str, others: Sequence[str] = ()) -> None:
         """Sets up, without downloading.
 
         Args:
             url: Address of the zip file.
             md5: Checksum of the zip file, in hexadecimal, as its publisher gives it.
             member: Path of the wanted file in the zip file, and under the data folder.
+            others: Of further files.
         """
-        self.url, self.md5, self.member = url, md5, member
+        self.url, self.md5, self.member, self.others = url, md5, member, others
 
     def fetch(self, root: Path) -> Path:
-        """Puts the file at `root / member`, if it is not there, and returns its path.
+        """Puts the file at `root / member`, and the others, if they are not there, and returns its path.
 
         An interrupted download is continued by the next call. Two processes may call this at the same time.
 
@@ -59,10 +60,12 @@ class Archive:
         try:
             root.mkdir(parents=True, exist_ok=True)
             with _locked(part.with_name(f".{part.stem}.lock")):
-                if not target.is_file():
+                if not all((root / member).is_file() for member in (self.member, *self.others)):
                     self._download(part, target)
                     self._verify(part)
-                    self._extract(part, target)
+                    for member in (*self.others, self.member):
+                        self._extract(part, member, root / member)
+                    part.unlink()
         except OSError as error:
             raise DataError(f"{target}: cannot be written ({error}); {self._by_hand(target)}") from None
         return target
@@ -95,24 +98,24 @@ class Archive:
                 "Run again; if it happens again, a proxy changes it or the publisher has replaced the file"
             )
 
-    def _extract(self, part: Path, target: Path) -> None:
-        """Writes the one member beside its place, then moves it there: its name in the archive is not trusted."""
+    def _extract(self, part: Path, member: str, target: Path) -> None:
+        """Writes a member beside its place, then moves it there: names in the archive are not trusted."""
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(target.name + ".part")
         try:
-            with zipfile.ZipFile(part) as archive, archive.open(self.member) as source, temporary.open("wb") as file:
+            with zipfile.ZipFile(part) as archive, archive.open(member) as source, temporary.open("wb") as file:
                 shutil.copyfileobj(source, file, BLOCK)
         except (KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{self.url}: not a zip file with {self.member} in it ({error})") from None
+            raise DataError(f"{self.url}: not a zip file with {member} in it ({error})") from None
         temporary.replace(target)
-        part.unlink()
 
     def _failed(self, reason: str, target: Path) -> DataError:
         return DataError(f"cannot download {self.url} ({reason}); {self._by_hand(target)}")
 
     def _by_hand(self, target: Path) -> str:
+        wanted = " and ".join((self.member, *self.others))
         return (
-            f"without a connection, get that file elsewhere, take {self.member} out of it and put it at "
+            f"without a connection, get that file elsewhere, take {wanted} out of it and put it at "
             f"{target.absolute()}, or set dataset.root (or RECRUN_DATA) to the folder that holds {self.member}"
         )
 
