@@ -7,8 +7,9 @@
 rows are for training, those after them for the evaluation. Each measurement is a process of its own: epochs of the
 whole training loop, batch assembly included, then an evaluation of the last. Both sides have a row of the table for
 every id, vectors of 16 numbers, a bottom of 256 and 128 or 4 experts of 128 and 64, towers of 32, batch normalisation,
-Adam at 1e-3 (ours in the rows that a batch used). The peer's script cuts batches out of tensors; with `--peer-loader` the peer also runs as its users run it, fed by its own DataGenerator. `--patch` mends the
-two weightings that it cannot run as shipped. Without `--peer-python` only our side is measured.
+Adam at 1e-3 (ours in the rows that a batch used). The peer's script cuts batches out of tensors; with `--peer-loader`
+the peer also runs as its users run it, fed by its own DataGenerator. `--patch` mends the two weightings that it cannot
+run as shipped. Without `--peer-python` only our side is measured.
 
     python benchmarks/mtl.py ctr.npz --steps 60
 
