@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from recrun.errors import ConfigError
 from recrun.features import Features, Field, Task
@@ -111,7 +112,7 @@ def linear(layer, vectors_BX, dense_BD=None):
 
 def one_by_one(experts, vectors_BX, dense_BD=None):
     """The outputs of experts, each computed by itself, [E, B, K]."""
-    n, norms = experts.n_experts, [*experts.norms, *[None] * len(experts.weights), None]
+    n, norms = experts.n_experts, [next(iter(layer)) for layer in experts.finish]
     found = finished(linear(experts.first, vectors_BX, dense_BD).chunk(n, 1), norms[0])
     for at, weight_EKH in enumerate(experts.weights):
         biases = experts.biases[at].view(n, -1) if experts.biases else [None] * n
@@ -123,7 +124,7 @@ def one_by_one(experts, vectors_BX, dense_BD=None):
 
 def finished(products, norm):
     """The outputs of a layer of each expert from its products, with statistics of the batch if there is a norm."""
-    if norm is not None:
+    if not isinstance(norm, nn.ReLU):
         scales, shifts = norm.weight.chunk(len(products)), norm.bias.chunk(len(products))
         parts = zip(products, scales, shifts, strict=True)
         products = [F.batch_norm(x, None, None, *part, training=True) for x, *part in parts]

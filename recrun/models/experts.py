@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recrun.device import product_dtype
-from recrun.models.mlp import BatchNorm, SideBySide, with_one
+from recrun.models.mlp import SideBySide, finish, with_one
 
 
 class Experts(nn.Module):
@@ -43,38 +43,39 @@ class Experts(nn.Module):
     ) -> None:
         super().__init__()
         self.n_experts = n_experts
-        self.dropout = dropout
         self.first = SideBySide(width, n_dense, n_experts * hidden[0], not batch_norm)
         sizes = list(pairwise(hidden))
         self.weights = nn.ParameterList(uniform(before, n_experts, after, before) for before, after in sizes)
         with_bias = [] if batch_norm else sizes
         self.biases = nn.ParameterList(uniform(before, 1, n_experts * after) for before, after in with_bias)
-        self.norms = nn.ModuleList(BatchNorm(n_experts * size) for size in hidden if batch_norm)
+        widths = [n_experts * size for size in hidden]
+        self.finish = nn.ModuleList(nn.Sequential(*finish(width, dropout, batch_norm)) for width in widths)
 
     def forward(
         self, vectors_BX: Tensor, dense_BD: Tensor | None = None, gates: Sequence[SideBySide] = ()
     ) -> tuple[Tensor, Tensor]:
         """The experts' outputs, [B, E, K], and those of the gates side by side, [B, G]."""
-        layers, one_B1 = [self.first, *gates], vectors_BX.new_ones(len(vectors_BX), 1)
-        numbers_BD = one_B1 if dense_BD is None else with_one(dense_BD)
-        of_vectors_YX = torch.cat([layer.of_vectors for layer in layers])
-        of_numbers_DY = torch.cat([padded(layer.of_numbers, numbers_BD.shape[1]) for layer in layers], 1)
-        size = len(self.first.of_vectors)
-        hidden, gates_BG = self.layer(0, vectors_BX, of_vectors_YX[None], numbers_BD, of_numbers_DY, size)
-        for at, weight_EKH in enumerate(self.weights, 1):
-            bias_DY = self.biases[at - 1] if self.biases else one_B1.new_empty(0, weight_EKH.shape[:2].numel())
-            hidden, _ = self.layer(at, hidden, weight_EKH, one_B1[:, : len(bias_DY)], bias_DY, bias_DY.shape[1])
+        first_BY, gates_BG = self.products(vectors_BX, dense_BD, gates)
+        hidden = self.finish[0](first_BY)
+        one_B1 = vectors_BX.new_ones(len(vectors_BX), 1)
+        biases = self.biases or [None] * len(self.weights)
+        for weight_EKH, bias_1Y, finished in zip(self.weights, biases, [*self.finish][1:], strict=True):
+            hidden = finished(linear(hidden, weight_EKH, one_B1, bias_1Y))
         return hidden.view(len(hidden), self.n_experts, -1), gates_BG
 
-    def layer(
-        self, at: int, x: Tensor, weight_EKH: Tensor, numbers_BD: Tensor, of_numbers_DY: Tensor, size: int
+    def products(
+        self, vectors_BX: Tensor, dense_BD: Tensor | None, gates: Sequence[SideBySide]
     ) -> tuple[Tensor, Tensor]:
-        """The layer of this number, finished, and the columns beyond `size`, as they are; see `linear`."""
-        if not self.norms:
-            dropout = self.dropout if self.training else 0.0
-            return linear(x, weight_EKH, numbers_BD, of_numbers_DY, size, True, dropout)
-        first_BY, others = linear(x, weight_EKH, numbers_BD, of_numbers_DY, size)
-        return F.dropout(F.relu_(self.norms[at](first_BY)), self.dropout, self.training), others
+        """Of all first layers, [B, E H], and of the gates, [B, G]."""
+        layers, size = [self.first, *gates], len(self.first.of_vectors)
+        numbers_BD = vectors_BX.new_ones(len(vectors_BX), 1) if dense_BD is None else with_one(dense_BD)
+        of_vectors_YX = torch.cat([layer.of_vectors for layer in layers])
+        of_numbers_DY = torch.cat([padded(layer.of_numbers, numbers_BD.shape[1]) for layer in layers], 1)
+        product_BY = linear(vectors_BX, of_vectors_YX[None], numbers_BD, of_numbers_DY)
+        if not gates:
+            return product_BY, product_BY[:, size:]
+        first_BY, gates_BG = torch.split(product_BY, [size, product_BY.shape[1] - size], 1)
+        return first_BY.contiguous(), gates_BG
 
     def last_weight(self) -> Tensor:
         """The weight of the last layer."""
@@ -86,16 +87,8 @@ def padded(weight_DY: Tensor, size: int) -> Tensor:
     return weight_DY if len(weight_DY) == size else F.pad(weight_DY, (0, 0, 0, size - len(weight_DY)))
 
 
-def linear(
-    x: Tensor,
-    weight_EKH: Tensor,
-    numbers_BD: Tensor,
-    of_numbers_DY: Tensor,
-    size: int,
-    rectify: bool = False,
-    dropout: float = 0.0,
-) -> tuple[Tensor, Tensor]:
-    """E linear maps on E blocks of columns, [B, E H] to [B, Y] with Y = E K: the first columns, and the others.
+def linear(x: Tensor, weight_EKH: Tensor, numbers_BD: Tensor, of_numbers_DY: Tensor | None) -> Tensor:
+    """E linear maps on E blocks of columns, [B, E H] to [B, E K].
 
     Its two nodes let the gradient in the weights alone, as GradNorm asks for it, do without that in the input.
 
@@ -103,15 +96,13 @@ def linear(
         x: [B, E H].
         weight_EKH: Of each block.
         numbers_BD: Further inputs, of all blocks and without gradient.
-        of_numbers_DY: Their weights; a bias is the weight of a number that is always 1.
-        size: How many columns are the first.
-        rectify: Also puts the first columns through a ReLU and dropout, where they are.
-        dropout: Share of their entries set to 0.
+        of_numbers_DY: Their weights, if they have any; a bias is the weight of a number that is always 1.
     """
     dtype = product_dtype(x)
-    x, weight_EKH, *numbers = (tensor.to(dtype) for tensor in (x, weight_EKH, numbers_BD, of_numbers_DY))
-    product_BY = _Product.apply(x, weight_EKH.detach())  # type: ignore[no-untyped-call]
-    found: tuple[Tensor, Tensor] = _Sum.apply(product_BY, x.detach(), weight_EKH, *numbers, size, rectify, dropout)  # type: ignore[no-untyped-call]
+    x, weight_EKH = x.to(dtype), weight_EKH.to(dtype)
+    numbers = (None, None) if of_numbers_DY is None else (numbers_BD.to(dtype), of_numbers_DY.to(dtype))
+    product = _Product.apply(x, weight_EKH.detach())  # type: ignore[no-untyped-call]
+    found: Tensor = _Sum.apply(product, x.detach(), weight_EKH, *numbers)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -139,7 +130,7 @@ class _Product(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """Adds the numbers to a product that nobody else knows of, and may rectify it; has the gradient in the weights."""
+    """Adds the numbers to a product, where it is; has the gradient in the weights."""
 
     @staticmethod
     def forward(
@@ -147,39 +138,23 @@ class _Sum(torch.autograd.Function):
         product_BY: Tensor,
         x: Tensor,
         weight_EKH: Tensor,
-        numbers_BD: Tensor,
-        of_numbers_DY: Tensor,
-        size: int,
-        rectify: bool,
-        dropout: float,
-    ) -> tuple[Tensor, Tensor]:
-        y = product_BY.detach().addmm_(numbers_BD, of_numbers_DY)
-        first, others = y.tensor_split([size], 1)
-        if rectify:
-            F.relu_(first)
-        if dropout:
-            F.dropout(first, dropout, inplace=True)
-        ctx.save_for_backward(x, weight_EKH, numbers_BD, first if rectify else None)
-        ctx.kept = 1 - dropout
-        return first if rectify else first.contiguous(), others
+        numbers_BD: Tensor | None,
+        of_numbers_DY: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight_EKH, numbers_BD)
+        ctx.mark_dirty(product_BY)
+        if numbers_BD is not None and of_numbers_DY is not None:
+            product_BY.addmm_(numbers_BD, of_numbers_DY)
+        return product_BY
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, grad_others: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight_EKH, numbers_BD, rectified = ctx.saved_tensors
-        grad_BY = grad.new_empty(len(grad), grad.shape[1] + grad_others.shape[1])
-        first, others = grad_BY.tensor_split([grad.shape[1]], 1)
-        others.copy_(grad_others)
-        if rectified is None:
-            first.copy_(grad)
-        else:  # what dropout took is 0 as well, so that the output says all
-            torch.ops.aten.threshold_backward.grad_input(grad, rectified, 0, grad_input=first)
-        if ctx.kept < 1:
-            first /= ctx.kept
+    def backward(ctx: Any, grad_BY: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight_EKH, numbers_BD = ctx.saved_tensors
         of_weight, n = torch.empty_like(weight_EKH), len(weight_EKH)
         for block, of_block, out in zip(x.chunk(n, 1), grad_BY.chunk(n, 1), of_weight, strict=True):
             torch.mm(of_block.t(), block, out=out)
-        return grad_BY, None, of_weight, None, numbers_BD.t() @ grad_BY, None, None, None
+        return grad_BY, None, of_weight, None, None if numbers_BD is None else numbers_BD.t() @ grad_BY
 
 
 def mixtures(gates_BG: Tensor, n_mixtures: int, experts_BEK: Tensor) -> tuple[Tensor, ...]:

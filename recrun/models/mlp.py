@@ -37,11 +37,14 @@ def hidden_layers(
     layers: list[nn.Module] = []
     for before, after in zip([width, *hidden], hidden, strict=False):
         # A bias would be lost in the normalisation, and costs a pass over the batch.
-        layers += [nn.Linear(before, after, bias=not batch_norm), *_finish(after, dropout, batch_norm, activation)]
+        layers += [nn.Linear(before, after, bias=not batch_norm), *finish(after, dropout, batch_norm, activation)]
     return nn.Sequential(*layers)
 
 
-def _finish(width: int, dropout: float, batch_norm: bool, activation: Callable[[int], nn.Module]) -> list[nn.Module]:
+def finish(
+    width: int, dropout: float, batch_norm: bool, activation: Callable[[int], nn.Module] = relu
+) -> list[nn.Module]:
+    """What follows the product of a layer."""
     norms, drops = [BatchNorm(width)] * batch_norm, [nn.Dropout(dropout)] if dropout else []
     return [*norms, activation(width), *drops]
 
@@ -76,9 +79,9 @@ class RowLayers(nn.Module):
         super().__init__()
         self.width = output_width(width + n_dense, hidden)
         self.first = SideBySide(width, n_dense, hidden[0], not batch_norm) if hidden else None
-        finish = _finish(hidden[0], dropout, batch_norm, activation) if hidden else []
+        after = finish(hidden[0], dropout, batch_norm, activation) if hidden else []
         deeper = hidden_layers(hidden[0], hidden[1:], dropout, batch_norm, activation) if hidden else nn.Sequential()
-        self.others = nn.Sequential(*finish, *deeper)
+        self.others = nn.Sequential(*after, *deeper)
 
     def forward(self, vectors_BX: Tensor, batch: Batch) -> Tensor:
         """[B, H]."""
