@@ -68,15 +68,15 @@ def remarks(composed: Composition) -> list[str]:
 
 
 def idle_trainer(composed: Composition) -> Iterator[str]:
-    """A note where a trainer was typed that differs from the model's own in the objective alone, which the model sets."""
+    """A note where a trainer was typed: they differ in the objective alone, which some models set themselves."""
     typed = {word.lstrip("+").split("=")[0] for word in composed.overrides}
     file = options("model", composed.folders).get(composed.option("model") or "")
     if "trainer" not in typed or "objective" in typed or file is None:
         return
     trainer, objective = composed.option("trainer"), chosen_in(file, "objective")
     if objective is not None and trainer != chosen_in(file, "trainer"):
-        model = composed.option("model")
-        yield f"trainer={trainer} changes nothing: model={model} brings objective={objective}; choose objective=… instead"
+        brought = f"model={composed.option('model')} brings objective={objective}"
+        yield f"trainer={trainer} changes nothing: {brought}; choose objective=… instead"
 
 
 def installed(package: str) -> bool:
