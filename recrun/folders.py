@@ -46,10 +46,10 @@ def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def target_in(path: Path) -> str | None:
-    """The class that a dataset's YAML file makes, or the objective that a stage's sets."""
+    """The class that a model's, dataset's or objective's YAML file makes, or the objective that a stage's sets."""
     text = path.read_text(encoding="utf-8")
     found = re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE) or re.search(
-        r"^objective:\s*\n\s+_target_:\s*(\S+)", text, re.MULTILINE
+        r"^(?:model|objective):\s*\n\s+_target_:\s*(\S+)", text, re.MULTILINE
     )
     if found:
         return found[1]
