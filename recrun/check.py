@@ -16,7 +16,7 @@ from typing import Any
 from recrun import cards
 from recrun.config import SECTIONS, Composition, elsewhere
 from recrun.errors import CheckpointError, ConfigError
-from recrun.folders import follows_in, options, target_in
+from recrun.folders import chosen_in, follows_in, options, target_in
 from recrun.kinds import Items, Text, choices, did_you_mean
 from recrun.schema import Field, Schema, signature
 
@@ -55,16 +55,28 @@ def check(composed: Composition, training: bool = True) -> None:
 
 
 def remarks(composed: Composition) -> list[str]:
-    """Notes on typed words that may do other than was meant: a mapping that adds to another one, and trainer keys that
-    every stage of the run replaces, `trainer.lr=…` where each sets its `lr`."""
+    """Notes on typed words that may do other than was meant: a mapping that adds to another one, a trainer that changes
+    nothing, and trainer keys that every stage of the run replaces, `trainer.lr=…` where each sets its `lr`."""
     stages = {name: node or {} for name, node in composed.config["stage"].items()}
-    notes = list(composed.kept)
+    notes = [*composed.kept, *idle_trainer(composed)]
     for word in composed.overrides:
         parts = word.lstrip("+").split("=")[0].split(".")
         if parts[0] == "trainer" and len(parts) > 1 and all(parts[1] in node for node in stages.values()):
             instead = ", ".join(".".join(["stage", name, *parts[1:]]) for name in stages)
             notes.append(f"{word} has no effect: every stage of this run sets its own; see {instead}")
     return notes
+
+
+def idle_trainer(composed: Composition) -> Iterator[str]:
+    """A note where a trainer was typed: they differ in the objective alone, which some models set themselves."""
+    typed = {word.lstrip("+").split("=")[0] for word in composed.overrides}
+    file = options("model", composed.folders).get(composed.option("model") or "")
+    if "trainer" not in typed or "objective" in typed or file is None:
+        return
+    trainer, objective = composed.option("trainer"), chosen_in(file, "objective")
+    if objective is not None and trainer != chosen_in(file, "trainer"):
+        brought = f"model={composed.option('model')} brings objective={objective}"
+        yield f"trainer={trainer} changes nothing: {brought}; choose objective=… instead"
 
 
 def installed(package: str) -> bool:

@@ -63,3 +63,9 @@ def follows_in(path: Path) -> list[str]:
     """The `follows` of a stage's YAML file."""
     found = re.search(r"^follows:\s*\[(.*?)\]", path.read_text(encoding="utf-8"), re.MULTILINE)
     return [name.strip() for name in found[1].split(",")] if found else []
+
+
+def chosen_in(path: Path, group: str) -> str | None:
+    """The option of a group that a YAML file chooses."""
+    found = re.search(rf"^\s*- override /{group}:\s*(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else None

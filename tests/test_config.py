@@ -371,6 +371,13 @@ def test_a_key_that_every_stage_replaces_is_told():
     assert not remarks(compose(["model=mult_vae", "trainer.lr=0.1"]))
 
 
+def test_a_trainer_that_changes_nothing_is_remarked():
+    (note,) = remarks(compose(["model=mmoe", "trainer=ctr"]))
+    assert note == "trainer=ctr changes nothing: model=mmoe brings objective=multi_task; choose objective=… instead"
+    for words in (["model=mmoe", "trainer=mtl"], ["model=nrms", "trainer=ctr"], ["model=mmoe", "objective=pointwise"]):
+        assert not remarks(compose(words))
+
+
 @pytest.mark.parametrize("objective", ["pointwise", "pairwise", "listwise"])
 @pytest.mark.parametrize(
     ("words", "told"),
