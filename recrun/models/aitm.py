@@ -19,7 +19,7 @@ from recrun.features import Features, Task
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.mlp import RowLayers, hidden_layers
 from recrun.objectives import MultiTask
-from recrun.types import Batch, Count, NonNegative, Probability
+from recrun.types import Batch, Count, Counts, NonNegative, Probability
 
 
 class AITM(nn.Module):
@@ -45,7 +45,7 @@ class AITM(nn.Module):
         tasks: Sequence[Task],
         *,
         embedding_dim: Count = 16,
-        mlp_hidden_size: Sequence[Count] = (256, 128),
+        mlp_hidden_size: Counts = (256, 128),
         dropout: Probability = 0.0,
         batch_norm: bool = False,
     ) -> None:
