@@ -16,7 +16,7 @@ from typing import Any
 from recrun import cards
 from recrun.config import SECTIONS, Composition, elsewhere
 from recrun.errors import CheckpointError, ConfigError
-from recrun.folders import follows_in, options, target_in
+from recrun.folders import chosen_in, follows_in, options, target_in
 from recrun.kinds import Items, Text, choices, did_you_mean
 from recrun.schema import Field, Schema, signature
 
@@ -55,16 +55,28 @@ def check(composed: Composition, training: bool = True) -> None:
 
 
 def remarks(composed: Composition) -> list[str]:
-    """Notes on typed words that may do other than was meant: a mapping that adds to another one, and trainer keys that
-    every stage of the run replaces, `trainer.lr=…` where each sets its `lr`."""
+    """Notes on typed words that may do other than was meant: a mapping that adds to another one, a trainer that changes
+    nothing, and trainer keys that every stage of the run replaces, `trainer.lr=…` where each sets its `lr`."""
     stages = {name: node or {} for name, node in composed.config["stage"].items()}
-    notes = list(composed.kept)
+    notes = [*composed.kept, *idle_trainer(composed)]
     for word in composed.overrides:
         parts = word.lstrip("+").split("=")[0].split(".")
         if parts[0] == "trainer" and len(parts) > 1 and all(parts[1] in node for node in stages.values()):
             instead = ", ".join(".".join(["stage", name, *parts[1:]]) for name in stages)
             notes.append(f"{word} has no effect: every stage of this run sets its own; see {instead}")
     return notes
+
+
+def idle_trainer(composed: Composition) -> Iterator[str]:
+    """A note where a trainer was typed: they differ in the objective alone, which some models set themselves."""
+    typed = {word.lstrip("+").split("=")[0] for word in composed.overrides}
+    file = options("model", composed.folders).get(composed.option("model") or "")
+    if "trainer" not in typed or "objective" in typed or file is None:
+        return
+    trainer, objective = composed.option("trainer"), chosen_in(file, "objective")
+    if objective is not None and trainer != chosen_in(file, "trainer"):
+        brought = f"model={composed.option('model')} brings objective={objective}"
+        yield f"trainer={trainer} changes nothing: {brought}; choose objective=… instead"
 
 
 def installed(package: str) -> bool:
@@ -251,19 +263,39 @@ class Checker:
         for name, node in self.config["stage"].items():
             trainer = {**self.config["trainer"], **(node or {})}
             objective = trainer.get("objective")
-            self.demands(self.config["model"]["_target_"], trainer)
+            self.demands("model", self.config["model"]["_target_"], trainer)
             if objective:
-                self.demands(objective["_target_"], trainer)
+                self.demands("objective", objective["_target_"], trainer)
                 self.refusals(objective["_target_"], trainer)
                 self.weighting_suits(trainer)
-            lacking = self.lacking(objective["_target_"]) if objective else []
-            if lacking:
-                path = f"stage.{name}" if "objective" in (node or {}) else "trainer.objective"
-                raise ConfigError(
-                    f"stage {name} ({self.file(path)}) needs a model with {' and '.join(lacking)}, which "
-                    f"{self.config['model']['_target_']} ({self.file('model')}) does not have\n"
-                    f"stages for this model: {', '.join(self.suitable()) or 'none'}"
-                )
+                self.objective_suits(name, node or {}, objective["_target_"])
+
+    def objective_suits(self, stage: str, own: Node, objective: str) -> None:
+        """The model has what the objective needs, and nothing that says that another is meant."""
+        lacking, unsuited = self.lacking(objective), self.unsuited(objective)
+        if not lacking and not unsuited:
+            return
+        model = f"{self.config['model']['_target_']} ({self.file('model')})"
+        has = f"needs a model with {' and '.join(lacking)}, which {model} does not have"
+        if unsuited:
+            has = f"is not for a model with {' and '.join(unsuited)}, as {model} has"
+        if "objective" in own:
+            raise ConfigError(f"stage {stage} ({self.file(f'stage.{stage}')}) {has}\n{self.stages_hint()}")
+        chosen, usual = self.composed.option("objective"), self.usual_objective()
+        hint = f"choose objective={usual}, this model's own" if usual not in (None, chosen) else self.stages_hint()
+        named = self.named("objective", objective)
+        raise ConfigError(f"stage {stage}: {named} ({self.file('trainer.objective')}) {has}\n{hint}")
+
+    def usual_objective(self) -> str | None:
+        """What the model's YAML file chooses, itself or by the trainer that it chooses."""
+        folders, model = self.composed.folders, self.composed.option("model")
+        file = options("model", folders).get(model or "")
+        trainer = options("trainer", folders).get(chosen_in(file, "trainer") or "") if file else None
+        return next((found for path in (file, trainer) if path and (found := chosen_in(path, "objective"))), None)
+
+    def stages_hint(self) -> str:
+        """Stages that a person may choose instead."""
+        return f"stages for this model: {', '.join(self.suitable()) or 'none'}"
 
     def weighting_suits(self, trainer: Node) -> None:
         """A weighting needs a loss per task, and members of the model that it names."""
@@ -300,22 +332,31 @@ class Checker:
                             f"{self.origin(key)}\ntasks are: {', '.join(known)}"
                         )
 
-    def demands(self, target: str, trainer: Node) -> None:
+    def demands(self, group: str, target: str, trainer: Node) -> None:
         """Values that a model or objective says other keys must have: the stage's trainer keys, else the config's."""
         for path, allowed in (signature(target).attributes.get("demands") or {}).items():
             key, value = self.found(path, trainer)
-            if value not in allowed:
-                raise ConfigError(
-                    f"{target} goes with {key}={' or '.join(map(str, allowed))}; it is {value}"
-                    f"{self.origin(key)}{self.options_of(path.split('.')[0], allowed)}"
-                )
+            if value in allowed:
+                continue
+            wanted = f"{self.named(group, target)} goes with {key}={' or '.join(map(str, allowed))}"
+            if value is None:
+                raise ConfigError(f"{wanted}, which {self.named(path.split('.')[0])} does not have")
+            hint = self.options_of(path.split(".")[0], allowed) or f"\nadd {key}={allowed[0]}"
+            raise ConfigError(f"{wanted}; it is {value}{self.origin(key)}{hint}")
 
     def refusals(self, objective: str, trainer: Node) -> None:
         """Values that an objective says other keys must not have."""
         for path, refused in (signature(objective).attributes.get("refuses") or {}).items():
             key, value = self.found(path, trainer)
             if value in refused:
-                raise ConfigError(f"{objective} does not go with {key}={value}{self.origin(key)}\n{refused[value]}")
+                named = self.named("objective", objective)
+                raise ConfigError(f"{named} does not go with {key}={value}{self.origin(key)}\n{refused[value]}")
+
+    def named(self, group: str, target: str | None = None) -> str:
+        """A group's option as a person types it; the class that was meant where that is not the option's."""
+        option = self.composed.option(group)
+        file = options(group, self.composed.folders).get(option or "")
+        return target if target and (file is None or target_in(file) != target) else f"{group}={option}"
 
     def found(self, path: str, trainer: Node) -> tuple[str, Any]:
         """A key in full and its value, null if there is none: of the stage's trainer keys, else of the config."""
@@ -335,6 +376,11 @@ class Checker:
         model = signature(self.config["model"]["_target_"])
         needs = signature(objective).attributes.get("needs", ())
         return [] if model.is_open and not model.members else [name for name in needs if name not in model.members]
+
+    def unsuited(self, objective: str) -> list[str]:
+        """What the model has and an objective cannot do with."""
+        members = signature(self.config["model"]["_target_"]).members
+        return [name for name in signature(objective).attributes.get("excludes", ()) if name in members]
 
     def suitable(self) -> Iterator[str]:
         """Stage options whose objective finds what it needs in the model."""

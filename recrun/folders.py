@@ -46,10 +46,10 @@ def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def target_in(path: Path) -> str | None:
-    """The class that a dataset's YAML file makes, or the objective that a stage's sets."""
+    """The class that a model's, dataset's or objective's YAML file makes, or the objective that a stage's sets."""
     text = path.read_text(encoding="utf-8")
     found = re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE) or re.search(
-        r"^objective:\s*\n\s+_target_:\s*(\S+)", text, re.MULTILINE
+        r"^(?:model|objective):\s*\n\s+_target_:\s*(\S+)", text, re.MULTILINE
     )
     if found:
         return found[1]
@@ -63,3 +63,9 @@ def follows_in(path: Path) -> list[str]:
     """The `follows` of a stage's YAML file."""
     found = re.search(r"^follows:\s*\[(.*?)\]", path.read_text(encoding="utf-8"), re.MULTILINE)
     return [name.strip() for name in found[1].split(",")] if found else []
+
+
+def chosen_in(path: Path, group: str) -> str | None:
+    """The option of a group that a YAML file chooses."""
+    found = re.search(rf"^\s*- override /{group}:\s*(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else None

@@ -21,12 +21,14 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         needs: Names of the model's members that the objective uses besides `forward`. A plain literal.
+        excludes: Names of members of models that it is not for. A plain literal.
         demands: Values that other keys must have, one of those listed, for example {"dataset.num_negatives": (0,)};
             a key without a dot in front of a group's name is a trainer's. A plain literal.
         refuses: Values that other keys must not have, each with what to do instead. A plain literal.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    excludes: ClassVar[tuple[str, ...]] = ()
     demands: ClassVar[dict[str, tuple[Any, ...]]] = {}
     refuses: ClassVar[dict[str, dict[Any, str]]] = {}
 
@@ -92,6 +94,7 @@ class Pointwise(Objective):
     its own: then its `with_losses(batch)` gives what `forward` gives and {name: loss}, and these are added.
     """
 
+    excludes: ClassVar[tuple[str, ...]] = ("per_task",)
     refuses: ClassVar[dict[str, dict[Any, str]]] = {
         "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
         "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},

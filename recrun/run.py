@@ -274,8 +274,9 @@ def stored(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Datas
     Raises:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
     """
-    if config["dataset"] != load_config(directory)["dataset"]:
-        config = on_catalogue_of(directory, config)
+    trained = load_config(directory)["dataset"]
+    if config["dataset"] != trained:
+        config = on_catalogue_of(directory, config, trained)
     device = Device.named(config["device"], config["precision"])
     torch.set_num_threads(config["threads"] or ALL_THREADS)
     dataset: Dataset = build(config["dataset"])
@@ -284,13 +285,35 @@ def stored(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Datas
     return model, dataset, device, checkpoint.load_weights(checkpoint.find(directory), model)
 
 
-def on_catalogue_of(directory: Path, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Other data are read with the ids that the weights know, where the data set can do so."""
+def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Other data are read with the ids that the weights know, where the data set can do so.
+
+    Args:
+        directory: A run directory.
+        config: The run's config with changes.
+        trained: The run's own `dataset`.
+    """
     accepted = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
     folder = directory / "vocabulary"
-    known = {"catalogue": str(folder / "items.txt"), "vocabulary": str(folder)}
-    given = {key: path for key, path in known.items() if key in accepted}
+    unseen = other_rows(config["dataset"], trained)
+    known = {"catalogue": str(folder / "items.txt"), "vocabulary": str(folder), "unseen": unseen}
+    given = {key: value for key, value in known.items() if key in accepted}
     return {**config, "dataset": {**config["dataset"], **given}}
+
+
+def other_rows(asked: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
+    """Whether the rows of a data set come from elsewhere than a run's did; one file may be called by several names."""
+    changed = {key for key in ("path", "source", "test_path") if asked.get(key) != trained.get(key)}
+    if "test_path" in changed or not changed:
+        return False
+    return "source" in changed or place_of(asked) != place_of(trained)
+
+
+def place_of(dataset: Mapping[str, Any]) -> Path:
+    """Where `dataset.path` is: under `dataset.root` or the working directory."""
+    path = Path(dataset.get("path") or "").expanduser()
+    under_root = Path(dataset.get("root") or "").expanduser() / path
+    return (under_root if under_root.exists() else path).resolve()
 
 
 def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset) -> None:

@@ -182,7 +182,7 @@ class MetaBalance(Weighting):
         target: The task whose gradients are the measure; the first by default.
 
     Raises:
-        ConfigError: The target is no task.
+        ConfigError: The target is no task, or nothing that is shared moves.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("tasks", "shared_parameters")
@@ -195,7 +195,12 @@ class MetaBalance(Weighting):
             raise ConfigError(f"trainer.weighting.target={target} is no task; tasks are: {', '.join(self.tasks)}")
         self.relax, self.beta = relax, beta
         self.target = self.tasks.index(target) if target else 0
-        self.register_buffer("norm_TP", torch.zeros(len(self.tasks), len(moving(model.shared_parameters()))))
+        shared = moving(model.shared_parameters())
+        if not shared:
+            raise ConfigError(
+                "weighting=metabalance needs shared parameters that move: add them to the trainable parts"
+            )
+        self.register_buffer("norm_TP", torch.zeros(len(self.tasks), len(shared)))
 
     def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
         """See the class. One backward pass per task, each through its own tower and what is shared."""

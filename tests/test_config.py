@@ -203,9 +203,13 @@ def test_first_is_the_first_that_is_not_null():
         (["model=mult_vae", "stage.train.objective.anneal_cap=1"], "set trainer.objective.… instead"),
         (["model._target_=recrun.models.rct.RaCT"], "there is no module 'recrun.models.rct'; did you mean 'ract'?"),
         (["model._target_=recrun.models.ract.Rct"], "recrun.models.ract has no 'Rct'; did you mean 'RaCT'?"),
+        (["model=mmoe", "objective=pointwise"], "is not for a model with per_task, as recrun.models.mmoe.MMoE"),
+        (["model=mmoe", "objective=pointwise"], "choose objective=multi_task, this model's own"),
+        (["model=deepfm", "trainer=mtl"], "choose objective=pointwise, this model's own"),
+        (["model=ract", "stage=train"], "stages for this model: actor_pretrain, critic_pretrain, finetune"),
         (["model=mult_vae", "stage=finetune"], "stage finetune (conf/stage/finetune.yaml) needs a model with actor"),
         (["model=mult_vae", "stage=finetune"], "mult_vae.yaml) does not have\nstages for this model: train"),
-        (["stage=train"], "stage train (conf/objective/elbo.yaml) needs a model with"),
+        (["stage=train"], "stage train: objective=elbo (conf/objective/elbo.yaml) needs a model with"),
         (["stage=finetune"], "finetune, which this run does not do before it (conf/stage/finetune.yaml)"),
         (["stage=finetune"], "or stage=[actor_pretrain,critic_pretrain,finetune]"),
         (["stage=[critic_pretrain,actor_pretrain]"], "stage critic_pretrain follows actor_pretrain"),
@@ -385,6 +389,13 @@ def test_a_key_that_every_stage_replaces_is_told():
     assert not remarks(compose(["model=mult_vae", "trainer.lr=0.1"]))
 
 
+def test_a_trainer_that_changes_nothing_is_remarked():
+    (note,) = remarks(compose(["model=mmoe", "trainer=ctr"]))
+    assert note == "trainer=ctr changes nothing: model=mmoe brings objective=multi_task; choose objective=… instead"
+    for words in (["model=mmoe", "trainer=mtl"], ["model=nrms", "trainer=ctr"], ["model=mmoe", "objective=pointwise"]):
+        assert not remarks(compose(words))
+
+
 @pytest.mark.parametrize("objective", ["pointwise", "pairwise", "listwise"])
 @pytest.mark.parametrize(
     ("words", "told"),
@@ -400,7 +411,7 @@ def test_a_key_that_every_stage_replaces_is_told():
 def test_candidates_that_the_data_do_not_draw_are_refused(objective, words, told):
     with pytest.raises(ConfigError, match=re.escape(told)) as error:
         check(compose(["model=dssm", f"objective={objective}", *words]))
-    assert str(error.value).startswith(f"recrun.objectives.{objective.title()} does not go with dataset.")
+    assert str(error.value).startswith(f"objective={objective} does not go with dataset.")
 
 
 def test_where_a_refused_value_comes_from_is_told(tmp_path):

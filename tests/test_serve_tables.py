@@ -10,7 +10,8 @@ from tables import CLICKS
 from recrun import cli, run, train
 from recrun.check import check
 from recrun.config import compose
-from recrun.errors import CheckpointError
+from recrun.data.tables.table import Table
+from recrun.errors import CheckpointError, ConfigError
 from recrun.jobs import prepare
 
 DATA = ["dataset=table", "dataset.sparse=[user,item]", "dataset.dense=[age]", "dataset.cache=null"]
@@ -71,6 +72,45 @@ def test_predicting_needs_no_training_rows(finished, folder):
     assert list(scores(folder / "one.tsv")) == [1]
 
 
+def data_of(directory, **changes):
+    config = run.load_config(directory)
+    _, dataset, *_ = run.stored(directory, {**config, "dataset": {**config["dataset"], **changes}})
+    return dataset
+
+
+def counts(dataset):
+    return [int(dataset.describe()[f"{part}_rows"]) for part in ("train", "valid", "test")]
+
+
+def test_its_own_rows_stay_divided_whatever_their_file_is_called(finished, folder, monkeypatch):
+    (folder / "new.csv").write_text("user,item,age,click\nu1,i1,1.5,1\nu2,i2,,0\n")
+    monkeypatch.chdir(folder)
+    for changes in ({"path": "clicks.csv"}, {"path": "clicks.csv", "root": str(folder)}, {"memory_mb": 3}):
+        assert counts(data_of(finished, **changes)) == [40, 5, 5]
+    assert counts(data_of(finished, path="new.csv")) == [0, 0, 2]
+    assert counts(data_of(finished, test_path="new.csv")) == [0, 0, 2]
+
+
+def test_other_rows_that_say_their_part_are_judged_by_it(finished, folder):
+    (folder / "said.csv").write_text("user,item,age,click,part\nu1,i1,1.5,1,test\nu2,i2,,0,valid\nu3,i2,1,0,train\n")
+    changes = {"path": str(folder / "said.csv"), "split": "column", "split_column": "part"}
+    assert counts(data_of(finished, **changes)) == [1, 1, 1]
+
+
+def test_other_rows_take_the_place_of_a_test_file(finished, folder):
+    for name, rows in {"test": "u1,i1,1,1\n", "newer": "u1,i1,1,1\n" * 3}.items():
+        (folder / f"{name}.csv").write_text("user,item,age,click\n" + rows)
+    trained = {"path": "a.csv", "test_path": str(folder / "test.csv")}
+    assert run.other_rows({**trained, "path": "b.csv"}, trained)
+    assert not run.other_rows({**trained, "path": "b.csv", "test_path": "c.csv"}, trained)
+    keys = {"vocabulary": str(finished / "vocabulary"), "sparse": ["user", "item"], "dense": ["age"]}
+    keys |= {"tasks": {"click": None}, "path": str(folder / "newer.csv"), "test_path": str(folder / "test.csv")}
+    assert counts(Table(None, **keys)) == [0, 0, 1]
+    assert counts(Table(None, unseen=True, **keys)) == [0, 0, 3]
+    with pytest.raises(ConfigError, match=r"dataset\.unseen=true .* dataset\.vocabulary"):
+        Table(None, **{**keys, "vocabulary": None}, unseen=True)
+
+
 def parts(line):
     return line.split(",")
 
@@ -82,12 +122,12 @@ def test_other_rows_are_judged_without_the_old_ones(finished, folder):
     assert cli.main(["evaluate", str(finished), f"dataset.path={folder / 'other.csv'}"]) == 0
     (line,) = (finished / "evaluations.jsonl").read_text().splitlines()
     assert set(json.loads(line)["test"]) >= {"logloss"}
-    config = run.load_config(finished)
-    _, dataset, *_ = run.stored(
-        finished, {**config, "dataset": {**config["dataset"], "path": str(folder / "other.csv")}}
-    )
+    assert "valid" not in json.loads(line)
+    dataset = data_of(finished, path=str(folder / "other.csv"))
     assert dataset.sizes["features"].n_ids == len((finished / "vocabulary" / "ids.txt").read_text().splitlines())
-    batch = next(dataset.train_batches(100, np.random.default_rng(0)))
+    (batch,) = dataset.eval_batches("test", 100)
+    assert len(batch["label"]) == len(other)  # all of them, of which one is new
+    assert dataset.train_size() == len(dataset.units("valid")) == 0
     kept = (finished / "vocabulary" / "ids.txt").read_text().splitlines()
     shown = {kept[row] for row in batch["sparse"][:, 0].tolist()}
     assert shown <= {"user", *(f"user\tu{n}" for n in range(2, 7))}

@@ -530,7 +530,7 @@ def test_a_file_to_predict_takes_the_place_of_the_test_part_and_needs_no_labels(
     assert list(batch) == ["sparse", "dense"]
     assert [decoded(data, row) for row in batch["sparse"].tolist()] == [["u1", "i1"], ["u2", None]]
     assert data.units("test").tolist() == ["1", "2"]
-    assert data.train_size() == 40
+    assert (data.train_size(), len(data.units("valid"))) == (45, 5)  # no row is kept for a test part that is not used
     assert (data.describe()["test_rows"], data.describe()["test_unknown/item"]) == (2, 0.5)
     assert data.fingerprint != table(tmp_path).fingerprint
     (tmp_path / "new.csv").write_text("item,usr\ni1,u1\n")

@@ -246,6 +246,17 @@ def test_the_calibrator_pays_where_a_later_task_is_likelier():
     assert losses.keys() == {"click", "buy", "calibration"}
 
 
+def test_the_calibrator_leaves_out_what_is_no_probability():
+    tasks = (TWO[0], Task("stars", "regression"), TWO[1])
+    model = type("Model", (), {"tasks": tasks})()
+    model.per_task = lambda batch: [torch.tensor([0.0]), torch.tensor([3.5]), torch.tensor([1.0])]
+    found = Calibrated(1.0)(model, {"label": torch.zeros(1, 3)})["calibration"]
+    assert found.item() == pytest.approx(torch.tensor(1.0).sigmoid().item() - 0.5)
+    model.tasks, model.per_task = tasks[:2], lambda batch: [torch.zeros(1), torch.zeros(1)]
+    with pytest.raises(ConfigError, match=r"the tasks are click \(classification\), stars \(regression\); add one to"):
+        Calibrated()(model, {"label": torch.zeros(1, 2)})
+
+
 def test_esmm_multiplies_probabilities():
     model = livened(MODELS["esmm"]()).eval()
     click, conversion = model.click_and_conversion(rows())

@@ -360,6 +360,12 @@ def test_the_losses_of_tasks():
     assert losses["value"].item() == pytest.approx((1 + 9) / 2)
 
 
+def test_metabalance_needs_something_shared_that_moves(tmp_path):
+    made = task_trainer(weighting=MetaBalance, trainable=["towers"])
+    with pytest.raises(ConfigError, match="needs shared parameters that move: add them to the trainable parts"):
+        made.fit(two_tasks(), Labelled(), place_in(tmp_path))
+
+
 def test_gradnorm_needs_its_layer_to_move(tmp_path):
     made = task_trainer(weighting=GradNorm, trainable=["towers"])
     with pytest.raises(ConfigError, match="needs the last shared layer to move"):

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recrun.errors import ConfigError
 from recrun.features import Features, Task
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.mlp import RowLayers, hidden_layers
 from recrun.objectives import MultiTask
-from recrun.types import Batch, Count, Counts, NonNegative, Probability
+from recrun.types import Batch, Count, Counts, NonNegative, Positive, Probability
 
 
 class AITM(nn.Module):
@@ -32,6 +33,7 @@ class AITM(nn.Module):
         mlp_hidden_size: Units of each task's layers.
         dropout: Of the layers.
         batch_norm: Normalises the layers.
+        init_std: Standard deviation of the vectors at the start.
     """
 
     kind: ClassVar[str] = "table"
@@ -48,10 +50,11 @@ class AITM(nn.Module):
         mlp_hidden_size: Counts = (256, 128),
         dropout: Probability = 0.0,
         batch_norm: bool = False,
+        init_std: Positive = 1e-4,
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.embedding = FeatureEmbedding(features, embedding_dim)
+        self.embedding = FeatureEmbedding(features, embedding_dim, init_std)
         sizes = features.n_vectors * embedding_dim, len(features.dense), mlp_hidden_size
         self.bottoms = nn.ModuleList(RowLayers(*sizes, dropout, batch_norm) for _ in range(len(tasks)))
         width = mlp_hidden_size[-1]
@@ -101,10 +104,10 @@ class Transfer(nn.Module):
 
 
 class Calibrated(MultiTask):
-    """`MultiTask`, and a penalty where a task is likelier than the one that it needs, before it.
+    """`MultiTask`, and a penalty where a classification is likelier than the one that it needs, before it.
 
     Args:
-        calibration_weight: Of the mean of max(0, p_t - p_(t-1)), summed over the tasks after the first.
+        calibration_weight: Of the mean of max(0, p_t - p_(t-1)), summed over the classifications after the first.
     """
 
     def __init__(self, calibration_weight: NonNegative = 0.6) -> None:
@@ -112,9 +115,23 @@ class Calibrated(MultiTask):
         self.calibration_weight = calibration_weight
 
     def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
-        """{task: mean loss} and {"calibration": weighted penalty}."""
+        """{task: mean loss} and {"calibration": weighted penalty}.
+
+        Raises:
+            ConfigError: There are no two classifications.
+        """
         outputs = model.per_task(batch)
-        chances = [output_B.float().sigmoid() for output_B in outputs]
-        excess = [F.relu(later - earlier).mean() for earlier, later in pairwise(chances)]
-        penalty = self.calibration_weight * torch.stack(excess).sum()
+        penalty = self.calibration_weight * self.excess(model.tasks, outputs)
         return {**self.losses(model.tasks, outputs, batch["label"]), "calibration": penalty}
+
+    def excess(self, tasks: Sequence[Task], outputs: Sequence[Tensor]) -> Tensor:
+        """By how much each classification is likelier than the one before it, the mean over rows, summed."""
+        pairs = zip(tasks, outputs, strict=True)
+        chances = [output_B.float().sigmoid() for task, output_B in pairs if task.kind == "classification"]
+        if len(chances) < 2:
+            named = ", ".join(f"{task.name} ({task.kind})" for task in tasks)
+            raise ConfigError(
+                f"objective=calibrated compares each classification with the one before it, and the tasks are {named}; "
+                "add one to dataset.tasks, or choose objective=multi_task"
+            )
+        return torch.stack([F.relu(later - earlier).mean() for earlier, later in pairwise(chances)]).sum()

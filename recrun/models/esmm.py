@@ -16,7 +16,7 @@ from recrun.errors import ConfigError
 from recrun.features import Features, Task
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.mlp import RowLayers
-from recrun.types import Batch, Count, Counts, Probability
+from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
 class ESMM(nn.Module):
@@ -32,6 +32,7 @@ class ESMM(nn.Module):
         mlp_hidden_size: Units of each tower's layers.
         dropout: Of the layers.
         batch_norm: Normalises the layers.
+        init_std: Standard deviation of the vectors at the start.
 
     Raises:
         ConfigError: The tasks are others.
@@ -51,13 +52,14 @@ class ESMM(nn.Module):
         mlp_hidden_size: Counts = (256, 128),
         dropout: Probability = 0.0,
         batch_norm: bool = False,
+        init_std: Positive = 1e-4,
     ) -> None:
         super().__init__()
         if [task.kind for task in tasks] != ["classification"] * 2:
             named = ", ".join(f"{task.name} ({task.kind})" for task in tasks) or "none"
             raise ConfigError(f"model=esmm needs two classifications, click and conversion; the tasks are {named}")
         self.tasks = tuple(tasks)
-        self.embedding = FeatureEmbedding(features, embedding_dim)
+        self.embedding = FeatureEmbedding(features, embedding_dim, init_std)
         sizes = features.n_vectors * embedding_dim, len(features.dense), mlp_hidden_size
         self.towers = nn.ModuleList(RowLayers(*sizes, dropout, batch_norm) for _ in range(2))
         self.outputs = nn.ModuleList(nn.Linear(mlp_hidden_size[-1], 1) for _ in range(2))

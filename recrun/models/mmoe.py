@@ -17,7 +17,7 @@ from recrun.models.blocks import Towers
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.experts import Experts, mixtures
 from recrun.models.mlp import SideBySide
-from recrun.types import Batch, Count, Counts, Probability
+from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
 class MMoE(nn.Module):
@@ -32,6 +32,7 @@ class MMoE(nn.Module):
         tower_hidden_size: Units of each tower's layers.
         dropout: Of experts and towers.
         batch_norm: Normalises the layers of experts and towers.
+        init_std: Standard deviation of the vectors at the start.
     """
 
     kind: ClassVar[str] = "table"
@@ -50,10 +51,11 @@ class MMoE(nn.Module):
         tower_hidden_size: Sequence[Count] = (32,),
         dropout: Probability = 0.0,
         batch_norm: bool = False,
+        init_std: Positive = 1e-4,
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.embedding = FeatureEmbedding(features, embedding_dim)
+        self.embedding = FeatureEmbedding(features, embedding_dim, init_std)
         width, n_dense = features.n_vectors * embedding_dim, len(features.dense)
         self.experts = Experts(n_experts, width, n_dense, expert_hidden_size, dropout, batch_norm)
         self.gates = SideBySide(width, n_dense, len(tasks) * n_experts)

@@ -17,7 +17,7 @@ from recrun.models.blocks import Towers
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.experts import Experts, mixture
 from recrun.models.mlp import SideBySide
-from recrun.types import Batch, Count, Counts, Probability
+from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
 class PLE(nn.Module):
@@ -34,6 +34,7 @@ class PLE(nn.Module):
         tower_hidden_size: Units of each tower's layers.
         dropout: Of experts and towers.
         batch_norm: Normalises the layers of experts and towers.
+        init_std: Standard deviation of the vectors at the start.
     """
 
     kind: ClassVar[str] = "table"
@@ -54,10 +55,11 @@ class PLE(nn.Module):
         tower_hidden_size: Sequence[Count] = (32,),
         dropout: Probability = 0.0,
         batch_norm: bool = False,
+        init_std: Positive = 1e-4,
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.embedding = FeatureEmbedding(features, embedding_dim)
+        self.embedding = FeatureEmbedding(features, embedding_dim, init_std)
         inputs = [(features.n_vectors * embedding_dim, len(features.dense))] + [(expert_hidden_size[-1], 0)] * (
             n_levels - 1
         )

@@ -12,7 +12,7 @@ from recrun.features import Features, Task
 from recrun.models.blocks import Towers
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.mlp import RowLayers
-from recrun.types import Batch, Count, Probability
+from recrun.types import Batch, Count, Positive, Probability
 
 
 class SharedBottom(nn.Module):
@@ -26,6 +26,7 @@ class SharedBottom(nn.Module):
         tower_hidden_size: Units of each tower's layers.
         dropout: Of all layers.
         batch_norm: Normalises all layers.
+        init_std: Standard deviation of the vectors at the start.
     """
 
     kind: ClassVar[str] = "table"
@@ -43,10 +44,11 @@ class SharedBottom(nn.Module):
         tower_hidden_size: Sequence[Count] = (32,),
         dropout: Probability = 0.0,
         batch_norm: bool = False,
+        init_std: Positive = 1e-4,
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self.embedding = FeatureEmbedding(features, embedding_dim)
+        self.embedding = FeatureEmbedding(features, embedding_dim, init_std)
         width, n_dense = features.n_vectors * embedding_dim, len(features.dense)
         self.bottom = RowLayers(width, n_dense, mlp_hidden_size, dropout, batch_norm)
         self.towers = Towers(len(tasks), self.bottom.width, tower_hidden_size, dropout, batch_norm)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -184,7 +185,7 @@ class Encoding:
 
 def _vocabularies(ids: Sequence[str], hashed: Sequence[str]) -> Iterator[Vocabulary]:
     begins = [place for place, line in enumerate(ids) if "\t" not in line]
-    for begin, end in zip(begins, [*begins[1:], len(ids)], strict=True):
+    for begin, end in pairwise([*begins, len(ids)]):
         owner = plain(ids[begin])
         if owner in hashed:
             yield Vocabulary(owner, begin, buckets=end - begin - 1)

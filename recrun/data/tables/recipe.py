@@ -79,6 +79,14 @@ class Recipe:
                 )
         return replace(self, known=known)
 
-    def to_judge(self, header: Collection[str]) -> Recipe:
-        """For a file of its own to test with or to predict: all rows are for testing, labels if they are there."""
-        return replace(self, schema=self.schema.to_judge(header), split=replace(self.split, name="test"))
+    def to_judge(self, header: Collection[str], where: str) -> Recipe:
+        """For rows of their own to test with or to predict: all are for testing, labels if they are there.
+
+        Args:
+            header: The columns there are.
+            where: They are, for messages.
+
+        Raises:
+            DataError: A history is not among them.
+        """
+        return replace(self, schema=self.schema.to_judge(header, where), split=replace(self.split, name="test"))

@@ -115,8 +115,18 @@ class Schema:
         """Columns that have a vocabulary of their own, in the order of the table of ids."""
         return tuple(dict.fromkeys(self.owner(name) for name in self.id_columns))
 
-    def to_judge(self, header: Collection[str]) -> Schema:
-        """Of a table that is not divided, need not have labels or groups, and has histories as columns."""
+    def to_judge(self, header: Collection[str], where: str) -> Schema:
+        """Of a table that is not divided, need not have labels or groups, and has histories as columns.
+
+        Raises:
+            DataError: It does not have them; names `where` they were looked for.
+        """
+        lacking = next((made.name for made in self.histories if made.name not in header), None)
+        if lacking is not None:
+            raise DataError(
+                f"{where}: no column {lacking!r}: rows to judge or to predict have their histories as columns, ids "
+                f"divided by '|' (dataset.histories.{lacking})"
+            )
         labels = self.labels if all(label.column in header for label in self.labels) else ()
         group = self.group if self.group in header else None
         read = (*self.sequences, *(Sequence_(made.name, max_length=made.max_length) for made in self.histories))

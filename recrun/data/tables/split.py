@@ -26,6 +26,11 @@ class TableSplit:
     test_fraction: float
     seed: int
 
+    @property
+    def is_stated(self) -> bool:
+        """Whether the data say what their rows are for, not these settings."""
+        return self.name in ("column", "provided")
+
     def refuse_contradictions(self, split_column: str | None, time_column: str | None) -> None:
         """Raises ConfigError for keys that do not go with each other."""
         for key, value, split in (("split_column", split_column, "column"), ("time_column", time_column, "temporal")):

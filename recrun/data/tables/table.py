@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,8 @@ from recrun.errors import ConfigError
 from recrun.features import Features, Field
 from recrun.protocols import Evaluator
 from recrun.types import Batch, Count, Index, Probability, Side, Split
+
+log = logging.getLogger("recrun")
 
 MB = 2**20
 BLOCK_ROWS = 4096  # neighbours on the disk that are read together
@@ -75,9 +78,12 @@ class Table:
             sign(x) log(1 + |x|); minmax: 0 to 1; none: as they are.
         dense_missing: What an empty number is: the training mean; the mean, and an input `name_missing`; or an error.
         split, split_column, time_column, valid_fraction, test_fraction, split_seed: See above.
-        test_path: A file whose rows take the place of the test part; to predict, it needs no labels.
+        test_path: A file whose rows take the place of the test part; to predict, it needs no labels. Then
+            `test_fraction` does nothing: the rows of `path` are for training and validation.
         vocabulary: The `vocabulary` folder of a run: ids and scales are taken from it, not learned. With `test_path`
             nothing else is read.
+        unseen: Whether the rows are others than those of that run: then all are for testing, as those of `test_path`,
+            which does nothing, unless split=column or provided says what each is for.
         memory_mb: Larger tables stay on the disk; an epoch then permutes blocks of rows, see `windows`.
         cache: Folder of prepared data; None = none.
         monitor: The metric that early stopping watches by default; None = auc, or rmse, of the first task.
@@ -122,6 +128,7 @@ class Table:
         split_seed: Index = 0,
         test_path: str | None = None,
         vocabulary: str | None = None,
+        unseen: bool = False,
         memory_mb: Index = 4096,
         cache: str | None = None,
         monitor: str | None = None,
@@ -131,9 +138,12 @@ class Table:
             sparse, dense, sequences or {}, tasks, share or {}, histories or {}, group, time_column, split_column
         )
         fitting = read_fitting(schema, min_count, buckets or {}, scale, dense_missing)
-        how = TableSplit(split, valid_fraction, test_fraction, split_seed)
+        test_path = None if unseen else test_path
+        how = TableSplit(split, valid_fraction, 0.0 if test_path else test_fraction, split_seed)
         how.refuse_contradictions(split_column, None if histories else time_column)
         recipe = Recipe(schema, fitting, how)
+        if unseen and vocabulary is None:
+            raise ConfigError("dataset.unseen=true is for rows to judge with what a run learned: dataset.vocabulary")
         if vocabulary is not None:
             recipe = recipe.knowing(Path(vocabulary))
         refuse_other_source(path, source, split)
@@ -141,11 +151,15 @@ class Table:
         found = []
         if not (vocabulary and test_path):
             source = source or TableFiles(files, split == "provided", part_files)
+            whole = unseen and not how.is_stated
+            recipe = recipe.to_judge(source.header(), source.place(-1)) if whole else recipe
             found.append(prepared(source, recipe, cache))
             recipe = replace(recipe, known=found[0].encoding)
+            if whole:
+                log.warning("all %d rows of %s are the test part", len(found[0].parts["test"]), source.place(-1))
         if test_path is not None:
             test = TableFiles(replace(files, path=test_path, download=None))
-            found.append(prepared(test, recipe.to_judge(test.header()), cache))
+            found.append(prepared(test, recipe.to_judge(test.header(), test.place(-1)), cache))
         self.evaluator, self.monitor = evaluator, monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")
 
