@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from omegaconf import OmegaConf
 
+from recrun.errors import RecrunError
 from recrun.provenance import MetricsLog
 
 Row = Mapping[str, Any]
@@ -82,6 +83,9 @@ class WeightsAndBiases:
         project: Where the run is listed.
         entity: Whose project; None for the account's own.
         mode: Whether to send rows at once or to keep them in <run>/wandb for `wandb sync`.
+
+    Raises:
+        RecrunError: Nobody is logged in, or the project cannot be used.
     """
 
     package: ClassVar[str] = "wandb"
@@ -96,16 +100,22 @@ class WeightsAndBiases:
     ) -> None:
         import wandb
 
-        self.run = wandb.init(
-            project=project,
-            entity=entity,
-            mode=mode,
-            id=hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16],
-            resume="allow",
-            name=directory.name,
-            dir=str(directory),
-            config=dict(config),
-        )
+        try:
+            self.run = wandb.init(
+                project=project,
+                entity=entity,
+                mode=mode,
+                id=hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16],
+                resume="allow",
+                name=directory.name,
+                dir=str(directory),
+                config=dict(config),
+            )
+        except wandb.Error as error:
+            told = str(error).strip().splitlines()[0]
+            raise RecrunError(
+                f"tracker=wandb: {told}\nlog in, add tracker.mode=offline, or choose tracker=none"
+            ) from None
 
     def append(self, row: Row) -> None:
         """Its values, by the steps of their stage."""

@@ -62,7 +62,7 @@ class FixedWeights(Weighting):
         weights: By task; 1 for those not named.
 
     Raises:
-        ConfigError: A weight is for no task.
+        ConfigError: A weight is for no task, or all are 0.
     """
 
     names_tasks: ClassVar[tuple[str, ...]] = ("weights",)
@@ -77,6 +77,8 @@ class FixedWeights(Weighting):
                 f"tasks are: {', '.join(self.tasks)}"
             )
         self.register_buffer("weight_T", torch.tensor([float(weights.get(name, 1.0)) for name in self.tasks]))
+        if not self.weight_T.any():
+            raise ConfigError("trainer.weighting.weights leaves nothing to train: a task needs a weight above 0")
 
     def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
         """See the class."""

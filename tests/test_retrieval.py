@@ -354,9 +354,9 @@ def test_an_item_that_its_table_lacks_is_counted(five):
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        (["id,year", "1,a", "2,b", "1,c"], "items.csv:4: id 1 was described before, in line 2"),
-        (["id,year", "1,a", "2"], "items.csv:3: 1 values where the header has 2"),
-        (["id"], "items.csv:1: the header needs"),
+        (["id,year", "1,a", "2,b", "1,c"], "items.csv:4: id '1' is there twice"),
+        (["id,year", "1,a", "2"], "items.csv:3: the row has 1 cells, expected 2"),
+        (["id"], "items.csv: the header needs"),
         (["id,year"], "items.csv: no rows behind the header"),
     ],
 )
@@ -373,7 +373,7 @@ def test_what_cannot_be_is_refused(five, tmp_path):
         retrieval(five, duplicates="keep")
     with pytest.raises(ConfigError, match="user_table is not given"):
         retrieval(five, user_fields=["age"])
-    with pytest.raises(DataError, match="item_table=nowhere is not a file"):
+    with pytest.raises(DataError, match="item_table=nowhere does not exist"):
         retrieval(five, item_table="nowhere")
     (tmp_path / "short.csv").write_text(events({"a": [1], "b": [2, 3]}))
     with pytest.raises(DataError, match="nobody can be judged on the valid part"):

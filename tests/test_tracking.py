@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from recrun import run, tracking
 from recrun.check import check
 from recrun.config import compose
-from recrun.errors import ConfigError
+from recrun.errors import ConfigError, RecrunError
 from recrun.fit import Interrupted
 from recrun.jobs import prepare
 
@@ -91,9 +91,20 @@ class FakeRun:
         self.finished = True
 
 
+def test_wandb_without_an_account_says_what_to_do(tmp_path, monkeypatch):
+    def init(**given):
+        raise ValueError("No API key configured.\nSee elsewhere")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=ValueError))
+    with pytest.raises(RecrunError, match=r"^tracker=wandb: No API key configured\.\nlog in, add tracker.mode=offline"):
+        tracking.WeightsAndBiases(tmp_path, {}, "ours")
+
+
 def test_wandb_is_told_by_the_steps_of_a_stage(tmp_path, monkeypatch):
     begun, told = {}, FakeRun()
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **given: begun.update(given) or told))
+    monkeypatch.setitem(
+        sys.modules, "wandb", SimpleNamespace(init=lambda **given: begun.update(given) or told, Error=OSError)
+    )
     monkeypatch.setattr("recrun.check.installed", lambda package: True)
     directory = prepared(tmp_path, "tracker=wandb", "tracker.entity=us", "tracker.mode=offline")
     run.execute(directory)

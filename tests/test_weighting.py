@@ -57,6 +57,8 @@ def test_fixed_weights_and_losses_that_are_no_task():
     assert [float(grad) for grad in own] == [3.0, 1.5]
     with pytest.raises(ConfigError, match=r"names t7, which is no task; tasks are: t0, t1"):
         FixedWeights(model, {"t7": 1.0})
+    with pytest.raises(ConfigError, match="leaves nothing to train: a task needs a weight above 0"):
+        FixedWeights(model, {"t0": 0, "t1": 0})
 
 
 @pytest.mark.parametrize(("kind", "variance_of"), [("classification", lambda loss: 2 * loss), ("regression", float)])

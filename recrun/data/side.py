@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 
 from recrun.data.rows import Ids, Int32, Mask
+from recrun.data.tables import cells, join
+from recrun.data.tables.encoding import escaped, plain
+from recrun.data.tables.files import existing, reader
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
+
+log = logging.getLogger("recrun")
 
 ID = "id"  # the field that is the user or item itself, whatever the column is called
 
@@ -41,7 +45,7 @@ class Encoded:
         features: Their names and sizes.
         values: As a batch of n rows would hold them: `sparse` int32 [n, F]; each list ragged, `name` int32 [N] and
             `name_offsets` int64 [n + 1].
-        names: "field=value" by id.
+        names: "field=value" by id, in lines that a file can hold.
         absent: How many of the n the table lacks; all their fields but the id are the unknown value.
     """
 
@@ -52,59 +56,28 @@ class Encoded:
 
 
 def read_side(path: str, root: str | None, key: str) -> Side:
-    """Reads a table whose first column holds the ids: CSV, TSV or the typed headers of RecBole (`age:token`).
+    """Reads a table whose first column holds the ids, by the rules of `recrun.data.tables`.
 
     Args:
-        path: Relative to `root`, else to the working directory.
+        path: Of any kind of table, perhaps with typed headers (`age:token`); relative to `root`, else to the working
+            directory.
         root: The data folder.
         key: The config key that names the file, for messages.
 
     Raises:
         DataError: The file cannot be used, a row has not as many values as the header, an id occurs twice.
     """
-    file = _existing(path, root, key)
-    rows = _rows(file)
-    _, header = next(rows, (1, []))
-    names = [name.partition(":")[0].strip() for name in header]
-    if len(names) < 2:
-        raise DataError(f"{file}:1: the header needs the name of the ids and of one value at least")
-    cells: list[list[str]] = []
-    lines: dict[str, int] = {}
-    for number, row in rows:
-        if len(row) != len(names):
-            raise DataError(f"{file}:{number}: {len(row)} values where the header has {len(names)}")
-        if row[0] in lines:
-            raise DataError(f"{file}:{number}: {names[0]} {row[0]} was described before, in line {lines[row[0]]}")
-        lines[row[0]] = number
-        cells.append(row)
-    if not cells:
-        raise DataError(f"{file}: no rows behind the header")
-    ids, *columns = (np.array(column, object) for column in zip(*cells, strict=True))
-    return Side(str(file), ids, dict(zip(names[1:], columns, strict=True)))
-
-
-def _existing(path: str, root: str | None, key: str) -> Path:
-    places = [Path(root or ".").expanduser() / path, Path(path).expanduser()]
-    for place in places:
-        if place.is_file():
-            return place
-    raise DataError(f"dataset.{key}={path} is not a file; looked for {' and '.join(map(str, dict.fromkeys(places)))}")
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Lines that are not empty, with their numbers."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            file.seek(0)
-            tabs = "\t" in header
-            separator = "\t" if tabs else max((",", ";", "|"), key=header.count)
-            reader = csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
+    table = reader(existing(path, root, key), None, None)
+    own, *others = table.header()
+    if not others:
+        raise DataError(f"{table.place(-1)}: the header needs the name of the ids and of one value at least")
+    found = join.Side.read(own, table, cells.Wanted(frozenset(others), frozenset(), {}), set())
+    if not len(found.index):
+        raise DataError(f"{table.place(-1)}: no rows behind the header")
+    texts = {name.partition(":")[0].strip(): found.rows.texts[name] for name in others}
+    return Side(
+        table.place(-1), found.index.to_numpy(), {name: cell.values[cell.codes] for name, cell in texts.items()}
+    )
 
 
 @dataclass(frozen=True)
@@ -129,7 +102,7 @@ class Wanted:
         Raises:
             CheckpointError: It speaks of other fields, or of these in another order.
         """
-        cut = [line.partition("=")[::2] for line in names.tolist()]
+        cut = [plain(line).partition("=")[::2] for line in names.tolist()]
         found = {name: [word for _, word in lines][1:] for name, lines in groupby(cut, itemgetter(0))}
         if list(found) != [*self.fields, *self.lists]:
             raise CheckpointError(
@@ -151,11 +124,13 @@ def encode(side: Side | None, ids: Ids, known: Mask, wanted: Wanted, names: Ids 
 
     Raises:
         ConfigError: A column is not in the table.
+        DataError: The table describes none of those a model is to be trained with.
         CheckpointError: `names` speak of other fields.
     """
     _refuse_unknown(side, [*wanted.fields, *wanted.lists], wanted.key)
     words = None if names is None else wanted.words(names)
     place = _places(side, ids)
+    absent = 0 if side is None else _absent(side, ids, place, wanted.key, training=names is None)
     table = _Table(words)
     sparse = np.zeros((len(ids), len(wanted.fields)), np.int32)
     for at, name in enumerate(wanted.fields):
@@ -166,7 +141,6 @@ def encode(side: Side | None, ids: Ids, known: Mask, wanted: Wanted, names: Ids 
         values, offsets, row = _split(_column(side, name, place), wanted.separator)
         lists |= {name: table.add(name, values, known[row], None), f"{name}_offsets": offsets}
     fields, sequences = table.fields[: len(wanted.fields)], table.fields[len(wanted.fields) :]
-    absent = 0 if side is None else int(np.count_nonzero(place < 0))
     found = Features(tuple(fields), sequences=tuple(sequences))
     return Encoded(found, {"sparse": sparse, **lists}, np.array(table.names, str), absent)
 
@@ -188,7 +162,7 @@ class _Table:
         if absent is not None:
             code[absent] = 0
         self.fields.append(Field(name, len(self.names), len(words) + 1))
-        self.names += [f"{name}=?", *(f"{name}={word}" for word in words)]
+        self.names += [escaped(f"{name}={word}") for word in ("?", *words)]
         return code + np.int32(self.fields[-1].first)
 
 
@@ -206,6 +180,17 @@ def _places(side: Side | None, ids: Ids) -> np.ndarray:
         return np.full(len(ids), -1)
     row = {name: at for at, name in enumerate(side.ids.tolist())}
     return np.fromiter((row.get(name, -1) for name in ids.tolist()), np.int64, len(ids))
+
+
+def _absent(side: Side, ids: Ids, place: np.ndarray, key: str, training: bool) -> int:
+    """How many have no row in the table. Warns of most, refuses to learn from a table that describes nobody."""
+    without = np.flatnonzero(place < 0)
+    if 2 * len(without) > len(ids):
+        told = f"{side.name} describes {len(ids) - len(without)} of {len(ids)} {key}s: {ids[without[0]]!r} is not there"
+        if training and len(without) == len(ids):
+            raise DataError(f"{told}, nor any other; its ids are like {side.ids[0]!r} (dataset.{key}_table)")
+        log.warning("%s", told)
+    return len(without)
 
 
 def _column(side: Side | None, name: str, place: np.ndarray) -> Ids:
