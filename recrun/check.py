@@ -103,6 +103,7 @@ class Checker:
     def run(self) -> None:
         """Whether the stages can be trained, from where they start to where they write."""
         self.stages_suit_model()
+        self.tasks()
         self.devices()
         self.tracker()
         self.start()
@@ -313,6 +314,23 @@ class Checker:
                 f"{chosen} needs a model with {' and '.join(lacking)}, which {self.config['model']['_target_']} "
                 f"({self.file('model')}) does not have\nchoose weighting=none, fixed or uwl"
             )
+
+    def tasks(self) -> None:
+        """Tasks that a stage names must be among those of the data, where the config says which these have."""
+        known = list(self.config["dataset"].get("tasks") or ())
+        for node in self.config["stage"].values() if known else ():
+            trainer = {**self.config["trainer"], **(node or {})}
+            weighting = trainer.get("weighting")
+            naming = signature(weighting["_target_"]).attributes.get("names_tasks", ()) if weighting else ()
+            for path in ("earlystop_taskid", *(f"weighting.{key}" for key in naming)):
+                key, value = self.found(path, trainer)
+                for name in value if isinstance(value, Mapping) else [value]:
+                    if name is not None and name not in known and name not in range(len(known)):
+                        hint = did_you_mean(name, known) if isinstance(name, str) else ""
+                        raise ConfigError(
+                            f"{key}: {name} is no task of dataset={self.composed.option('dataset')}{hint}"
+                            f"{self.origin(key)}\ntasks are: {', '.join(known)}"
+                        )
 
     def demands(self, group: str, target: str, trainer: Node) -> None:
         """Values that a model or objective says other keys must have: the stage's trainer keys, else the config's."""

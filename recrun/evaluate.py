@@ -15,7 +15,7 @@ from recrun.device import Device
 from recrun.errors import DataError
 from recrun.protocols import Dataset
 from recrun.ranking import top_k
-from recrun.types import Batch, Count, Evaluation, Split
+from recrun.types import Batch, Count, Counts, Evaluation, Split
 
 MB = 2**20
 BYTES_PER_SCORE = 8  # a float32 score, its relevance, and the room that top-k takes
@@ -38,7 +38,7 @@ class FullRanking:
         metrics: Sequence[
             Literal["recall", "calibrated_recall", "precision", "hit", "mrr", "map", "ndcg", "coverage"]
         ] = ("recall", "ndcg"),
-        ks: Sequence[Count] = (10, 100),
+        ks: Counts = (10, 100),
         memory_mb: Count = 64,
     ) -> None:
         self.per_unit = [name for name in metrics if name != "coverage"]
@@ -50,8 +50,8 @@ class FullRanking:
         """Units whose scores fit the memory budget."""
         return min(MOST_USERS, max(1, self.memory_mb * MB // (n_items * BYTES_PER_SCORE)))
 
-    def names(self) -> list[str]:
-        """Every metric this evaluator computes, as "name@k"."""
+    def names(self, dataset: Dataset) -> list[str]:
+        """Every metric this evaluator computes, as "name@k"; the same on all data."""
         return [f"{name}@{k}" for name in [*self.per_unit, *["coverage"] * self.coverage] for k in self.ks]
 
     @torch.inference_mode()

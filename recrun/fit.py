@@ -46,7 +46,7 @@ class Fit:
     def __init__(self, trainer: Trainer, model: nn.Module, dataset: Dataset, place: Place) -> None:
         self.trainer, self.model, self.dataset, self.place = trainer, model, dataset, place
         self.objective = trainer.objective.to(place.device.torch)
-        self.monitor = which(trainer.monitor, trainer.earlystop_taskid, dataset)
+        self.progress = Progress(which(trainer.monitor, trainer.earlystop_taskid, dataset))
         self.learned = [*freeze_others(model, trainer.trainable, place.stage), *self.objective.parameters()]
         self.weighting = trainer.weighting(model).to(place.device.torch) if trainer.weighting else None
         groups = parameter_groups(model, self.objective, trainer.lr, trainer.part_lr, place.stage)
@@ -54,12 +54,16 @@ class Fit:
         self.moved = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.scheduler = self.make_scheduler()
         self.scaler = place.device.scaler()
-        self.progress = Progress()
         self.losses = RunningLosses(place.device.torch)
         self.saved_at = time.monotonic()
         self.validates = len(dataset.units("valid")) > 0
         self.refuse_missing_parts()
         self.refuse_ranks()
+
+    @property
+    def monitor(self) -> str:
+        """The metric that decides at present."""
+        return self.progress.monitor
 
     def refuse_missing_parts(self) -> None:
         """Raises ConfigError if a key needs a part that the data do not have."""
@@ -209,7 +213,6 @@ class Fit:
     def validate(self) -> None:
         """Evaluates on the validation part, writes the row, keeps the best and steps the scheduler."""
         value = self.monitored(self.judge("valid"))
-        self.progress.monitor = self.monitor
         self.place.reporter.evaluated(self, value)
         if self.progress.improved(value, self.trainer.min_improvement, lower_is_better(self.monitor)):
             self.progress.best, self.progress.best_epoch, self.progress.stale = value, self.progress.epoch, 0
@@ -235,7 +238,7 @@ class Fit:
         name, value = judged_by(self.monitor, found)
         if name != self.monitor:
             logger.warning("%s is undefined on the validation part; %s decides instead", self.monitor, name)
-            self.monitor, self.progress.best, self.progress.stale = name, None, 0
+            self.progress.monitor, self.progress.best, self.progress.stale = name, None, 0
             self.scheduler = self.make_scheduler() if needs_metric(self.scheduler) else self.scheduler
         return value
 
@@ -322,7 +325,6 @@ class Fit:
         checkpoint.load_weights(last, self.model, self.dataset.fingerprint)
         state = checkpoint.load_state(last)
         self.progress = Progress(**state["progress"])
-        self.monitor = self.progress.monitor or self.monitor
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])

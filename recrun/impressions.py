@@ -19,7 +19,7 @@ from torch import nn
 from recrun.device import Device
 from recrun.errors import DataError, RecrunError
 from recrun.protocols import Dataset
-from recrun.types import Count, Evaluation, Split
+from recrun.types import Count, Counts, Evaluation, Split
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -40,9 +40,13 @@ class GroupedByImpression:
         batch_size: Impressions of an evaluation batch, as a limit counts them.
     """
 
-    def __init__(self, ks: Sequence[Count] = (5, 10), batch_size: Count = 1024) -> None:
+    def __init__(self, ks: Counts = (5, 10), batch_size: Count = 1024) -> None:
         self.ks = sorted(ks)
         self.batch_size = batch_size
+
+    def names(self, dataset: Dataset) -> list[str]:
+        """Every metric this evaluator computes; the same on all data."""
+        return ["group_auc", "mean_mrr", *(f"ndcg@{k}" for k in self.ks), "one_class_impressions"]
 
     @torch.inference_mode()
     def __call__(

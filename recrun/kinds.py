@@ -113,15 +113,18 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Items:
-    """A list of any length."""
+    """A list of any length from `least` on."""
 
     item: Kind
+    least: int = 0
 
     def accepts(self, value: Any) -> bool:
-        return isinstance(value, list | tuple) and all(self.item.accepts(part) for part in value)
+        fits = isinstance(value, list | tuple) and len(value) >= self.least
+        return fits and all(self.item.accepts(part) for part in value)
 
     def __str__(self) -> str:
-        return "a list" if isinstance(self.item, Anything) else f"a list, each {self.item}"
+        name = f"a list of {self.least} or more" if self.least else "a list"
+        return name if isinstance(self.item, Anything) else f"{name}, each {self.item}"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from recrun.errors import ConfigError
 from recrun.features import Task
+from recrun.kinds import did_you_mean
 from recrun.protocols import Dataset
-from recrun.types import Evaluation
+from recrun.types import Evaluation, Metrics
+
+T = TypeVar("T")
 
 MEAN = "mean/"  # of a metric over all the tasks that have it: "mean/auc"
 OF_KIND = {"classification": "auc", "regression": "rmse"}
@@ -16,18 +20,32 @@ OF_KIND = {"classification": "auc", "regression": "rmse"}
 def which(monitor: str | None, task: int | str | None, dataset: Dataset) -> str:
     """The metric that decides: the one named, that of a task, or the data's own.
 
+    Where there is something to validate on, the evaluator must know it.
+
     Args:
         monitor: Its name.
         task: Number, from 0, or name of the task whose auc or rmse decides.
         dataset: Names the tasks.
 
     Raises:
-        ConfigError: Both are given, or there is no such task.
+        ConfigError: Both are given, or there is no such task or metric.
     """
-    if task is None:
-        return monitor or dataset.monitor
-    if monitor is not None:
+    if task is not None and monitor is not None:
         raise ConfigError(f"trainer.monitor={monitor} and trainer.earlystop_taskid={task}: give one of them")
+    chosen = (monitor or dataset.monitor) if task is None else of_task(task, dataset)
+    names = getattr(dataset.evaluator, "names", None)
+    if names is not None and len(dataset.units("valid")):
+        known = names(dataset)
+        if chosen not in known and not (chosen.startswith(MEAN) and of_tasks(chosen, dict.fromkeys(known))):
+            key = "dataset.monitor" if monitor is None else "trainer.monitor"
+            raise ConfigError(
+                f"{key}={chosen} is not computed here{did_you_mean(chosen, known)}\nthere are: {', '.join(known)}"
+            )
+    return chosen
+
+
+def of_task(task: int | str, dataset: Dataset) -> str:
+    """The auc or rmse of a task, by its number or name."""
     tasks: Sequence[Task] = dataset.sizes.get("tasks", ())
     names = [one.name for one in tasks]
     if task not in names and task not in range(len(names)):
@@ -44,16 +62,28 @@ def judged_by(monitor: str, found: Evaluation) -> tuple[str, float]:
     Raises:
         ConfigError: Nothing of that name is computed.
     """
-    if monitor in found.metrics:
-        return monitor, found.metrics[monitor]
-    instead = found.instead.get(monitor)
+    metrics, instead = with_mean(monitor, found.metrics), found.instead.get(monitor)
+    if monitor in metrics:
+        return monitor, metrics[monitor]
     if monitor.startswith(MEAN):
-        metric = monitor.removeprefix(MEAN)
-        values = [value for name, value in found.metrics.items() if name.rsplit("/", 1)[-1] == metric]
-        if values:
-            return monitor, sum(values) / len(values)
-        others = [other for name, other in found.instead.items() if name.rsplit("/", 1)[-1] == metric]
-        instead = MEAN + others[0].rsplit("/", 1)[-1] if others else None
+        others = of_tasks(monitor, found.instead)
+        instead = MEAN + last_part(others[0]) if others else None
     if instead is None:
         raise ConfigError(f"trainer.monitor={monitor} is not computed here; there are: {', '.join(found.metrics)}")
     return judged_by(instead, found)
+
+
+def with_mean(monitor: str, found: Metrics) -> Metrics:
+    """The metrics found and, if it is a mean over these, the monitored one."""
+    values = of_tasks(monitor, found) if monitor.startswith(MEAN) else []
+    return {**found, monitor: sum(values) / len(values)} if values else found
+
+
+def of_tasks(mean: str, by_name: Mapping[str, T]) -> list[T]:
+    """The values of the metrics that "mean/<metric>" is over."""
+    return [value for name, value in by_name.items() if last_part(name) == last_part(mean)]
+
+
+def last_part(name: str) -> str:
+    """A metric's name without its task's."""
+    return name.rpartition("/")[2]

@@ -15,7 +15,7 @@ from recrun.device import Device
 from recrun.errors import DataError
 from recrun.protocols import Dataset
 from recrun.ranking import top_k
-from recrun.types import Batch, Count, Evaluation, Metrics, Split
+from recrun.types import Batch, Count, Counts, Evaluation, Metrics, Split
 
 MB = 2**20
 SESSIONS_AT_ONCE = 4096
@@ -41,7 +41,7 @@ class NextItem:
     def __init__(
         self,
         metrics: Sequence[Literal["recall", "mrr", "ndcg", "precision", "bpr", "warp"]] = ("recall", "mrr"),
-        ks: Sequence[Count] = (5, 20),
+        ks: Counts = (5, 20),
         ties: Ties = "conservative",
         memory_mb: Count = 32,
     ) -> None:
@@ -73,6 +73,10 @@ class NextItem:
         units = self.values(rank, bpr)
         means: Metrics = {name: float(values.mean()) for name, values in units.items()}
         return Evaluation(means, dataset.units(split)[: len(rank)], units)
+
+    def names(self, dataset: Dataset) -> list[str]:
+        """Every metric this evaluator computes; the same on all data."""
+        return [*self.values(np.ones(1), np.ones(1))]
 
     def blocks(
         self, model: nn.Module, batch: Batch, device: Device, n_items: int

@@ -60,10 +60,20 @@ def parts_of(model: nn.Module) -> list[str]:
 
 
 def hold_frozen_norms(model: nn.Module) -> None:
-    """Puts batch normalisation of frozen parts in eval mode: `requires_grad` does not hold its statistics."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.weight is not None:
-            module.train(module.training and module.weight.requires_grad)
+    """Puts batch normalisation of frozen parts in eval mode: `requires_grad` does not hold its statistics.
+
+    One that has no parameters is frozen with the smallest part around it that has some.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            around = learned_around(model, name)
+            module.train(module.training and (not around or any(one.requires_grad for one in around)))
+
+
+def learned_around(model: nn.Module, name: str) -> list[nn.Parameter]:
+    """Parameters of a module or, if it has none, of the smallest part around it that has."""
+    found = [*model.get_submodule(name).parameters()]
+    return found if found or not name else learned_around(model, name.rpartition(".")[0])
 
 
 def carried(model: nn.Module) -> dict[str, Tensor]:

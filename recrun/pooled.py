@@ -52,6 +52,12 @@ class Pooled:
         self.batch_size = batch_size
         self.group_weights = group_weights
 
+    def names(self, dataset: Dataset) -> list[str]:
+        """Every metric this evaluator may compute: a task of one class has no auc, rows without groups no group_auc."""
+        tasks: Sequence[Task] = dataset.sizes["tasks"]
+        kinds = {"classification": ("auc", "logloss", "group_auc"), "regression": ("rmse", "mae")}
+        return [f"{task.name}/{name}" if len(tasks) > 1 else name for task in tasks for name in kinds[task.kind]]
+
     @torch.inference_mode()
     def __call__(
         self,

@@ -13,6 +13,7 @@ class Progress:
     `units` and `seconds` count since the last row of metrics.jsonl; the `total_` ones since the stage began.
     """
 
+    monitor: str  # the metric that decides, that of `best`
     epoch: int = 0  # epochs finished
     step: int = 0  # steps done in the epoch under way
     steps: int = 0  # steps done in the stage
@@ -20,7 +21,6 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     stale: int = 0  # validations since the best
-    monitor: str | None = None  # the metric of `best`
     units: int = 0
     seconds: float = 0.0
     total_units: int = 0

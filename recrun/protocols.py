@@ -65,7 +65,10 @@ class Dataset(Protocol):
 
 
 class Evaluator(Protocol):
-    """Judges a model on a split of a data set; see recrun.evaluate."""
+    """Judges a model on a split of a data set; see recrun.evaluate.
+
+    Where `names(dataset)` lists the metrics that it may find, a monitor that is none of them is refused at once.
+    """
 
     def __call__(
         self,

@@ -100,7 +100,8 @@ class Ranks:
         dense = [parameter for parameter, form in zip(parameters, forms, strict=True) if form == DENSE]
         found = [torch.stack([*losses.values()]).float(), *(gradient_of(parameter) for parameter in dense)]
         flat = torch.cat([value.flatten() for value in found]) * (units / total)
-        dist.all_reduce(flat)
+        with talking():
+            dist.all_reduce(flat)
         means, *gradients = torch.split(flat, [value.numel() for value in found])
         for parameter, gradient in zip(dense, gradients, strict=True):
             parameter.grad = gradient.view(parameter.shape)
@@ -113,7 +114,8 @@ class Ranks:
         """Every rank's integers, int64 [R, N], on the CPU."""
         mine = torch.tensor(values)
         table = mine.new_empty(self.size, len(values))
-        dist.all_gather([*table.unbind()], mine)
+        with talking():
+            dist.all_gather([*table.unbind()], mine)
         return table
 
     def _average_rows(self, parameter: nn.Parameter, rows_R: Sequence[int], weight: float) -> None:
@@ -125,8 +127,9 @@ class Ranks:
             index_U[: counts[self.rank]] = parameter.grad.indices()[0]
             value_U[: counts[self.rank]] = parameter.grad.values() * weight
         index_RU, value_RU = ([torch.empty_like(mine) for _ in counts] for mine in (index_U, value_U))
-        dist.all_gather(index_RU, index_U)
-        dist.all_gather(value_RU, value_U)
+        with talking():
+            dist.all_gather(index_RU, index_U)
+            dist.all_gather(value_RU, value_U)
         index, value = (
             torch.cat([each[:count] for each, count in zip(every, counts, strict=True)])
             for every in (index_RU, value_RU)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MOST_METRICS = 5  # columns of a table; results.json has them all
+MOST_METRICS = 5  # columns of a table besides what decided, or one for each task; results.json has them all
 SPEED = ("train_seconds", "samples_per_second")
 
 
@@ -42,19 +42,40 @@ def results_table(results: Mapping[str, Any], directory: Path) -> None:
     """The stages of a run, one line each, and where everything is.
 
     Args:
-        results: As in results.json; the monitored metric comes first, for validation and test.
+        results: As in results.json; what decided comes first, for validation and test.
         directory: The run directory.
     """
-    monitor = results["monitor"]
-    others = [name for name in results["test"] or results["valid"] if name != monitor][:MOST_METRICS]
-    columns = ["stage", "best epoch", f"valid {monitor}", monitor, *others, "train s", f"{results['unit']}/s"]
+    stages = results["stages"]
+    deciding = list(dict.fromkeys(stage["monitor"] for stage in stages.values()))
+    metrics = room_for(results["test"] or results["valid"], deciding)
+    on_valid = [f"valid {name}" for name in deciding]
+    columns = ["stage", "best epoch", *on_valid, *metrics, "train s", f"{results['unit']}/s"]
     rows = []
-    for name, stage in results["stages"].items():
-        metrics = [stage["valid"].get(monitor), stage["test"].get(monitor), *map(stage["test"].get, others)]
-        cells = ["-" if value is None else f"{value:.4f}" for value in metrics]
+    for name, stage in stages.items():
+        values = [*map(stage["valid"].get, deciding), *map(stage["test"].get, metrics)]
+        cells = ["-" if value is None else f"{value:.4f}" for value in values]
         rows.append([name, str(stage["best_epoch"]), *cells, *(f"{stage[key]:,.1f}" for key in SPEED)])
-    print_table(columns, rows, f"metrics of the test part, unless it says valid; {monitor} on valid decided")
+    print_table(columns, rows, f"metrics of the test part, unless it says valid{what_decided(stages)}")
     print(f"peak memory {results['peak_memory_mb']:,.0f} MB; everything is in {directory}", flush=True)
+
+
+def what_decided(stages: Mapping[str, Any]) -> str:
+    """The end of a table's caption: the monitored metric, or that of each stage; nothing without a validation part."""
+    validated = {name: stage["monitor"] for name, stage in stages.items() if stage["valid"]}
+    if len(set(validated.values())) <= 1:
+        return "".join(f"; {monitor} on valid decided" for monitor in set(validated.values()))
+    return "; on valid decided " + ", ".join(f"{monitor} in {name}" for name, monitor in validated.items())
+
+
+def room_for(names: Iterable[str], first: Sequence[str]) -> list[str]:
+    """The metrics for which a table has room: `first`, then one of each other task, then a second of each task …"""
+    turns: dict[str, int] = {}
+    turn = {}
+    for name in dict.fromkeys([*first, *names]):
+        task = name.rpartition("/")[0]
+        turn[name] = turns[task] = turns.get(task, 0) + 1
+    others = sorted((name for name in turn if name not in first), key=turn.__getitem__)
+    return [*first, *others[: max(MOST_METRICS, len(turns))]]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", words: int = 1) -> None:
@@ -72,18 +93,28 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: 
     (console if console.is_terminal else Console(width=200)).print(table)
 
 
-def sweep_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """The jobs of a sweep, one line each.
+def sweep_table(rows: Sequence[Mapping[str, Any]], settings: Sequence[Mapping[str, Any]]) -> None:
+    """The jobs of a sweep, one line each, and what each setting gives over its seeds.
 
     Args:
-        rows: Of each job its `job` (number), `changes` (overrides that tell it from the others), `status`,
-            `results` (as in results.json, None unless finished), `error` and `directory`.
+        rows: Of each job its `job` (number), `changes` (overrides that tell it from the others), `status`, `monitor`
+            and `metrics`, empty unless it finished.
+        settings: As in a sweep's results.json: `changes`, `jobs`, `mean` and `sd`.
     """
-    found = [_metrics(row) for row in rows]
-    metrics = list(dict.fromkeys(name for values in found for name in values))[:MOST_METRICS]
-    cells = [[f"{values[name]:.4f}" if name in values else "" for name in metrics] for values in found]
-    start = [[str(row["job"]), row["changes"] or "-", row["status"]] for row in rows]
-    print_table(["job", "changes", "status", *metrics], [a + b for a, b in zip(start, cells, strict=True)], words=3)
+    deciding = dict.fromkeys(row["monitor"] for row in rows if row["monitor"] in row["metrics"])
+    metrics = room_for([name for row in rows for name in row["metrics"]], list(deciding))
+    lines = []
+    for row in rows:
+        cells = [f"{row['metrics'][name]:.4f}" if name in row["metrics"] else "" for name in metrics]
+        lines.append([str(row["job"]), row["changes"] or "-", row["status"], *cells])
+    print_table(["job", "changes", "status", *metrics], lines, words=3)
+    lines = []
+    for setting in settings:
+        mean, sd = setting["mean"], setting["sd"]
+        cells = [f"{mean[name]:.4f} ± {sd[name]:.4f}" if name in mean else "" for name in metrics]
+        lines.append([setting["changes"] or "-", str(len(setting["jobs"])), *cells])
+    if lines:
+        print_table(["changes", "seeds", *metrics], lines, "mean and standard deviation over seeds")
 
 
 def evaluation(results: Mapping[str, Any]) -> None:
@@ -92,11 +123,3 @@ def evaluation(results: Mapping[str, Any]) -> None:
     names = list(dict.fromkeys(name for part in parts for name in results[part]))
     rows = [(name, "  ".join(f"{results[part].get(name, float('nan')):>8.4f}" for part in parts)) for name in names]
     listing(f"stage {results['stage']}, epoch {results['epoch']}: {', '.join(parts)}", rows)
-
-
-def _metrics(row: Mapping[str, Any]) -> Mapping[str, float]:
-    """The metrics that a job's line shows, the monitored first: of the test part, or of validation without one."""
-    results = row.get("results") or {}
-    found: dict[str, float] = dict(results.get("test") or results.get("valid") or {})
-    first = results.get("monitor")
-    return {first: found[first], **found} if first in found else found

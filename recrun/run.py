@@ -28,6 +28,7 @@ from recrun.errors import CheckpointError, ConfigError, RecrunError
 from recrun.fit import Interrupted
 from recrun.launch import started
 from recrun.live import live
+from recrun.monitor import which, with_mean
 from recrun.place import Log, Place, Reporter
 from recrun.process import exclusive, log_file, settled, stop_signals
 from recrun.progress import Progress
@@ -104,6 +105,8 @@ class Run:
         torch.set_num_threads(config["threads"] or max(1, ALL_THREADS // config["devices"]))
         self.trainers = build_trainers(config)
         self.dataset: Dataset = build(config["dataset"])
+        for trainer in self.trainers.values():
+            which(trainer.monitor, trainer.earlystop_taskid, self.dataset)  # refused before the first stage, not later
         self.model = build_model(config, self.dataset).to(self.device.torch)
         self.log = provenance.MetricsLog(directory)
         self.results = earlier_results(directory)
@@ -210,8 +213,8 @@ class Run:
     def write_results(self, stage: str, results: Results) -> None:
         """results.json as it stands; a stage that is in it is done."""
         self.results["stages"][stage] = results
-        self.results |= {"valid": results["valid"], "test": results["test"]}
-        self.results |= {"monitor": self.dataset.monitor, "unit": self.dataset.unit}
+        self.results |= {key: results[key] for key in ("valid", "test", "monitor")}
+        self.results["unit"] = self.dataset.unit
         self.results["peak_memory_mb"] = provenance.peak_memory_mb()
         if self.device.torch.type == "cuda":
             self.results["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device.torch) / 2**20, 1)
@@ -348,7 +351,11 @@ def load_config(directory: Path) -> Config:
 
 
 def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """What a config node with a `_target_` describes. Errors written for people pass through unwrapped."""
+    """What a config node with a `_target_` describes. Errors written for people pass through unwrapped.
+
+    Raises:
+        InstantiationException: Any other; one line, for only the first is shown, names the target and the cause.
+    """
     try:
         if extra:  # handed over as they are: Hydra would turn data classes and arrays among them into its own kind
             return hydra.utils.instantiate(dict(node), _partial_=True, _convert_="all")(**extra)
@@ -356,7 +363,7 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, RecrunError):
             raise error.__cause__ from None
-        raise
+        raise InstantiationException(" ".join(str(error).split())) from error.__cause__
 
 
 def build_trainers(config: Config) -> dict[str, Trainer]:
@@ -385,10 +392,12 @@ def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
 
 
 def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Results:
-    """One stage's entry of results.json."""
+    """One stage's entry of results.json: with the metric that decided, also where it is a mean over tasks."""
+    metrics = {split: with_mean(progress.monitor, evaluation.metrics) for split, evaluation in found.items()}
     return {
-        "valid": found["valid"].metrics if "valid" in found else {},
-        "test": found["test"].metrics if "test" in found else {},
+        "valid": metrics.get("valid", {}),
+        "test": metrics.get("test", {}),
+        "monitor": progress.monitor,
         "best_epoch": progress.best_epoch,
         "train_seconds": round(progress.total_seconds, 3),
         "eval_seconds": round(progress.eval_seconds, 3),

@@ -18,7 +18,8 @@ def make_scheduler(make: Callable[..., Any] | None, optimizer: Optimizer, monito
     """A scheduler of `optimizer`, or None.
 
     Args:
-        make: Makes it from the optimizer. A plateau gets its `mode`, one that takes `total_steps` these.
+        make: Makes it from the optimizer. A plateau gets its `mode`, one that takes `total_steps` these, one that takes
+            `max_lr` each group's own rate.
         optimizer: Whose learning rates it sets.
         monitor: The metric that a plateau watches.
         steps: How often any other scheduler will be stepped in all.
@@ -34,10 +35,13 @@ def make_scheduler(make: Callable[..., Any] | None, optimizer: Optimizer, monito
         if given.get("mode", mode) != mode:
             raise ConfigError(f"trainer.scheduler.mode must be {mode}: that is the better direction of {monitor}")
         return make(optimizer, mode=mode)
-    wants_steps = "total_steps" in inspect.signature(make).parameters
-    if wants_steps and given.get("total_steps") is None and given.get("epochs") is None:
-        return make(optimizer, total_steps=steps)
-    return make(optimizer)
+    takes = inspect.signature(make).parameters
+    known: dict[str, Any] = {}
+    if "total_steps" in takes and given.get("total_steps") is None and given.get("epochs") is None:
+        known["total_steps"] = steps
+    if "max_lr" in takes and given.get("max_lr") is None:
+        known["max_lr"] = [group["lr"] for group in optimizer.param_groups]
+    return make(optimizer, **known)
 
 
 def needs_metric(scheduler: Any) -> bool:

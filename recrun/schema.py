@@ -238,9 +238,7 @@ def _generic(module: Module, node: ast.Subscript, depth: int) -> Kind:
 
 
 def _bounded(kind: Kind, module: Module, notes: list[ast.expr]) -> Kind:
-    if not isinstance(kind, Number):
-        return kind
-    limits: dict[str, float] = {}
+    limits: dict[str, Any] = {}
     for note in notes:
         if not isinstance(note, ast.Call):
             continue
@@ -250,11 +248,14 @@ def _bounded(kind: Kind, module: Module, notes: list[ast.expr]) -> Kind:
             named = {word.arg: ast.literal_eval(word.value) for word in note.keywords if word.arg}
         except ValueError:
             continue
-        if name in ("ge", "gt", "le", "lt") and (values or named):
+        if name in ("ge", "gt", "le", "lt", "minlen") and (values or named):
             limits[name] = [*values, *named.values()][0]
         elif name == "interval":
             limits |= named
-    return Number(kind.whole, **limits)
+    least = limits.pop("minlen", 0)
+    if isinstance(kind, Items):
+        return Items(kind.item, least)
+    return Number(kind.whole, **limits) if isinstance(kind, Number) else kind
 
 
 LISTS = ("list", "List", "Sequence", "Iterable", "Collection", "tuple", "Tuple", "set", "frozenset", "MutableSequence")

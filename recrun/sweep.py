@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from recrun import jobs, report
@@ -13,7 +15,7 @@ from recrun.check import check, remarks
 from recrun.config import Composition, composer
 from recrun.errors import ConfigError
 
-PLAN = "sweep.json"
+PLAN, RESULTS = "sweep.json", "results.json"
 
 
 def start(overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
@@ -71,10 +73,10 @@ def carry_out(directory: Path) -> int:
     rows: list[dict[str, Any]] = []
     for job, change in zip(listed, changes, strict=True):
         place = directory / job["directory"]
-        row = {"job": job["number"], "changes": change, "directory": str(place)}
+        row = {"job": job["number"], "changes": change, "overrides": job["overrides"]}
         if jobs.status(place) == "finished":
             results = json.loads((place / "results.json").read_text(encoding="utf-8"))
-            rows.append({**row, "status": "finished", "results": results, "error": ""})
+            rows.append({**row, "status": "finished", **found_in(results)})
             continue
         report.note(f"job {job['number']} of {len(listed)}: {change or 'no overrides'}")
         outcome = jobs.attempt(place)
@@ -84,13 +86,16 @@ def carry_out(directory: Path) -> int:
         if outcome.code:
             report.error(f"job {job['number']} ({change}) failed: {outcome.error}")
         ended = "failed" if outcome.code else "finished"
-        rows.append({**row, "status": ended, "results": outcome.results, "error": outcome.error})
+        rows.append({**row, "status": ended, **found_in(outcome.results or {})})
     return conclude(directory, rows)
 
 
 def conclude(directory: Path, rows: Sequence[dict[str, Any]]) -> int:
-    """The table of all jobs, and what to do about those that failed."""
-    report.sweep_table(rows)
+    """The table of all jobs, also as a file, and what to do about those that failed."""
+    settings = over_seeds(rows)
+    text = json.dumps({"jobs": rows, "over_seeds": settings}, indent=2) + "\n"
+    (directory / RESULTS).write_text(text, encoding="utf-8")
+    report.sweep_table(rows, settings)
     failed = [str(row["job"]) for row in rows if row["status"] == "failed"]
     if failed:
         report.error(
@@ -99,6 +104,44 @@ def conclude(directory: Path, rows: Sequence[dict[str, Any]]) -> int:
     else:
         report.text(str(directory))
     return 1 if failed else 0
+
+
+def found_in(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What the line of a job shows: its metrics of the test part, or of validation without one, and which decided."""
+    return {"monitor": results.get("monitor"), "metrics": results.get("test") or results.get("valid") or {}}
+
+
+def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of finished jobs that differ by `seed` alone, each metric's mean and its standard deviation (n - 1)."""
+    changes = distinct([[word for word in row["overrides"] if not sets_seed(word)] for row in rows])
+    settings: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for change, row in zip(changes, rows, strict=True):
+        if row["status"] == "finished":
+            settings[change].append(row)
+    found = []
+    for change, same in settings.items():
+        if len(same) == 1:
+            continue
+        values = {name: [row["metrics"][name] for row in same] for name in common([row["metrics"] for row in same])}
+        found.append(
+            {
+                "changes": change,
+                "jobs": [row["job"] for row in same],
+                "mean": {name: fmean(each) for name, each in values.items()},
+                "sd": {name: stdev(each) for name, each in values.items()},
+            }
+        )
+    return found
+
+
+def sets_seed(word: str) -> bool:
+    """Whether an override is of the key `seed`."""
+    return word.lstrip("+").split("=")[0] == "seed"
+
+
+def common(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that all of some mappings have."""
+    return [key for key in mappings[0] if all(key in other for other in mappings[1:])]
 
 
 def distinct(overrides: Sequence[Sequence[str]]) -> list[str]:

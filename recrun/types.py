@@ -8,11 +8,11 @@ Shape suffixes, as in `logits_BI`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Gt, Interval, MinLen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +30,7 @@ Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 
 # Numbers with a range. The config check reads them from constructor signatures, so a bad value is refused early.
 Count: TypeAlias = Annotated[int, Ge(1)]
+Counts: TypeAlias = Annotated[Sequence[Count], MinLen(1)]
 Index: TypeAlias = Annotated[int, Ge(0)]
 Positive: TypeAlias = Annotated[float, Gt(0)]
 NonNegative: TypeAlias = Annotated[float, Ge(0)]

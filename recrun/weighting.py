@@ -29,10 +29,12 @@ class Weighting(nn.Module, ABC):
 
     Attributes:
         needs: Names of the model's members that the weighting uses. A plain literal.
+        names_tasks: Constructor arguments that name tasks, one or a mapping of several. A plain literal.
         lr: Learning rate of its parameters; None for the trainer's.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("tasks",)
+    names_tasks: ClassVar[tuple[str, ...]] = ()
     lr: float | None = None
 
     def __init__(self, model: Any) -> None:
@@ -63,6 +65,7 @@ class FixedWeights(Weighting):
         ConfigError: A weight is for no task, or all are 0.
     """
 
+    names_tasks: ClassVar[tuple[str, ...]] = ("weights",)
     weight_T: Tensor
 
     def __init__(self, model: Any, weights: Mapping[str, NonNegative]) -> None:
@@ -185,6 +188,7 @@ class MetaBalance(Weighting):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("tasks", "shared_parameters")
+    names_tasks: ClassVar[tuple[str, ...]] = ("target",)
     norm_TP: Tensor
 
     def __init__(self, model: Any, relax: Share = 0.7, beta: Probability = 0.9, target: str | None = None) -> None:

@@ -170,7 +170,21 @@ def test_first_is_the_first_that_is_not_null():
         (["stage.finetune.part_lr.critic=0"], "stage.finetune.part_lr={'critic': 0}: expected a mapping"),
         (["trainer.keep=lats"], "trainer.keep=lats: expected one of best, last; did you mean 'last'?"),
         (["trainer.optimizer.betas=[1]"], "trainer.optimizer.betas=[1]: expected a list of 2"),
-        (["model.mlp_hidden_size=[600,0]"], "mlp_hidden_size=[600, 0]: expected a list, each a whole number >= 1"),
+        (["model.mlp_hidden_size=[600,0]"], "=[600, 0]: expected a list of 1 or more, each a whole number >= 1"),
+        (["model=mmoe", "model.expert_hidden_size=[]"], "expert_hidden_size=[]: expected a list of 1 or more"),
+        (["dataset.evaluator.ks=[]"], "dataset.evaluator.ks=[]: expected a list of 1 or more, each a whole number"),
+        (
+            ["model=mmoe", "trainer.earlystop_taskid=clik"],
+            "trainer.earlystop_taskid: clik is no task of dataset=synthetic_tasks; did you mean 'click'?\n"
+            "tasks are: click, conversion, dwell",
+        ),
+        (["model=mmoe", "trainer.earlystop_taskid=3"], "trainer.earlystop_taskid: 3 is no task"),
+        (
+            ["model=mmoe", "weighting=fixed", "trainer.weighting.weights={click: 1, conv: 2}"],
+            "trainer.weighting.weights: conv is no task of dataset=synthetic_tasks",
+        ),
+        (["model=mmoe", "weighting=metabalance", "trainer.weighting.target=clik"], "trainer.weighting.target: clik"),
+        (["model=mmoe", "stage.train.earlystop_taskid=clik"], "earlystop_taskid: clik is no task"),
         (["pretrain_epochs=abc"], "(conf/stage/actor_pretrain.yaml, which says ${first:${pretrain_epochs},100})"),
         (["seed=-1"], "seed=-1: expected a whole number >= 0"),
         (["seed.x=1"], "seed={'x': 1}: expected a whole number >= 0"),
@@ -468,3 +482,10 @@ def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path, monkeypa
     monkeypatch.setattr(jobs, "datetime", Stopped)
     names = [jobs.new_directory(tmp_path / "runs").name for _ in range(3)]
     assert names == ["2030-01-02_03-04-05", "2030-01-02_03-04-05-2", "2030-01-02_03-04-05-3"]
+
+
+@pytest.mark.parametrize(
+    "words", [["trainer.earlystop_taskid=2"], ["weighting=fixed", "trainer.weighting.weights={dwell: 2}"]]
+)
+def test_tasks_that_are_there_pass(words):
+    check(compose(["model=mmoe", *words]))

@@ -62,7 +62,7 @@ def test_a_world_worked_out_by_hand():
     )
     assert list(found.ids) == ["u0", "u1"]
     assert found.units["recall@2"].tolist() == [0.5, 1.0]
-    assert evaluator.names() == ["recall@1", "recall@2", "mrr@1", "mrr@2", "coverage@1", "coverage@2"]
+    assert evaluator.names(data) == ["recall@1", "recall@2", "mrr@1", "mrr@2", "coverage@1", "coverage@2"]
 
 
 @pytest.mark.parametrize("users", [1, 2, 7, 100])

@@ -28,7 +28,7 @@ class Drawn:
 def fit_at(step, show_step):
     return SimpleNamespace(
         trainer=SimpleNamespace(show_step=show_step, epochs=3),
-        progress=Progress(epoch=1, step=step, units=50, seconds=2.0, total_units=150, total_seconds=2.0),
+        progress=Progress("ndcg@10", epoch=1, step=step, units=50, seconds=2.0, total_units=150, total_seconds=2.0),
         place=SimpleNamespace(stage="train"),
         dataset=SimpleNamespace(unit="users"),
         monitor="ndcg@10",

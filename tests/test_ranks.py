@@ -18,7 +18,7 @@ from recrun import launch, run
 from recrun.check import check
 from recrun.config import compose
 from recrun.errors import ConfigError, RecrunError
-from recrun.fit import Interrupted
+from recrun.fit import Fit, Interrupted
 from recrun.jobs import prepare
 from recrun.launch import started
 from recrun.ranks import Ranks
@@ -127,6 +127,25 @@ def test_a_rank_that_is_killed_ends_the_run_with_its_name(tmp_path, monkeypatch)
         return False
 
     monkeypatch.setattr(run.Run, "place", lambda *given: _replaced(place(*given), stop=stop))
+    with pytest.raises(RecrunError, match="rank 1 ended with exit code -9"):
+        run.execute(prepared(tmp_path, *TABLE, "devices=2"))
+
+
+def test_a_rank_that_is_killed_in_the_middle_of_a_step_too(tmp_path, monkeypatch):
+    """Between two agreements: what fails then is the sum of the gradients."""
+    started_ones = []
+    start, backward = launch.Other.start.__func__, Fit.backward
+    monkeypatch.setattr(
+        launch.Other, "start", classmethod(lambda *given: started_ones.append(start(*given)) or started_ones[-1])
+    )
+
+    def killing(fit, batch):
+        if fit.progress.step == 4:
+            started_ones[0].process.kill()
+            started_ones[0].process.wait()
+        return backward(fit, batch)
+
+    monkeypatch.setattr(Fit, "backward", killing)
     with pytest.raises(RecrunError, match="rank 1 ended with exit code -9"):
         run.execute(prepared(tmp_path, *TABLE, "devices=2"))
 

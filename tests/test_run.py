@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from safetensors.torch import load_file
 
 from recrun import process, provenance, run
@@ -157,6 +158,45 @@ def test_a_dataset_error_comes_through_in_its_own_words(tmp_path):
     composed = compose(keys)
     with pytest.raises(DataError, match=r"nowhere\.csv"):
         run.execute(prepare(composed))
+
+
+TASKS = ["model=mmoe", "dataset.source.n_rows=900", "threads=1", "epochs=1"]
+
+
+def test_what_decided_is_what_results_say(tmp_path):
+    words = [*TASKS, f"output_dir={tmp_path}", "trainer.monitor=mean/auc"]
+    directory = prepare(compose(words))
+    results = run.execute(directory)
+    stage = json.loads((directory / "results.json").read_text())["stages"]["train"]
+    assert results["monitor"] == stage["monitor"] == "mean/auc"
+    for split in ("valid", "test"):
+        mean = (stage[split]["click/auc"] + stage[split]["conversion/auc"]) / 2
+        assert stage[split]["mean/auc"] == pytest.approx(mean)
+
+
+def test_a_misspelt_monitor_of_a_later_stage_is_refused_before_the_first(tmp_path):
+    directory = prepared(tmp_path, "stage.finetune.monitor=ndgc@100", "epochs=1")
+    with pytest.raises(ConfigError, match=r"trainer\.monitor=ndgc@100 is not computed here; did you mean 'ndcg@100'"):
+        run.execute(directory)
+    assert not (directory / "actor_pretrain").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "data"), [("ract", "interactions"), ("nrms", "news"), ("gru4rec", "sessions"), ("mmoe", "tasks")]
+)
+def test_evaluators_find_what_they_name(tmp_path, model, data):
+    words = [f"model={model}", f"dataset=synthetic_{data}", "threads=1", "epochs=1", "step_limit=1", "eval_limit=1"]
+    found = run.execute(prepare(compose([*words, f"output_dir={tmp_path}", *TINY[:5] * (model == "ract")])))
+    dataset = run.build(compose(words).config["dataset"])
+    assert set(found["valid"]) <= set(dataset.evaluator.names(dataset))
+
+
+def test_an_error_of_a_constructor_is_told_on_one_line():
+    with pytest.raises(
+        InstantiationException, match=r"^Error in call to target 'torch.*Linear': RuntimeError\(.*-2"
+    ) as told:
+        run.build({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": -2})
+    assert "\n" not in str(told.value)
 
 
 def test_one_process_at_a_time(chain):

@@ -28,6 +28,7 @@ PLUGIN = """
 
     Mode: TypeAlias = Literal["fast", "exact", 3]
     Width = Annotated[int, at.Gt(0), at.Le(512)]
+    Widths = Annotated[Sequence[Width], at.MinLen(2)]
 
     class Thing(Base):
         '''A thing.
@@ -54,6 +55,7 @@ PLUGIN = """
             helper: "Base | None" = None,
             hook: Callable[..., int] | None = None,
             on: bool = os.path.exists("/"),
+            wide: Widths | None = None,
             *,
             any_thing=None,
         ):
@@ -131,6 +133,7 @@ def test_parameters_in_order_with_defaults(plugin):
         ("width", [1, 512], [0, 513, 1.0, True, "1", None]),
         ("mode", ["fast", "exact", 3], ["slow", True, None, 3.0]),
         ("layers", [[], [1, 2], (3,)], [[0], [1, "2"], 5, "12", None]),
+        ("wide", [[1, 2], [1, 2, 3], None], [[], [1], [0, 1]]),
         ("share", [0.5, None], [0, 1, 1.0, "half", float("nan")]),
         ("rates", [None, {"a": 0.1}, {}], [{"a": 1}, [0.1], 0.1]),
         ("betas", [[0.9, 1], (1, 2)], [[0.9], [0.9, 0.9, 0.9], 0.9]),
@@ -155,6 +158,7 @@ def test_kinds_name_themselves(plugin):
     assert str(fields["mode"].kind) == "one of fast, exact, 3"
     assert str(fields["share"].kind) == "a number > 0 and < 1 or null"
     assert str(fields["layers"].kind) == "a list, each a whole number >= 1"
+    assert str(fields["wide"].kind) == "a list of 2 or more, each a whole number > 0 and <= 512 or null"
 
 
 def test_class_attributes_members_and_docstring(plugin):

@@ -57,6 +57,27 @@ def test_a_failing_job_is_named_and_the_others_finish(run, capsys):  # noqa: F81
     ]
 
 
+def test_mean_and_deviation_over_seeds(run, capsys):  # noqa: F811
+    """The pretended jobs find 0.1, 0.2, … in turn: the first setting 0.1, 0.3, 0.5, the second 0.2 alone of three."""
+    run.ends = {3: DataError("no"), 5: DataError("no")}
+    assert cli.main(["-m", "seed=0,1,2", "model=ract,mult_vae"]) == 1
+    results = json.loads((sweep_directory() / "results.json").read_text())
+    (setting,) = results["over_seeds"]
+    assert (setting["changes"], setting["jobs"]) == ("model=ract", [0, 2, 4])
+    assert setting["mean"] == {"ndcg@100": pytest.approx(0.3)}
+    assert setting["sd"] == {"ndcg@100": pytest.approx(0.2)}  # sqrt((0.04 + 0 + 0.04) / 2)
+    assert [job["metrics"].get("ndcg@100") for job in results["jobs"]][:3] == pytest.approx([0.1, 0.2, 0.3])
+    told = capsys.readouterr().out
+    assert ["model=ract", "3", "0.3000", "±", "0.2000"] in [line.split() for line in told.splitlines()]
+    assert "mean and standard deviation over seeds" in told
+
+
+def test_a_sweep_without_seeds_has_nothing_to_average(run, capsys):  # noqa: F811
+    assert cli.main(["-m", "model=ract,mult_vae"]) == 0
+    assert json.loads((sweep_directory() / "results.json").read_text())["over_seeds"] == []
+    assert "deviation" not in capsys.readouterr().out
+
+
 def test_resume_skips_what_is_finished_and_retries_the_rest(run, capsys):  # noqa: F811
     run.ends = {1: DataError("disk full"), 2: Interrupted("")}
     assert cli.main(["-m", "seed=range(0,4)"]) == 130

@@ -285,3 +285,8 @@ def test_the_logit_of_a_product_is_exact_and_has_gradients_everywhere(first, sec
 def test_esmm_refuses_other_tasks(tasks):
     with pytest.raises(ConfigError, match="needs two classifications, click and conversion; the tasks are click"):
         ESMM(FEATURES, tasks)
+
+
+def test_the_last_shared_layer_of_a_bottom_without_layers_is_the_embedding():
+    model = SharedBottom(FEATURES, TWO, mlp_hidden_size=())
+    assert model.last_shared_layer() is model.embedding.table

@@ -10,10 +10,12 @@ from torch import nn
 from worlds import Fitted, Line, Points, Squared, place_in, trainer_of
 
 from recrun import checkpoint, seeds
+from recrun.config import compose
 from recrun.errors import ConfigError
 from recrun.features import Task
 from recrun.fit import Diverged, Fit, Interrupted
 from recrun.regularization import Regularization
+from recrun.run import build
 from recrun.types import Evaluation
 
 
@@ -150,6 +152,17 @@ def test_unknown_monitor_names_what_there_is(tmp_path):
         trainer_of(monitor="ndcg@7").fit(line(), Points(), place_in(tmp_path))
 
 
+def test_a_misspelt_monitor_is_refused_before_the_first_step(tmp_path):
+    data, made = Points(), trainer_of(monitor="fitt")
+    data.evaluator = type("Named", (Fitted,), {"names": lambda *_: ["fit", "a/auc"]})()
+    with pytest.raises(ConfigError, match=r"monitor=fitt is not computed here; did you mean 'fit'\?\nthere are: fit"):
+        made.fit(line(), data, place_in(tmp_path))
+    assert made.objective.steps == 0
+    with pytest.raises(ConfigError, match=r"monitor=mean/rocauc is not computed"):
+        trainer_of(monitor="mean/rocauc").fit(line(), data, place_in(tmp_path))
+    assert Fit(trainer_of(monitor="mean/auc"), line(), data, place_in(tmp_path)).monitor == "mean/auc"
+
+
 class Two(nn.Module):
     def __init__(self):
         super().__init__()
@@ -166,6 +179,23 @@ def test_only_trainable_parts_move_and_frozen_norms_keep_their_statistics(tmp_pa
     trainer_of(epochs=1, trainable=["second"]).fit(model, Points(), place_in(tmp_path))
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"second.weight", "second.bias"}
+
+
+class Normed(nn.Module):
+    """Two linear maps, each with a normalisation without parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1, affine=False)) for _ in range(2))
+
+    def forward(self, batch):
+        return self.second(self.first(batch["x"]))
+
+
+def test_norms_without_parameters_are_frozen_with_the_part_around_them(tmp_path):
+    model = Normed()
+    trainer_of(epochs=1, trainable=["second"]).fit(model, Points(), place_in(tmp_path))
+    assert [bool(part[1].num_batches_tracked) for part in (model.first, model.second)] == [False, True]
 
 
 def test_parts_have_their_own_learning_rates(tmp_path):
@@ -338,6 +368,20 @@ def test_a_scheduler_that_must_know_its_end_is_told(tmp_path, every, steps):
     given = partial(once, total_steps=99)
     fit = Fit(trainer_of(scheduler=given, scheduler_every=every), line(), Points(), place_in(tmp_path))
     assert fit.scheduler.total_steps == 99
+
+
+def test_one_cycle_peaks_at_each_groups_own_rate_and_leaves_momentum_alone(tmp_path):
+    once = build(compose(["scheduler=one_cycle"]).config["trainer"]["scheduler"])
+    keys = {"lr": 0.5, "part_lr": {"first": 0.125}, "optimizer": partial(torch.optim.Adam, betas=(0.5, 0.9))}
+    made = trainer_of(epochs=10, scheduler=once, **keys)  # stepped ten times in all
+    fit = Fit(made, Two(), Points(), place_in(tmp_path))
+    peaks = [0.0] * len(fit.optimizer.param_groups)
+    for _ in range(9):
+        fit.optimizer.step()
+        fit.scheduler.step()
+        peaks = [max(peak, group["lr"]) for peak, group in zip(peaks, fit.optimizer.param_groups, strict=True)]
+        assert all(group["betas"] == (0.5, 0.9) for group in fit.optimizer.param_groups)
+    assert peaks == pytest.approx([0.5, 0.125])
 
 
 def test_warm_up_by_step(tmp_path):

@@ -20,7 +20,7 @@ from recrun.features import Features, Task
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.mlp import RowLayers, hidden_layers
 from recrun.objectives import MultiTask
-from recrun.types import Batch, Count, NonNegative, Positive, Probability
+from recrun.types import Batch, Count, Counts, NonNegative, Positive, Probability
 
 
 class AITM(nn.Module):
@@ -47,7 +47,7 @@ class AITM(nn.Module):
         tasks: Sequence[Task],
         *,
         embedding_dim: Count = 16,
-        mlp_hidden_size: Sequence[Count] = (256, 128),
+        mlp_hidden_size: Counts = (256, 128),
         dropout: Probability = 0.0,
         batch_norm: bool = False,
         init_std: Positive = 1e-4,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recrun.multinomial import bag, decode, row_of
 from recrun.objectives import Objective
-from recrun.types import Batch, Count, NonNegative, Probability
+from recrun.types import Batch, Count, Counts, NonNegative, Probability
 
 
 class Encoded(NamedTuple):
@@ -47,7 +47,7 @@ class MultVAE(nn.Module):
         self,
         n_items: Count,
         *,
-        mlp_hidden_size: Sequence[Count] = (600,),
+        mlp_hidden_size: Counts = (600,),
         latent_dimension: Count = 200,
         dropout_prob: Probability = 0.5,
     ) -> None:
@@ -106,7 +106,7 @@ class MultDAE(nn.Module):
         self,
         n_items: Count,
         *,
-        mlp_hidden_size: Sequence[Count] = (600,),
+        mlp_hidden_size: Counts = (600,),
         latent_dimension: Count = 200,
         dropout_prob: Probability = 0.5,
     ) -> None:

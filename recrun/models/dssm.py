@@ -6,7 +6,7 @@ CIKM 2013. Here with ids and features in place of letter trigrams.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from recrun.errors import ConfigError
 from recrun.features import Features
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.matching import Scores, Table, at_queries, history_means, tower
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
 class DSSM(nn.Module):
@@ -47,7 +47,7 @@ class DSSM(nn.Module):
         item_values: Mapping[str, Any],
         *,
         embedding_dim: Count = 32,
-        mlp_hidden_size: Sequence[Count] = (128, 64),
+        mlp_hidden_size: Counts = (128, 64),
         dropout: Probability = 0.0,
         temperature: Positive = 0.1,
         normalize: bool = True,

@@ -16,7 +16,7 @@ from recrun.errors import ConfigError
 from recrun.features import Features, Task
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.mlp import RowLayers
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
 class ESMM(nn.Module):
@@ -49,7 +49,7 @@ class ESMM(nn.Module):
         tasks: Sequence[Task],
         *,
         embedding_dim: Count = 16,
-        mlp_hidden_size: Sequence[Count] = (256, 128),
+        mlp_hidden_size: Counts = (256, 128),
         dropout: Probability = 0.0,
         batch_norm: bool = False,
         init_std: Positive = 1e-4,

@@ -7,7 +7,6 @@ Hidasi, Karatzoglou: Recurrent Neural Networks with Top-k Gains for Session-base
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recrun.row_gradients import Rows
-from recrun.types import Batch, Count, Probability
+from recrun.types import Batch, Count, Counts, Probability
 
 aten = torch.ops.aten
 
@@ -43,7 +42,7 @@ class GRU4Rec(nn.Module):
         self,
         n_items: Count,
         *,
-        layers: Sequence[Count] = (100,),
+        layers: Counts = (100,),
         embedding: Literal["shared", "separate", "one_hot"] = "shared",
         embedding_size: Count | None = None,
         dropout_embedding: Probability = 0.0,

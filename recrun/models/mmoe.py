@@ -17,7 +17,7 @@ from recrun.models.blocks import Towers
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.experts import Experts, mixtures
 from recrun.models.mlp import SideBySide
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
 class MMoE(nn.Module):
@@ -47,7 +47,7 @@ class MMoE(nn.Module):
         *,
         embedding_dim: Count = 16,
         n_experts: Count = 4,
-        expert_hidden_size: Sequence[Count] = (128, 64),
+        expert_hidden_size: Counts = (128, 64),
         tower_hidden_size: Sequence[Count] = (32,),
         dropout: Probability = 0.0,
         batch_norm: bool = False,

@@ -17,7 +17,7 @@ from recrun.models.blocks import Towers
 from recrun.models.embedding import FeatureEmbedding
 from recrun.models.experts import Experts, mixture
 from recrun.models.mlp import SideBySide
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
 class PLE(nn.Module):
@@ -51,7 +51,7 @@ class PLE(nn.Module):
         n_levels: Count = 2,
         n_specific_experts: Count = 2,
         n_shared_experts: Count = 2,
-        expert_hidden_size: Sequence[Count] = (128, 64),
+        expert_hidden_size: Counts = (128, 64),
         tower_hidden_size: Sequence[Count] = (32,),
         dropout: Probability = 0.0,
         batch_norm: bool = False,

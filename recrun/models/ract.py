@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recrun.models.autoencoder import AnnealedKL, Encoded, MultDAE, MultVAE
 from recrun.multinomial import Decoded, RowLoss, decode, ndcg, row_sums
 from recrun.objectives import Objective
-from recrun.types import Batch, Count, NonNegative, Probability
+from recrun.types import Batch, Count, Counts, NonNegative, Probability
 
 
 class RaCT(nn.Module):
@@ -40,7 +40,7 @@ class RaCT(nn.Module):
         n_items: Count,
         *,
         actor: Literal["mult_vae", "mult_dae"] = "mult_vae",
-        mlp_hidden_size: Sequence[Count] = (600,),
+        mlp_hidden_size: Counts = (600,),
         latent_dimension: Count = 200,
         dropout_prob: Probability = 0.5,
         critic_layers: Sequence[Count] = (100, 100, 10),

@@ -69,5 +69,5 @@ class SharedBottom(nn.Module):
         yield from self.bottom.parameters()
 
     def last_shared_layer(self) -> Tensor:
-        """The weight of the bottom's last layer."""
-        return self.bottom.last_weight()
+        """The weight of the bottom's last layer; of a bottom without layers the embedding's table."""
+        return self.embedding.table if self.bottom.first is None else self.bottom.last_weight()

@@ -5,7 +5,6 @@ Covington, Adams, Sargin: Deep Neural Networks for YouTube Recommendations, RecS
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from recrun.features import Features
 from recrun.models.embedding import Bags, FeatureEmbedding, look_up
 from recrun.models.matching import Scores, at_queries, history_means, tower
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
 class YoutubeDNN(nn.Module):
@@ -41,7 +40,7 @@ class YoutubeDNN(nn.Module):
         user_features: Features,
         *,
         embedding_dim: Count = 32,
-        mlp_hidden_size: Sequence[Count] = (128, 64),
+        mlp_hidden_size: Counts = (128, 64),
         dropout: Probability = 0.0,
         temperature: Positive = 1.0,
         normalize: bool = False,
