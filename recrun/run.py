@@ -285,7 +285,10 @@ def stored(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Datas
     dataset: Dataset = build(config["dataset"])
     model = build_model(config, dataset).to(device.torch)
     same_vocabulary(directory, config, dataset)
-    return model, dataset, device, checkpoint.load_weights(checkpoint.find(directory), model)
+    card = checkpoint.load_weights(checkpoint.find(directory), model)
+    if same_source(config["dataset"], trained) and dataset.fingerprint != card["dataset_fingerprint"]:
+        logger.warning("these parts are not those of the training: rows that were trained on may be among those judged")
+    return model, dataset, device, card
 
 
 def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -306,10 +309,14 @@ def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping
 
 def other_rows(asked: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
     """Whether the rows of a data set come from elsewhere than a run's did; one file may be called by several names."""
-    changed = {key for key in ("path", "source", "test_path") if asked.get(key) != trained.get(key)}
-    if "test_path" in changed or not changed:
+    return asked.get("test_path") == trained.get("test_path") and not same_source(asked, trained)
+
+
+def same_source(asked: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
+    """Whether two data sets read the same files, or make the same rows."""
+    if any(asked.get(key) != trained.get(key) for key in ("source", "test_path")):
         return False
-    return "source" in changed or place_of(asked) != place_of(trained)
+    return asked.get("path") == trained.get("path") or place_of(asked) == place_of(trained)
 
 
 def place_of(dataset: Mapping[str, Any]) -> Path:

@@ -178,3 +178,11 @@ def test_validated_on_one_class_it_stops_by_logloss(folder, caplog):
     told = "auc is undefined on the validation part; logloss decides instead"
     assert told in caplog.text
     assert told in (directory / "recrun.log").read_text()
+
+
+def test_other_parts_of_the_rows_of_a_run_are_remarked(finished, caplog):
+    told = "rows that were trained on may be among those judged"
+    for words, expected in ((["dataset.split_seed=5"], True), (["dataset.root=null"], False), ([], False)):
+        caplog.clear()
+        assert cli.main(["evaluate", str(finished), *words]) == 0
+        assert (told in caplog.text) == expected
