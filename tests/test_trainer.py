@@ -370,6 +370,13 @@ def test_a_scheduler_that_must_know_its_end_is_told(tmp_path, every, steps):
     assert fit.scheduler.total_steps == 99
 
 
+def test_cosine_ends_at_its_least_with_the_training(tmp_path):
+    cosine = build(compose(["scheduler=cosine", "trainer.scheduler.eta_min=0.25"]).config["trainer"]["scheduler"])
+    fit = Fit(trainer_of(epochs=3, lr=1.0, scheduler=cosine), line(), Points(), place_in(tmp_path))
+    fit.run(0)
+    assert fit.optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
+
+
 def test_one_cycle_peaks_at_each_groups_own_rate_and_leaves_momentum_alone(tmp_path):
     once = build(compose(["scheduler=one_cycle"]).config["trainer"]["scheduler"])
     keys = {"lr": 0.5, "part_lr": {"first": 0.125}, "optimizer": partial(torch.optim.Adam, betas=(0.5, 0.9))}
