@@ -97,11 +97,15 @@ class Log:
         """Training rows."""
         return len(self.parts["train"])
 
+    def eval_size(self, split: str) -> int:
+        """Rows of a part."""
+        return len(self.parts.get(split, ()))
+
     def units(self, split: str) -> Any:
         """Numbers of a part's rows."""
         import numpy as np
 
-        return np.arange(len(self.parts.get(split, ()))).astype(str)
+        return np.arange(self.eval_size(split)).astype(str)
 
     def train_batches(self, batch_size: int, rng: Any, start: int = 0, stride: int = 1) -> Any:
         """One epoch, timed."""

@@ -79,8 +79,11 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
         def train_size(self) -> int:
             return len(parts["train"])
 
+        def eval_size(self, split: str) -> int:
+            return len(parts["valid"]) if split == "valid" else 0
+
         def units(self, split: str) -> Any:
-            return np.arange(len(parts["valid"]) if split == "valid" else 0).astype(str)
+            return np.arange(self.eval_size(split)).astype(str)
 
         def train_batches(self, batch_size: int, rng: Any, start: int = 0, stride: int = 1) -> Any:
             wall, cpu = time.perf_counter(), time.process_time()

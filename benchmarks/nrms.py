@@ -67,7 +67,7 @@ def measure(args: argparse.Namespace) -> Record:
         cpu, wall = time.process_time(), time.perf_counter()
         evaluation = data.evaluator(model, data, "valid", Device(torch.device("cpu")))
         found |= {"eval_cpu_s": time.process_time() - cpu, "eval_wall_s": time.perf_counter() - wall}
-        count = len(data.units("valid"))
+        count = data.eval_size("valid")
         with torch.inference_mode():
             scored = data.evaluator.scored(model, data, "valid", Device(torch.device("cpu")), count)
             scores, offsets, labels = next(scored)

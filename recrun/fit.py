@@ -56,7 +56,7 @@ class Fit:
         self.scaler = place.device.scaler()
         self.losses = RunningLosses(place.device.torch)
         self.saved_at = time.monotonic()
-        self.validates = len(dataset.units("valid")) > 0
+        self.validates = dataset.eval_size("valid") > 0
         self.refuse_missing_parts()
         self.refuse_ranks()
 
@@ -76,7 +76,7 @@ class Fit:
                 f"stage {self.place.stage}: trainer.{wanting[0]} needs a validation part, and these data have none; "
                 "use trainer.keep=last without early stopping, or a dataset split that makes one"
             )
-        if trainer.test_every and not len(self.dataset.units("test")):
+        if trainer.test_every and not self.dataset.eval_size("test"):
             raise ConfigError(
                 f"stage {self.place.stage}: trainer.test_every={trainer.test_every} needs a test part with labels, "
                 "and these data have none"

@@ -62,7 +62,7 @@ class GroupedByImpression:
         Raises:
             DataError: No impression has both classes.
         """
-        left = len(dataset.units(split)) if limit is None else limit * self.batch_size
+        left = dataset.eval_size(split) if limit is None else limit * self.batch_size
         found: list[dict[str, Float64]] = []
         for scores_N, offsets, labels_N in self.scored(model, dataset, split, device, left):
             found.append(impression_metrics(scores_N, labels_N, offsets, self.ks))

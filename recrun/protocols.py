@@ -51,6 +51,9 @@ class Dataset(Protocol):
         Equal `rng` states give equal batches, and `start=n` gives exactly what is left after n batches.
         """
 
+    def eval_size(self, split: Split) -> int:
+        """Units of a split that can be judged; 0 if there are none, or they have no labels."""
+
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The units of a split, in a fixed order, `batch_size` at a time."""
 

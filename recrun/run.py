@@ -24,7 +24,7 @@ from torch import nn
 
 from recrun import __version__, checkpoint, provenance, seeds
 from recrun.device import Device
-from recrun.errors import CheckpointError, ConfigError, RecrunError
+from recrun.errors import CheckpointError, ConfigError, DataError, RecrunError
 from recrun.fit import Interrupted
 from recrun.launch import started
 from recrun.live import live
@@ -237,7 +237,7 @@ def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int |
     """Evaluates a model on the parts that have something to judge."""
     both: tuple[Split, Split] = ("valid", "test")
     return {
-        split: dataset.evaluator(model, dataset, split, device, limit) for split in both if len(dataset.units(split))
+        split: dataset.evaluator(model, dataset, split, device, limit) for split in both if dataset.eval_size(split)
     }
 
 
@@ -253,10 +253,13 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
 
     Raises:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
+        DataError: There is nothing to judge.
     """
     config = config or load_config(directory)
     model, dataset, device, card = stored(directory, config)
     found = judge_parts(model, dataset, device, config["eval_limit"])
+    if not found:
+        raise DataError(f"no valid and no test part with {dataset.unit} to judge: empty, or without labels")
     results = {"stage": card["stage"], "epoch": card["epoch"], "dataset_fingerprint": dataset.fingerprint}
     results |= {split: evaluation.metrics for split, evaluation in found.items()}
     with (directory / "evaluations.jsonl").open("a") as file:

@@ -108,6 +108,7 @@ def test_a_users_scores_do_not_depend_on_the_others_in_the_batch(made):
     model.eval()
     alone = torch.cat([model(batch) for batch in dataset.eval_batches("valid", 1)])
     together = torch.cat([model(batch) for batch in dataset.eval_batches("valid", 64)])
+    assert dataset.eval_size("valid") == len(dataset.units("valid")) > 0
     torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 

@@ -11,7 +11,7 @@ from recrun import cli, run, train
 from recrun.check import check
 from recrun.config import compose
 from recrun.data.tables.table import Table
-from recrun.errors import CheckpointError, ConfigError
+from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.jobs import prepare
 
 DATA = ["dataset=table", "dataset.sparse=[user,item]", "dataset.dense=[age]", "dataset.cache=null"]
@@ -109,6 +109,19 @@ def test_other_rows_take_the_place_of_a_test_file(finished, folder):
     assert counts(Table(None, unseen=True, **keys)) == [0, 0, 3]
     with pytest.raises(ConfigError, match=r"dataset\.unseen=true .* dataset\.vocabulary"):
         Table(None, **{**keys, "vocabulary": None}, unseen=True)
+
+
+def test_a_test_file_without_labels_is_for_predicting_alone(finished, folder):
+    (folder / "bare.csv").write_text("user,item,age\nu1,i1,1.5\nu2,i2,\n")
+    words = ["model=deepfm", *DATA, f"dataset.path={folder / 'clicks.csv'}", f"dataset.test_path={folder / 'bare.csv'}"]
+    results = train(*words, "model.mlp_hidden_size=[4]", "epochs=1", "threads=1", f"output_dir={folder / 'runs'}")
+    assert results["valid"]
+    assert results["test"] == {}
+    assert cli.main(["predict", results["directory"], "--output", str(folder / "bare.tsv")]) == 0
+    assert list(scores(folder / "bare.tsv")) == [1, 2]
+    config = run.load_config(finished)
+    with pytest.raises(DataError, match="no valid and no test part with rows to judge: empty, or without labels"):
+        run.evaluate(finished, {**config, "dataset": {**config["dataset"], "path": str(folder / "bare.csv")}})
 
 
 def parts(line):

@@ -99,6 +99,12 @@ def test_rows_keep_their_number_in_the_input(tmp_path):
         assert [ages[number - 1] for number in numbers] == [str(x) for x in rows_of(data, split)["dense"][:, 0]]
 
 
+def test_numbers_of_rows_take_no_more_room_than_their_digits(tmp_path):
+    data = table(tmp_path)
+    assert data.units("test").dtype == data.units("valid").dtype == np.dtype("U2")  # of 50 rows
+    assert data.eval_size("test") == len(data.units("test")) == 5
+
+
 def test_a_temporal_split_cuts_by_numbers_dates_or_as_rows_come(tmp_path):
     days = [*range(2, 12), 1]
     for name, times in {
@@ -530,6 +536,7 @@ def test_a_file_to_predict_takes_the_place_of_the_test_part_and_needs_no_labels(
     assert list(batch) == ["sparse", "dense"]
     assert [decoded(data, row) for row in batch["sparse"].tolist()] == [["u1", "i1"], ["u2", None]]
     assert data.units("test").tolist() == ["1", "2"]
+    assert (data.eval_size("valid"), data.eval_size("test")) == (5, 0)
     assert (data.train_size(), len(data.units("valid"))) == (45, 5)  # no row is kept for a test part that is not used
     assert (data.describe()["test_rows"], data.describe()["test_unknown/item"]) == (2, 0.5)
     assert data.fingerprint != table(tmp_path).fingerprint

@@ -136,7 +136,7 @@ def test_test_every_writes_rows_that_decide_nothing(tmp_path):
 
 def test_test_every_needs_a_test_part(tmp_path):
     data = Points()
-    data.units = lambda split: ["u"] if split == "valid" else []
+    data.eval_size = lambda split: int(split == "valid")
     with pytest.raises(ConfigError, match=r"trainer\.test_every=2 needs a test part with labels"):
         trainer_of(test_every=2).fit(line(), data, place_in(tmp_path))
 

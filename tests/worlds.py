@@ -75,6 +75,9 @@ class Points:
             index = torch.from_numpy(order[at : at + batch_size])
             yield {"x": self.x[index], "y": self.y[index]}
 
+    def eval_size(self, split):
+        return 64
+
     def eval_batches(self, split, batch_size):
         yield {"x": self.x, "y": self.y}
 

@@ -146,6 +146,10 @@ class Interactions:
         batches = range(start * batch_size, len(users), stride * batch_size)
         return (self._train_batch(users[first : first + batch_size].astype(np.int64)) for first in batches)
 
+    def eval_size(self, split: Split) -> int:
+        """Users of a split that can be judged."""
+        return len(self._parts.judged(self._held_out(split)))
+
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The users of a split that can be judged, by index."""
         users = self._parts.judged(self._held_out(split))

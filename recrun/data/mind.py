@@ -152,6 +152,10 @@ class Mind:
             fields = self._parts["train"].batch(history[here], candidates[here])
             yield _tensors({"label": label, "label_mask": mask[here], **fields})
 
+    def eval_size(self, split: Split) -> int:
+        """Impressions of a split; 0 if it has no labels to judge by."""
+        return len(self._parts[split].behaviors.ids) if split in self._judged else 0
+
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The impressions of a split in the file's order, with or without labels."""
         part = self._parts.get(split)

@@ -240,6 +240,10 @@ class Retrieval:
             asked = epoch.part(slice(step * batch_size, (step + 1) * batch_size), self._histories)
             yield self._train_batch(asked, np.random.default_rng([key, step]), scratch)
 
+    def eval_size(self, split: Split) -> int:
+        """Users of a split that can be judged."""
+        return len(self._histories.judged(split))
+
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The users of a split that can be judged, by index."""
         users = self._histories.judged(split)

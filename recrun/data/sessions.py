@@ -167,6 +167,10 @@ class Sessions:
         blocks = (range(at, min(at + BLOCK, count)) for at in range(start, count, BLOCK))
         return islice(chain.from_iterable(self._block(schedule, block, negatives) for block in blocks), 0, None, stride)
 
+    def eval_size(self, split: Split) -> int:
+        """Events of a split to be predicted."""
+        return int(np.count_nonzero(self._part(split).wanted))
+
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The sessions of a split, `batch_size` sessions at a time."""
         part = self._part(split)

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,6 @@ class Prepared:
         part_of_row: TRAIN, VALID or TEST of each row that was read, int8 [R].
         counts: Rows and shares, for `Table.describe`.
         fingerprint: Of ids, scales and rows.
-        numbers: What `rows_of` gave already.
     """
 
     encoding: Encoding
@@ -47,7 +46,6 @@ class Prepared:
     part_of_row: Int8
     counts: Mapping[str, float]
     fingerprint: str
-    numbers: dict[int, Ids] = field(default_factory=dict, repr=False)
 
     def counts_of(self, part: str) -> dict[str, float]:
         """The counts of one part."""
@@ -55,9 +53,8 @@ class Prepared:
 
     def rows_of(self, part: int) -> Ids:
         """Numbers of a part's rows among all that were read, from 1, as strings."""
-        if part not in self.numbers:
-            self.numbers[part] = (np.flatnonzero(self.part_of_row == part) + 1).astype(str)
-        return self.numbers[part]
+        digits = len(str(len(self.part_of_row)))  # strings as numpy would make them have room for 21
+        return (np.flatnonzero(self.part_of_row == part) + 1).astype(f"U{digits}")
 
     @classmethod
     def load(cls, folder: Path, recipe: Recipe) -> Prepared:

@@ -197,6 +197,11 @@ class Table:
             for places in window.batches:
                 yield batch_of(held.take(places), without="group")
 
+    def eval_size(self, split: Split) -> int:
+        """Rows of a split; 0 if they have no labels."""
+        rows = self._parts[split]
+        return len(rows) if rows.flat["label"].shape[1] else 0
+
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The rows of a split in their order, `batch_size` at a time."""
         rows = self._parts[split]
