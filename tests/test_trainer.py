@@ -459,6 +459,14 @@ def test_the_mean_over_the_tasks_decides(tmp_path):
     assert (progress.best_epoch, progress.best) == (2, pytest.approx(0.8))
 
 
+def test_a_mean_is_over_all_tasks_or_another_decides(tmp_path, caplog):
+    data = Points()
+    data.evaluator = judged([{"a/logloss": 0.5, "b/auc": 0.9, "b/logloss": 0.3}], {"a/auc": "a/logloss"})
+    progress = trainer_of(epochs=1, monitor="mean/auc").fit(line(), data, place_in(tmp_path))
+    assert (progress.monitor, progress.best) == ("mean/logloss", pytest.approx(0.4))
+    assert "mean/auc is undefined on the validation part" in caplog.text
+
+
 @pytest.mark.parametrize(("monitor", "decides"), [("a/auc", "a/logloss"), ("mean/auc", "mean/logloss")])
 def test_where_a_metric_is_undefined_another_decides_also_after_a_resume(tmp_path, caplog, monitor, decides):
     losses = [{"a/logloss": value, "b/logloss": value} for value in (0.5, 0.7, 0.4, 0.6)]
