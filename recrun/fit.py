@@ -16,6 +16,7 @@ from recrun import checkpoint, seeds
 from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.monitor import judged_by, which
+from recrun.objectives import rows_of
 from recrun.optim import clip_norm
 from recrun.parameters import carried, carry_on, freeze_others, hold_frozen_norms, parameter_groups
 from recrun.place import Place
@@ -137,7 +138,8 @@ class Fit:
         """
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.backward(batch) if batch is not None else self.losses.zeros()
-        losses, units = self.place.ranks.average(self.moved, losses, rows_of(batch) if batch is not None else 0)
+        units, terms = (rows_of(batch), self.objective.terms(batch)) if batch is not None else (0, 0)
+        losses, units = self.place.ranks.average(self.moved, losses, units, terms)
         self.shape_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -336,9 +338,3 @@ class Fit:
         self.losses.load(state["losses"])
         carry_on(self.model, state["carried"])
         seeds.set_torch_state(own["random"])
-
-
-def rows_of(batch: Batch) -> int:
-    """The number of units in a batch."""
-    name, value = next(iter(batch.items()))
-    return len(value) - 1 if name.endswith("_offsets") else len(value)

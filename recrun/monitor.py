@@ -62,15 +62,16 @@ def judged_by(monitor: str, found: Evaluation) -> tuple[str, float]:
     Raises:
         ConfigError: Nothing of that name is computed.
     """
-    metrics, instead = with_mean(monitor, found.metrics), found.instead.get(monitor)
-    if monitor in metrics:
-        return monitor, metrics[monitor]
-    if monitor.startswith(MEAN):
+    instead = found.instead.get(monitor)
+    if monitor.startswith(MEAN):  # a mean over fewer tasks would be another metric
         others = of_tasks(monitor, found.instead)
         instead = MEAN + last_part(others[0]) if others else None
-    if instead is None:
+    if instead is not None:
+        return judged_by(instead, found)
+    metrics = with_mean(monitor, found.metrics)
+    if monitor not in metrics:
         raise ConfigError(f"trainer.monitor={monitor} is not computed here; there are: {', '.join(found.metrics)}")
-    return judged_by(instead, found)
+    return monitor, metrics[monitor]
 
 
 def with_mean(monitor: str, found: Metrics) -> Metrics:

@@ -36,6 +36,13 @@ class Objective(nn.Module, ABC):
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name; what is minimised is their sum."""
 
+    def terms(self, batch: Batch) -> int:
+        """How many terms the losses are means over: what a device's part of a batch counts among the others' parts.
+
+        The queries of the batch if it has any, else its rows.
+        """
+        return len(batch["query"]) if "query" in batch else rows_of(batch)
+
     def backward(self, losses: dict[str, Tensor], model: nn.Module, scale: Callable[[Tensor], Tensor]) -> None:
         """Adds the gradients to the parameters' `grad`.
 
@@ -86,6 +93,11 @@ class Pairwise(Objective):
         loss_BC = F.softplus(logits_BC[:, 1:] - logits_BC[:, :1])
         return {"pairwise": masked_mean(loss_BC, _others(batch))}
 
+    def terms(self, batch: Batch) -> int:
+        """The other candidates, where rows differ in their number."""
+        mask = _others(batch)
+        return super().terms(batch) if mask is None else int(mask.sum())
+
 
 class Pointwise(Objective):
     """Binary cross-entropy of every candidate or row by itself.
@@ -106,6 +118,11 @@ class Pointwise(Objective):
         logits = scored.float()
         loss = F.binary_cross_entropy_with_logits(logits, batch["label"].to(logits.dtype), reduction="none")
         return {"pointwise": masked_mean(loss, batch.get("label_mask")), **own}
+
+    def terms(self, batch: Batch) -> int:
+        """The candidates, where rows differ in their number."""
+        mask = batch.get("label_mask")
+        return super().terms(batch) if mask is None else int(mask.sum())
 
 
 class MultiTask(Objective):
@@ -129,6 +146,12 @@ class MultiTask(Objective):
             fit = F.binary_cross_entropy_with_logits if task.kind == "classification" else F.mse_loss
             found[task.name] = fit(output_B.float(), label_B.float())
         return found
+
+
+def rows_of(batch: Batch) -> int:
+    """The number of units in a batch."""
+    name, value = next(iter(batch.items()))
+    return len(value) - 1 if name.endswith("_offsets") else len(value)
 
 
 def listwise(logits_BC: Tensor, mask_BC: Tensor | None) -> Tensor:

@@ -1,8 +1,9 @@
 """Several processes that take every training step together, each on a device of its own.
 
 Rank 0 is the run: it decides, judges and writes. A step's batch is cut into one part per rank, and
-gradients and losses are averaged by the parts' sizes: whatever is a mean over units comes out as on one device.
-Sums over a batch do not cross ranks: batch normalisation and in-batch negatives see a rank's own part.
+gradients and losses are averaged by how many terms the losses of each part are means over: such a mean comes out as on
+one device. What looks at a whole batch sees a rank's own part: batch normalisation, in-batch negatives, and weightings
+that look at losses or gradients of tasks (GradNorm, MetaBalance), which come to weights of their own on each rank.
 """
 
 from __future__ import annotations
@@ -80,35 +81,37 @@ class Ranks:
             item = next(left, None)
 
     def average(
-        self, parameters: Sequence[nn.Parameter], losses: Mapping[str, Tensor], units: int
+        self, parameters: Sequence[nn.Parameter], losses: Mapping[str, Tensor], units: int, terms: int
     ) -> tuple[dict[str, Tensor], int]:
-        """Replaces the gradients by their mean over the units of all ranks.
+        """Replaces the gradients by their mean over the terms of all ranks.
 
         Args:
             parameters: The same on every rank, their gradients dense, sparse by rows, or absent.
             losses: Scalars under the same names on every rank.
             units: In this rank's part of the batch; 0 if it has none, and then no gradients.
+            terms: Over which this rank's losses are means.
 
         Returns:
             The losses' means, and the units of all ranks.
         """
         if self.size == 1:
             return dict(losses), units
-        table_RP = self._gather_integers([units, *map(form_of, parameters)])
-        total = int(table_RP[:, 0].sum())
-        forms = table_RP[:, 1:].max(0).values.tolist()
+        table_RP = self._gather_integers([units, terms, *map(form_of, parameters)])
+        all_units, all_terms = table_RP[:, :2].sum(0).tolist()
+        weight, forms_RP = terms / all_terms, table_RP[:, 2:]
+        forms = forms_RP.max(0).values.tolist()
         dense = [parameter for parameter, form in zip(parameters, forms, strict=True) if form == DENSE]
         found = [torch.stack([*losses.values()]).float(), *(gradient_of(parameter) for parameter in dense)]
-        flat = torch.cat([value.flatten() for value in found]) * (units / total)
+        flat = torch.cat([value.flatten() for value in found]) * weight
         with talking():
             dist.all_reduce(flat)
         means, *gradients = torch.split(flat, [value.numel() for value in found])
         for parameter, gradient in zip(dense, gradients, strict=True):
             parameter.grad = gradient.view(parameter.shape)
-        for parameter, form, rows_R in zip(parameters, forms, table_RP[:, 1:].T.tolist(), strict=True):
+        for parameter, form, rows_R in zip(parameters, forms, forms_RP.T.tolist(), strict=True):
             if form >= 0:
-                self._average_rows(parameter, rows_R, units / total)
-        return dict(zip(losses, means.unbind(), strict=True)), total
+                self._average_rows(parameter, rows_R, weight)
+        return dict(zip(losses, means.unbind(), strict=True)), all_units
 
     def _gather_integers(self, values: Sequence[int]) -> Tensor:
         """Every rank's integers, int64 [R, N], on the CPU."""

@@ -18,8 +18,8 @@ def make_scheduler(make: Callable[..., Any] | None, optimizer: Optimizer, monito
     """A scheduler of `optimizer`, or None.
 
     Args:
-        make: Makes it from the optimizer. A plateau gets its `mode`, one that takes `total_steps` these, one that takes
-            `max_lr` each group's own rate.
+        make: Makes it from the optimizer. A plateau gets its `mode`, one that takes `total_steps` or `T_max` how often
+            it will be stepped, one that takes `max_lr` each group's own rate.
         optimizer: Whose learning rates it sets.
         monitor: The metric that a plateau watches.
         steps: How often any other scheduler will be stepped in all.
@@ -39,6 +39,8 @@ def make_scheduler(make: Callable[..., Any] | None, optimizer: Optimizer, monito
     known: dict[str, Any] = {}
     if "total_steps" in takes and given.get("total_steps") is None and given.get("epochs") is None:
         known["total_steps"] = steps
+    if "T_max" in takes and given.get("T_max") is None:
+        known["T_max"] = steps
     if "max_lr" in takes and given.get("max_lr") is None:
         known["max_lr"] = [group["lr"] for group in optimizer.param_groups]
     return make(optimizer, **known)

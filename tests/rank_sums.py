@@ -1,6 +1,7 @@
 """One rank of three with gradients of every form; tests/test_ranks.py starts it and works the means out by hand.
 
-Rank r has units 0, 1, 2 ... by its number as UNITS says; what `average` leaves is written to <folder>/<rank>.pt.
+Rank r has so many units and terms of its losses as UNITS and TERMS say; what `average` leaves is written to
+<folder>/<rank>.pt.
 """
 
 import sys
@@ -11,7 +12,7 @@ from torch import nn
 
 from recrun.launch import joined
 
-UNITS = [3, 1, 0]
+UNITS, TERMS = [20, 30, 0], [3, 1, 0]
 
 
 def parameters_of(rank):
@@ -36,7 +37,7 @@ def take_part(ranks, folder):
     """What a rank does with each of the operations."""
     parameters = parameters_of(ranks.rank)
     losses = {"a": torch.tensor(4.0 if UNITS[ranks.rank] else 0.0), "b": torch.tensor(2.0 * ranks.rank)}
-    means, units = ranks.average(parameters, losses, UNITS[ranks.rank])
+    means, units = ranks.average(parameters, losses, UNITS[ranks.rank], TERMS[ranks.rank])
     found = {
         "gradients": [None if p.grad is None else p.grad.to_dense() for p in parameters],
         "sparse": [p.grad is not None and p.grad.is_sparse for p in parameters],

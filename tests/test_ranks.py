@@ -19,8 +19,10 @@ from recrun.check import check
 from recrun.config import compose
 from recrun.errors import ConfigError, RecrunError
 from recrun.fit import Fit, Interrupted
+from recrun.in_batch import CatalogueSoftmax
 from recrun.jobs import prepare
 from recrun.launch import started
+from recrun.objectives import Listwise, MultiTask, Pairwise, Pointwise
 from recrun.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -49,7 +51,7 @@ def weights(directory):
     return load_file(directory / "train" / "last" / "model.safetensors")
 
 
-def test_means_over_the_units_of_three_ranks(tmp_path):
+def test_means_over_the_terms_of_three_ranks(tmp_path):
     with started(3, CPU, [str(Path(rank_sums.__file__)), str(tmp_path)]) as ranks:
         rank_sums.take_part(ranks, tmp_path)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(3)]
@@ -62,17 +64,36 @@ def test_means_over_the_units_of_three_ranks(tmp_path):
         assert row.tolist() == [0, 0, 3 / 4, 0]
         assert each["sparse"] == [False, False, False, True, True]
         assert each["losses"] == {"a": 4, "b": 2 / 4}
-        assert each["units"] == 4
+        assert each["units"] == 50
         assert each["agreed"] == [True, False]
         assert each["first"] == "of 0"
         assert each["gathered"] == [0, 10, 20]
     assert [each["in_step"] for each in found] == [["x", "y", "z"], ["x", "y", None], ["x", None, None]]
 
 
+MASK = torch.tensor([[True, True, True, False], [True, True, False, False]])
+
+
+@pytest.mark.parametrize(
+    ("objective", "batch", "terms"),
+    [
+        (MultiTask(), {"sparse": torch.zeros(5, 3)}, 5),
+        (Listwise(), {"items_offsets": torch.arange(4), "query": torch.zeros(7)}, 7),
+        (CatalogueSoftmax(), {"items_offsets": torch.arange(4), "query": torch.zeros(7)}, 7),
+        (Listwise(), {"candidates": MASK, "label_mask": MASK}, 2),  # a mean over rows, however long they are
+        (Pairwise(), {"candidates": MASK, "label_mask": MASK}, 2 + 1),
+        (Pointwise(), {"candidates": MASK, "label_mask": MASK}, 3 + 2),
+        (Pairwise(), {"items_offsets": torch.arange(4), "query": torch.zeros(7)}, 7),
+    ],
+)
+def test_what_losses_are_means_over(objective, batch, terms):
+    assert objective.terms(batch) == terms
+
+
 def test_alone_there_is_nothing_to_agree_on():
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.tensor([1.0, 2.0])
-    assert Ranks().average([parameter], {"loss": torch.tensor(3.0)}, 7) == ({"loss": torch.tensor(3.0)}, 7)
+    assert Ranks().average([parameter], {"loss": torch.tensor(3.0)}, 7, 9) == ({"loss": torch.tensor(3.0)}, 7)
     assert parameter.grad.tolist() == [1, 2]
     assert list(Ranks().in_step("ab")) == ["a", "b"]
 

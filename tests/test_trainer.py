@@ -370,6 +370,13 @@ def test_a_scheduler_that_must_know_its_end_is_told(tmp_path, every, steps):
     assert fit.scheduler.total_steps == 99
 
 
+def test_cosine_ends_at_its_least_with_the_training(tmp_path):
+    cosine = build(compose(["scheduler=cosine", "trainer.scheduler.eta_min=0.25"]).config["trainer"]["scheduler"])
+    fit = Fit(trainer_of(epochs=3, lr=1.0, scheduler=cosine), line(), Points(), place_in(tmp_path))
+    fit.run(0)
+    assert fit.optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
+
+
 def test_one_cycle_peaks_at_each_groups_own_rate_and_leaves_momentum_alone(tmp_path):
     once = build(compose(["scheduler=one_cycle"]).config["trainer"]["scheduler"])
     keys = {"lr": 0.5, "part_lr": {"first": 0.125}, "optimizer": partial(torch.optim.Adam, betas=(0.5, 0.9))}
@@ -450,6 +457,14 @@ def test_the_mean_over_the_tasks_decides(tmp_path):
     data.evaluator = judged([{"a/auc": 0.9, "b/auc": 0.5, "c/rmse": 1}, {"a/auc": 0.8, "b/auc": 0.8, "c/rmse": 9}])
     progress = trainer_of(epochs=2, monitor="mean/auc").fit(line(), data, place_in(tmp_path))
     assert (progress.best_epoch, progress.best) == (2, pytest.approx(0.8))
+
+
+def test_a_mean_is_over_all_tasks_or_another_decides(tmp_path, caplog):
+    data = Points()
+    data.evaluator = judged([{"a/logloss": 0.5, "b/auc": 0.9, "b/logloss": 0.3}], {"a/auc": "a/logloss"})
+    progress = trainer_of(epochs=1, monitor="mean/auc").fit(line(), data, place_in(tmp_path))
+    assert (progress.monitor, progress.best) == ("mean/logloss", pytest.approx(0.4))
+    assert "mean/auc is undefined on the validation part" in caplog.text
 
 
 @pytest.mark.parametrize(("monitor", "decides"), [("a/auc", "a/logloss"), ("mean/auc", "mean/logloss")])
