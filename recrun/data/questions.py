@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recrun.data.histories import Histories, spans
+from recrun.data.histories import Histories
+from recrun.data.ragged import spans
 from recrun.data.rows import Int64
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recrun.data.histories import spans
+from recrun.data.ragged import spans
 from recrun.data.rows import TRAIN, Int8, Int32, Int64
 from recrun.data.tables.store import Columns, Ragged
 
