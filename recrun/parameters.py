@@ -77,9 +77,10 @@ def learned_around(model: nn.Module, name: str) -> list[nn.Parameter]:
 
 
 def carried(model: nn.Module) -> dict[str, Tensor]:
-    """What a model carries from batch to batch: its buffers that are no part of its weights."""
-    weights = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name not in weights}
+    """What a model takes from one batch to the next besides its weights: buffers that its modules name in `carries`."""
+    modules = model.named_modules()
+    names = [f"{path}.{name}".lstrip(".") for path, module in modules for name in getattr(module, "carries", ())]
+    return {name: model.get_buffer(name) for name in names}
 
 
 def carry_on(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:

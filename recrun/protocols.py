@@ -21,7 +21,6 @@ class Dataset(Protocol):
 
     Attributes:
         kind: What the batches hold; a model names the kind it reads. A plain literal in the class body.
-        unit: What a row of a batch is, in the plural: "users", "sessions". Progress is counted in it.
         sequential: Whether a batch goes on where the one before it ended; False if absent.
         sizes: Constructor arguments of the model that the data decide, for example {"n_items": 1682}; besides
             numbers, an array to start from.
@@ -31,11 +30,14 @@ class Dataset(Protocol):
     """
 
     kind: ClassVar[str]
-    unit: ClassVar[str]
     sizes: Mapping[str, Any]
     monitor: str
     evaluator: Evaluator
     fingerprint: str
+
+    @property
+    def unit(self) -> str:
+        """What a row of a training batch is, in the plural: "users", "sessions". Progress is counted in it."""
 
     def describe(self) -> Mapping[str, float]:
         """Counts for the person who reads the run: users, items, interactions of each part, rows dropped."""

@@ -427,6 +427,17 @@ def test_rows_of_a_table_have_nothing_to_be_compared_with(objective):
         check(compose(["model=deepfm", f"objective={objective}"]))
 
 
+def test_features_that_a_model_does_not_read_are_told():
+    words = ["dataset.user_fields=[id,segment]", "dataset.item_lists=[tags]"]
+    user, item = remarks(compose(["model=sasrec", *words]))
+    assert user.startswith("dataset.user_fields=[id,segment] has no effect: model=sasrec does not read user features")
+    assert user.endswith("; model=dssm and model=youtube_dnn can")
+    assert item.endswith("model=sasrec does not read item features; model=dssm can")
+    assert remarks(compose(["model=youtube_dnn", *words])) == [item.replace("sasrec", "youtube_dnn")]
+    assert not remarks(compose(["model=dssm", *words]))
+    assert not remarks(compose(["model=sasrec"])), "what a data set's own file says is for whoever reads it"
+
+
 def test_a_typed_mapping_that_adds_to_another_is_told():
     words = ["model=deepfm", "dataset=census", "dataset.tasks={rich: {column: income, equals: 50000+.}}"]
     composed = compose(words)

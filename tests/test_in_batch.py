@@ -194,6 +194,27 @@ def test_far_apart_scores_stay_finite(batch):
         assert items.isfinite().all()
 
 
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float16, 2e-3), (torch.bfloat16, 1e-2)])
+def test_the_scale_of_the_loss_keeps_small_gradients(dtype, rtol):
+    """In 16 bits, where without it they are lost; against plain autograd in 64."""
+    n = 3000
+    torch.manual_seed(0)
+    target = torch.randint(6, (n,))
+    batch = {"target": target, "query": torch.arange(n), "items_offsets": torch.arange(n + 1)}
+    model = Dot(n, 6, temperature=1.0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((parameter * 0.01).to(dtype))
+    users, items = (parameter.detach().double().requires_grad_() for parameter in model.parameters())
+    F.cross_entropy(users @ items.t(), target).backward()
+    plain = Dot.queries, Dot.item_vectors
+    model.queries, model.item_vectors = (lambda x, of=of: of(model, x).to(dtype) for of in plain)
+    (CatalogueSoftmax()(model, batch)["softmax"] * 65536).backward()
+    for found, expected in zip(model.parameters(), (users, items), strict=True):
+        largest = float(expected.grad.abs().max())
+        torch.testing.assert_close(found.grad.double() / 65536, expected.grad, rtol=rtol, atol=rtol / 100 * largest)
+
+
 def test_a_models_gradients_are_those_of_plain_autograd():
     config = composed("model=dssm", "dataset.negatives=batch", "dataset.num_negatives=9").config
     data = build(config["dataset"])

@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from recrun import cli, serve
 from recrun.config import compose
 from recrun.device import Device
 from recrun.errors import CheckpointError, ConfigError
+from recrun.features import Features, Field
 from recrun.fit import Interrupted
 from recrun.jobs import prepare
 from recrun.models import matching
-from recrun.models.matching import Table, distinct, history_means, places_within
+from recrun.models.matching import Padded, Table, history_means
+from recrun.parameters import carried
 from recrun.run import build, build_model, build_trainers, evaluate, execute, load_config
 
 NAMES = ("dssm", "youtube_dnn", "sasrec")
@@ -44,7 +47,8 @@ def test_means_over_histories_are_those_of_a_loop(rows, data):
     query = [int(begin) + at for begin, chosen in zip(offsets, places, strict=False) for at in sorted(chosen)]
     table = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
     items = torch.tensor([item for row in rows for item in row])
-    found = history_means(table, items, torch.from_numpy(offsets), torch.tensor(query))
+    batch = {"items": items, "items_offsets": torch.from_numpy(offsets), "query": torch.tensor(query)}
+    found = history_means(table, {**batch, "longest": torch.arange(max(map(len, rows)))})
     expected = torch.stack(
         [table[row[: at + 1]].mean(0) for row, chosen in zip(rows, places, strict=True) for at in sorted(chosen)]
     )
@@ -54,15 +58,8 @@ def test_means_over_histories_are_those_of_a_loop(rows, data):
     torch.testing.assert_close(one.to_dense(), other)
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=30))
-def test_distinct_values_and_where_each_entry_is(index):
-    values, place = distinct(torch.tensor(index), 10)
-    assert sorted(values.tolist()) == sorted(set(index))
-    assert values[place].tolist() == index
-
-
 def test_padding_and_back():
-    padded = places_within(torch.tensor([0, 0, 2, 2, 2]), 3)
+    padded = Padded.of(torch.tensor([0, 0, 2, 2, 2]), torch.tensor([0, 2, 2]), 3)
     rows = padded.pad(torch.arange(1.0, 6)[:, None])
     assert rows.squeeze(2).tolist() == [[1, 2, 0], [0, 0, 0], [3, 4, 5]]
     assert padded.flat(rows).squeeze(1).tolist() == [1, 2, 3, 4, 5]
@@ -91,6 +88,7 @@ def test_a_place_in_a_history_is_as_a_history_that_ends_there(made):
                 "items": batch["items"][begin : place + 1],
                 "items_offsets": torch.tensor([0, place + 1 - begin]),
                 "query": torch.tensor([place - begin]),
+                "longest": torch.arange(place + 1 - begin),
             }
             torch.testing.assert_close(model.queries(alone)[0], everywhere[place], rtol=1e-4, atol=1e-5)
 
@@ -139,11 +137,28 @@ def test_scores_are_inner_products_of_the_embeddings(made, normalize):
     assert torch.allclose(users.norm(dim=1), torch.ones(len(users))) == normalize
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_in_bf16_vectors_are_rounded_and_scores_are_not(made, normalize):
+    """Rounded scores of a large catalogue tie, and ties go to whatever comes first."""
+    config, data, _ = made
+    config = {**config, "model": {**config["model"], "normalize": normalize}}
+    values = {"sparse": np.arange(1, 2001, dtype=np.int32)[:, None]}
+    many = {"n_items": 2000, "item_features": Features((Field("id", 0, 2001),)), "item_values": values}
+    model = build_model(config, SimpleNamespace(sizes={**data.sizes, **many})).eval()
+    batch, items = next(data.eval_batches("test", 8)), torch.arange(2000)
+    with torch.no_grad(), Device(torch.device("cpu"), "bf16").autocast():
+        scores, users, vectors = model(batch), model.embed_users(batch), model.embed_items({"item": items})
+        torch.testing.assert_close(model.predict(batch, items[:8]), scores[:, :8].diag())
+    torch.testing.assert_close(users.float() @ vectors.float().t() / model.temperature, scores)
+    assert min(len(row.unique()) for row in scores.topk(100).values) > 95
+
+
 def test_candidates_are_entries_of_the_full_ranking(made):
     _, data, model = made
     batch = next(data.train_batches(4, np.random.default_rng(0)))
     whole = {name: value for name, value in batch.items() if name not in ("candidates", "label")}
-    torch.testing.assert_close(model(batch), model(whole).gather(1, batch["candidates"]), rtol=1e-4, atol=1e-5)
+    items = batch["columns"][batch["candidates"]]
+    torch.testing.assert_close(model(batch), model(whole).gather(1, items), rtol=1e-4, atol=1e-5)
 
 
 def test_items_are_embedded_once_per_evaluation_and_anew_when_weights_move(made, monkeypatch):
@@ -179,7 +194,12 @@ def test_gradients_through_a_whole_catalogue_are_not_kept(made):
         model(batch)
     model(batch).sum().backward()
     assert any(parameter.grad is not None for parameter in model.parameters())
-    assert model.scores.catalogue_ID is None
+    assert model.catalogue_ID is None
+
+
+def test_the_table_of_items_is_not_written_into_every_checkpoint(made):
+    _, _, model = made
+    assert not carried(model)
 
 
 def test_attention_needs_a_width_that_its_heads_divide():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from histories import composed, events, retrieval
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from scipy import stats
 
 from recrun.config import compose
 from recrun.data.negatives import Positives, Sampler
+from recrun.data.questions import in_window
 from recrun.data.side import Side, Wanted, encode
 from recrun.data.synthetic_retrieval import Watchers
 from recrun.errors import CheckpointError, ConfigError, DataError
@@ -115,6 +117,34 @@ def test_no_row_is_longer_than_his_size(five):
     assert max(map(len, ragged(next(data.eval_batches("test", 8)), "seen"))) == 4
 
 
+def test_the_chance_to_be_in_a_window():
+    """Windows of 3 among 4 places begin at 0 or 1."""
+    found = in_window(np.array([0, 1, 2, 3, 0, 1]), np.array([4, 4, 4, 4, 2, 2]), 3)
+    assert found.tolist() == [0.5, 1, 1, 0.5, 1, 1]
+
+
+def test_what_is_expected_as_a_target_is_what_windows_ask_for(tmp_path):
+    """In a batch that takes all rows: over many epochs, of items of long and of short histories."""
+    (tmp_path / "r.csv").write_text(events({"a": [*range(10)], "b": [3, 9, 1, 20, 21], "c": [3, 4, 20, 22]}))
+    data = retrieval(tmp_path / "r.csv", rows="sequences", his_size=3, negatives="batch", num_negatives=3)
+    count, expected = np.zeros(13), {}
+    for seed in range(3000):
+        (batch,) = epoch(data, size=3, seed=seed)
+        count += np.bincount(batch["target"], minlength=13)
+        expected |= dict(zip(batch["columns"].tolist(), batch["in_batch_expected"].tolist(), strict=True))
+    questions = len(batch["target"])
+    assert questions == 3 + 2 + 1
+    law = np.array([expected[item] for item in range(13)]) / (questions - 1)
+    assert law.sum() == pytest.approx(1)
+    assert count / 3000 / questions == pytest.approx(law, abs=0.01)
+    assert law[data.vocabulary()["items"].tolist().index("1")] == pytest.approx((1 / 5 + 1) / 6)
+
+
+def test_a_unit_is_a_row(five):
+    assert retrieval(five).unit == "interactions"
+    assert retrieval(five, rows="sequences").unit == "users"
+
+
 def test_two_cuts_in_time_for_everybody(tmp_path):
     rows = [("a", 1, 0), ("b", 1, 1), ("a", 2, 2), ("b", 2, 3), ("a", 3, 4), ("b", 3, 5), ("c", 1, 6), ("a", 4, 7)]
     rows += [("b", 4, 8), ("a", 5, 9)]
@@ -143,8 +173,27 @@ def test_an_epoch_can_be_entered_anywhere_and_differs_from_the_next(rows, negati
     whole = epoch(data, size=7)
     for start in (0, 1, len(whole) - 1, len(whole)):
         assert same(epoch(data, size=7, start=start), whole[start:])
-    assert same(epoch(data, size=7, start=1, stride=3), whole[1::3])
     assert not same(epoch(data, size=7, seed=1), whole)
+
+
+@pytest.mark.parametrize("rows", ["interactions", "sequences"])
+@pytest.mark.parametrize("negatives", ["query", "batch"])
+def test_parts_hold_together_what_a_whole_batch_holds(rows, negatives):
+    """The questions and, whether of one query or of the batch, the negatives."""
+    words = [f"dataset.rows={rows}", f"dataset.negatives={negatives}", "dataset.num_negatives=5"]
+    data = build(composed("model=dssm", *words).config["dataset"])
+    whole = epoch(data, size=12)
+    parts = [epoch(data, size=4, start=rank, stride=3) for rank in range(3)]
+    assert same(epoch(data, size=4, start=2 * 3 + 1, stride=3), parts[1][2:])
+    for at, batch in enumerate(whole):
+        mine = [part[at] for part in parts if at < len(part)]
+        assert torch.cat([part["target"] for part in mine]).equal(batch["target"])
+        if negatives == "query":
+            drawn = [part["columns"][part["candidates"]] for part in mine]
+            assert torch.cat(drawn).equal(batch["columns"][batch["candidates"]])
+        else:
+            drawn = [sorted(torch.repeat_interleave(b["columns"], b["sampled"].int()).tolist()) for b in (batch, *mine)]
+            assert all(one == drawn[0] for one in drawn)
 
 
 @pytest.mark.parametrize("rows", ["interactions", "sequences"])
@@ -156,13 +205,14 @@ def test_a_users_own_items_are_no_negatives(rows):
     for batch in epoch(data, size=16):
         whose = np.searchsorted(batch["items_offsets"].numpy(), batch["query"].numpy(), side="right") - 1
         users = data._users.values["sparse"][:, 0].tolist()
-        for row, candidates in zip(whose, batch["candidates"].tolist(), strict=True):
+        for row, candidates in zip(whose, batch["columns"][batch["candidates"]].tolist(), strict=True):
             who = users.index(int(batch["sparse"][row, 0]))
             assert (who, candidates[0]) in own
             assert not any((who, candidate) in own for candidate in candidates[1:])
         assert (batch["label"].sum(1) == 1).all()
         assert (batch["label"][:, 0] == 1).all()
-        assert batch["candidates"][:, 0].equal(batch["target"])
+        assert batch["columns"][batch["candidates"][:, 0]].equal(batch["target"])
+        assert len(batch["columns"].unique()) == len(batch["columns"])
 
 
 def test_columns_are_what_a_batch_compares_with(five):
@@ -381,6 +431,20 @@ def test_what_cannot_be_is_refused(five, tmp_path):
     (tmp_path / "all.csv").write_text(events({"a": [1, 2, 3, 4, 1, 2], "b": [4, 1, 2]}))
     with pytest.raises(DataError, match="user a took every item that can be drawn"):
         retrieval(tmp_path / "all.csv", num_negatives=1, duplicates="keep", mask_seen=False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"valid_fraction": 0.2}, "valid_fraction=0.2 does nothing with dataset.split=leave_last_out"),
+        ({"test_fraction": 0.1}, "it is for split=temporal"),
+        ({"sample_alpha": 0.5}, "sample_alpha=0.5 does nothing with dataset.sampler=uniform"),
+        ({"sample_alpha": 0, "sampler": "log"}, "it is for sampler=popularity"),
+    ],
+)
+def test_keys_that_would_do_nothing_are_refused(five, keys, told):
+    with pytest.raises(ConfigError, match=told):
+        retrieval(five, **keys)
 
 
 def test_repeats_may_be_kept(tmp_path):

@@ -405,6 +405,15 @@ def test_unseen_values_are_counted_and_have_the_unknown_id(tmp_path):
     }
 
 
+def test_labels_all_alike_and_columns_without_a_known_id_are_remarked(tmp_path, caplog):
+    table(tmp_path, CLICKS)
+    assert not caplog.text
+    table(tmp_path, "user,item,click\n" + "".join(f"u{n},i{n % 3},1\n" for n in range(40)), min_count=2)
+    assert "task click: all labels of the training part are 1" in caplog.text
+    assert "column user: no id of the test part is known" in caplog.text
+    assert "column item" not in caplog.text
+
+
 def columns_of(n, rng):
     return {
         "a": [f"a{value}" for value in rng.integers(0, 30, n)],

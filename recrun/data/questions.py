@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from recrun.data.histories import Histories
 from recrun.data.ragged import spans
-from recrun.data.rows import Int64
+from recrun.data.rows import Float, Int64
+
+RowName: TypeAlias = Literal["interactions", "sequences"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Epoch:
     end: Int64
     everywhere: bool
 
+    def askers(self, which: slice) -> Int64:
+        """The user of each question of some of the rows, int64 [Q]."""
+        user = self.user[which]
+        return np.repeat(user, self.end[which] - self.begin[which]) if self.everywhere else user
+
     def part(self, which: slice, made: Histories) -> Asked:
         """Some of the rows."""
         place, offsets = spans(self.begin[which], self.end[which])
@@ -63,6 +71,24 @@ def targets(made: Histories) -> tuple[Int64, Int64]:
 def learners(made: Histories) -> Int64:
     """Users with two training events at least."""
     return np.flatnonzero(made.trained - made.offsets[:-1] > 1)
+
+
+def shares(made: Histories, rows: RowName, his_size: int) -> Float:
+    """Of all that an epoch asks for on average, the share that each item is, float64 [items]."""
+    place, user = targets(made)
+    chance = np.ones(len(place))
+    if rows == "sequences":
+        asked = made.trained[user] - made.offsets[user] - 1
+        chance = in_window(place - made.offsets[user] - 1, asked, his_size)
+    count = np.bincount(made.item[place], weights=chance, minlength=len(made.items))
+    return np.asarray(count / count.sum(), np.float64)
+
+
+def in_window(at: Int64, length: Int64, size: int) -> Float:
+    """The chance of place `at` of `length` to be in a window of `size`, each window being as likely, float64 [n]."""
+    last = np.maximum(length - size, 0)  # where the last window begins
+    windows = np.minimum(at, last) - np.maximum(at - size + 1, 0) + 1
+    return np.asarray(windows / (last + 1), np.float64)
 
 
 def interactions(made: Histories, rng: np.random.Generator, his_size: int) -> Epoch:

@@ -6,19 +6,19 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from recrun.data.columns import Columns
-from recrun.data.contrast import Contrast
+from recrun.data.contrast import Contrast, Drawing
 from recrun.data.download import Download
 from recrun.data.files import RatingsFiles
 from recrun.data.histories import Histories, HistorySettings, HistorySplit, Repeats
 from recrun.data.negatives import SamplerName
-from recrun.data.questions import Asked, interactions, learners, sequences, targets
+from recrun.data.questions import Epoch, RowName, interactions, learners, sequences, shares, targets
 from recrun.data.ragged import spans
 from recrun.data.rows import Ids, Int64, Rows
 from recrun.data.side import Encoded, Side, Wanted, encode, read_side
@@ -30,6 +30,8 @@ from recrun.types import Side as Whose
 log = logging.getLogger("recrun")
 
 USERS_AT_ONCE = 4096
+HELD_OUT = 0.1  # share of the interactions in each of valid and test, where nothing else is said
+ALPHA = 0.75  # of sampler=popularity, likewise
 
 
 class Source(Protocol):
@@ -97,14 +99,15 @@ class Retrieval:
 
     Every batch: `sparse` int32 [R, F], fields of each row's user; `items` int64, ragged, each row's latest items,
     oldest first, at most `his_size`; `query` int64 [Q], ascending: places in `items` after which the next item is
-    asked for. A row has a query at its end, and more before with rows=sequences.
+    asked for. A row has a query at its end, and more before with rows=sequences. `longest` int64 [T] is 0, 1, ...:
+    T is the length of the longest row, which nobody has to wait for on a GPU, as it is a shape.
 
-    Training batch, besides: `target` int64 [Q]. With negatives=query, `candidates` int64 [Q, 1 + K], the target
-    first, and `label` float32 of that shape. With negatives=batch: `columns` int64 [C], the distinct items among
-    targets and drawn ones; `column` int64 [Q], each target's place there; `sampled` float32 [C], how often each was
-    drawn; `in_batch_expected`, `sampled_expected` float32 [C], how often it would be among the other targets, and
-    drawn, on average. With avoid_positives also which columns a user took: `own_user`, `own_column` int64 [P], users
-    numbered as in `owner` int64 [R], each row's one.
+    Training batch, besides: `target` int64 [Q]; `columns` int64 [C], the distinct items among targets and drawn
+    ones. With negatives=query, `candidates` int64 [Q, 1 + K], places in `columns`, the target's first, and `label`
+    float32 of that shape. With negatives=batch: `column` int64 [Q], each target's place; `sampled` float32 [C], how
+    often each was drawn; `in_batch_expected`, `sampled_expected` float32 [C], how often it would be among the other
+    targets, and drawn, on average. With avoid_positives also which columns a user took: `own_user`, `own_column`
+    int64 [P], users numbered as in `owner` int64 [R], each row's one. With negatives=query and none of them: neither.
 
     Evaluation batch, besides: `target`, ragged, the held-out items, and `seen`, ragged, what ranking leaves out. The
     input for test has the valid items. The catalogue is the items of all parts.
@@ -122,7 +125,8 @@ class Retrieval:
         user_column, item_column, rating_column, time_column: Names; None = recognised by common names.
         duplicates: Which row of a repeated (user, item) pair is kept, "keep" for all of them, or "error".
         min_user_count, min_item_count: Fewest interactions; both hold in the end.
-        split, valid_fraction, test_fraction: See above; the fractions are for temporal.
+        split: See above.
+        valid_fraction, test_fraction: Of the interactions, for temporal; None = 0.1.
         user_table, item_table: Side tables, their first column is the id; None = none.
         user_fields, item_fields: Columns that models see; `id` is the user or item itself.
         item_lists: Columns with any number of values, divided by `list_separator`.
@@ -132,7 +136,7 @@ class Retrieval:
         num_negatives: K, drawn afresh in each epoch; 0 = none.
         negatives: Whether they are each query's own, or shared by the batch.
         sampler: The law they are drawn by: uniform, count^sample_alpha ("popularity") or log(1 + count).
-        sample_alpha: See `sampler`.
+        sample_alpha: For popularity; None = 0.75.
         avoid_positives: Whether the items that a user took in training are never negatives to him.
         mask_seen: Whether the ranking leaves out what the user took before.
         vocabulary: The `vocabulary` folder of a run: its items are the catalogue, events of others are left out and
@@ -145,7 +149,6 @@ class Retrieval:
     """
 
     kind: ClassVar[str] = "retrieval"
-    unit: ClassVar[str] = "users"
 
     def __init__(
         self,
@@ -164,8 +167,8 @@ class Retrieval:
         min_user_count: Count = 1,
         min_item_count: Count = 1,
         split: HistorySplit = "leave_last_out",
-        valid_fraction: Fraction = 0.1,
-        test_fraction: Fraction = 0.1,
+        valid_fraction: Fraction | None = None,
+        test_fraction: Fraction | None = None,
         user_table: str | None = None,
         item_table: str | None = None,
         user_fields: Sequence[str] = ("id",),
@@ -173,32 +176,37 @@ class Retrieval:
         item_lists: Sequence[str] = (),
         list_separator: str = " ",
         his_size: Count = 50,
-        rows: Literal["interactions", "sequences"] = "interactions",
+        rows: RowName = "interactions",
         num_negatives: Index = 4,
         negatives: Literal["query", "batch"] = "query",
         sampler: SamplerName = "uniform",
-        sample_alpha: NonNegative = 0.75,
+        sample_alpha: NonNegative | None = None,
         avoid_positives: bool = True,
         mask_seen: bool = True,
         vocabulary: str | None = None,
     ) -> None:
         """Reads, filters, splits and numbers the features."""
         _refuse_contradictions(duplicates, mask_seen, source, path, threshold, user_table, item_table)
+        _refuse_idle("split", split, "temporal", valid_fraction=valid_fraction, test_fraction=test_fraction)
+        _refuse_idle("sampler", sampler, "popularity", sample_alpha=sample_alpha)
         if source is None:
             columns = Columns(user_column, item_column, rating_column, time_column)
             ratings = RatingsFiles(_required(path), root, columns, threshold, False, None, download)
             source = Files(ratings, user_table, item_table)
         self.evaluator, self.monitor = evaluator, monitor
         self.his_size, self.rows, self.mask_seen = his_size, rows, mask_seen
-        how = HistorySettings(duplicates, min_user_count, min_item_count, split, valid_fraction, test_fraction)
+        self.unit = "users" if rows == "sequences" else "interactions"
+        alpha = ALPHA if sample_alpha is None else sample_alpha
+        self._drawing = Drawing(num_negatives, negatives, sampler, alpha, avoid_positives)
+        fractions = (HELD_OUT if share is None else share for share in (valid_fraction, test_fraction))
+        how = HistorySettings(duplicates, min_user_count, min_item_count, split, *fractions)
         known = Vocabulary() if vocabulary is None else Vocabulary.load(Path(vocabulary))
         made = self._histories = how.of(source.rows(with_time=True), known.items)
         wanted = Wanted("user", user_fields), Wanted("item", item_fields, item_lists, list_separator)
         self._users, self._items = _encoded(made, source.sides(), wanted, known)
         self._strangers = known.strangers(made.users.astype(str))
-        self._contrast = cache(lambda: Contrast(made, num_negatives, negatives, sampler, sample_alpha, avoid_positives))
-        if vocabulary is None:
-            self._contrast()  # refuses what cannot be trained with; data to judge need not be fit for that
+        if vocabulary is None:  # data to judge with a run need not be fit to train with
+            self._contrast.refuse_nothing_to_draw()
         self.fingerprint = _fingerprint(made, self._users, self._items)
         self.sizes: Mapping[str, Any] = {
             "n_items": len(made.items),
@@ -207,6 +215,10 @@ class Retrieval:
             "item_features": self._items.features,
             "item_values": self._items.values,
         }
+
+    @cached_property
+    def _contrast(self) -> Contrast:
+        return Contrast(self._histories, shares(self._histories, self.rows, self.his_size), self._drawing)
 
     def describe(self) -> dict[str, int]:
         """Counts: users and items, interactions and users of each part, what side tables lack, rows dropped."""
@@ -232,14 +244,20 @@ class Retrieval:
     def train_batches(
         self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
     ) -> Iterator[Batch]:
-        """All rows once, in the order that `rng` decides; the last batch may be short."""
+        """All rows once, in the order that `rng` decides; the last batch may be short.
+
+        With `stride` n, n batches in turn are the parts of one of n * batch_size rows, and have its negatives.
+        """
+        self._contrast.refuse_nothing_to_draw()
         key = int(rng.integers(2**63))
         rows = interactions if self.rows == "interactions" else sequences
         epoch = rows(self._histories, rng, self.his_size)
         scratch = np.zeros(len(self._histories.items), np.int64)
-        for step in range(start, -(-len(epoch.user) // batch_size), stride):
-            asked = epoch.part(slice(step * batch_size, (step + 1) * batch_size), self._histories)
-            yield self._train_batch(asked, np.random.default_rng([key, step]), scratch)
+        for at in range(start, -(-len(epoch.user) // batch_size), stride):
+            step = at // stride
+            part = slice(at * batch_size, (at + 1) * batch_size)
+            whole = slice(step * stride * batch_size, (step + 1) * stride * batch_size)
+            yield self._train_batch(epoch, part, whole, np.random.default_rng([key, step]), scratch)
 
     def eval_size(self, split: Split) -> int:
         """Users of a split that can be judged."""
@@ -269,10 +287,14 @@ class Retrieval:
         for at, batch in enumerate(self.eval_batches(split, USERS_AT_ONCE)):
             yield users[at * USERS_AT_ONCE : (at + 1) * USERS_AT_ONCE], batch
 
-    def _train_batch(self, asked: Asked, rng: np.random.Generator, scratch: Int64) -> Batch:
+    def _train_batch(self, epoch: Epoch, part: slice, whole: slice, rng: np.random.Generator, scratch: Int64) -> Batch:
+        asked = epoch.part(part, self._histories)
+        before = len(epoch.askers(slice(whole.start, part.start)))
+        drawn = self._contrast.draw(rng, epoch.askers(whole), slice(before, before + len(asked.query)))
         fields = {"sparse": self._users.values["sparse"][asked.user], "items": asked.items}
-        fields |= {"items_offsets": asked.offsets, "query": asked.query, "target": asked.target}
-        return _tensors(**fields, **self._contrast().of(asked, rng, scratch))
+        fields |= {"items_offsets": asked.offsets, "longest": _longest(asked.offsets)}
+        fields |= {"query": asked.query, "target": asked.target}
+        return _tensors(**fields, **self._contrast.of(asked, drawn, scratch))
 
     def _eval_batch(self, user: Int64, split: Split) -> Batch:
         made = self._histories
@@ -285,12 +307,17 @@ class Retrieval:
             sparse=self._users.values["sparse"][user],
             items=made.item[place].astype(np.int64),
             items_offsets=offsets,
+            longest=_longest(offsets),
             query=offsets[1:] - 1,
             seen=made.item[seen].astype(np.int64),
             seen_offsets=seen_offsets,
             target=made.item[target].astype(np.int64),
             target_offsets=target_offsets,
         )
+
+
+def _longest(offsets: Int64) -> Int64:
+    return np.arange(np.diff(offsets).max(initial=0), dtype=np.int64)
 
 
 def _fingerprint(made: Histories, *sides: Encoded) -> str:
@@ -321,6 +348,15 @@ def _refuse_contradictions(duplicates: str, mask_seen: bool, source: Source | No
         )
     if source is not None and any(value is not None for value in of_files):
         raise ConfigError("dataset.path, threshold and tables are for files; they do nothing with dataset.source")
+
+
+def _refuse_idle(choice: str, chosen: str, wanted: str, **values: float | None) -> None:
+    """Raises ConfigError for keys that are for one choice where another is made."""
+    for key, value in values.items():
+        if value is not None and chosen != wanted:
+            raise ConfigError(
+                f"dataset.{key}={value} does nothing with dataset.{choice}={chosen}; it is for {choice}={wanted}"
+            )
 
 
 def _required(path: str | None) -> str:

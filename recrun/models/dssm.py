@@ -7,7 +7,7 @@ CIKM 2013. Here with ids and features in place of letter trigrams.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from recrun.errors import ConfigError
 from recrun.features import Features
 from recrun.models.embedding import FeatureEmbedding
-from recrun.models.matching import Scores, Table, at_queries, history_means, tower
+from recrun.models.matching import Retriever, Table, at_queries, history_means, tower
 from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
-class DSSM(nn.Module):
+class DSSM(Retriever):
     """A user is fields and the mean of a history, an item its fields and lists; a network on each side.
 
     Args:
@@ -34,11 +34,6 @@ class DSSM(nn.Module):
         normalize: Whether scores are cosines.
     """
 
-    kind: ClassVar[str] = "retrieval"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
-
     def __init__(
         self,
         n_items: Count,
@@ -52,11 +47,9 @@ class DSSM(nn.Module):
         temperature: Positive = 0.1,
         normalize: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(n_items, temperature, normalize)
         if not (item_features.fields or item_features.sequences):
             raise ConfigError("model=dssm knows items by their features: name some in dataset.item_fields, at least id")
-        self.n_items, self.temperature = n_items, temperature
-        self.scores = Scores(n_items, temperature, normalize)
         self.items = Table(item_values)
         self.user_embedding = FeatureEmbedding(user_features, embedding_dim, std=0.1)
         self.item_embedding = FeatureEmbedding(item_features, embedding_dim, std=0.1)
@@ -69,28 +62,11 @@ class DSSM(nn.Module):
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]."""
         fields_QE = at_queries(self.user_embedding(batch).flatten(1), batch)
-        history_QE = history_means(self.watched, batch["items"], batch["items_offsets"], batch["query"])
+        history_QE = history_means(self.watched, batch)
         vectors: Tensor = self.user_tower(torch.cat([fields_QE, history_QE], 1))
-        return self.scores.unit(vectors)
+        return self.unit(vectors)
 
     def item_vectors(self, items_U: Tensor) -> Tensor:
         """Vectors of items, [U, D]."""
         vectors: Tensor = self.item_tower(self.item_embedding(self.items.batch(items_U)).flatten(1))
-        return self.scores.unit(vectors)
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits of the batch's candidates, [Q, 1 + K], or of all items, [B, I]."""
-        logits: Tensor = self.scores(self.queries(batch), batch, self.item_vectors)
-        return logits
-
-    def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
-        """The score of one item per user, [B]."""
-        return (self.queries(batch) * self.item_vectors(items_B)).sum(1) / self.temperature
-
-    def embed_users(self, batch: Batch) -> Tensor:
-        """Users' vectors, [B, D]."""
-        return self.queries(batch)
-
-    def embed_items(self, batch: Batch) -> Tensor:
-        """Vectors of the items in `batch["item"]`, [B, D]."""
-        return self.item_vectors(batch["item"])
+        return self.unit(vectors)

@@ -151,6 +151,8 @@ class GRU(nn.Module):
 
     state: Tensor
 
+    carries: ClassVar[tuple[str, ...]] = ("state",)  # held by a checkpoint to resume from
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
@@ -159,7 +161,7 @@ class GRU(nn.Module):
         self.weight_hh = nn.Parameter(torch.cat([glorot(hidden_size, hidden_size) for _ in range(3)]))
         self.bias_ih = nn.Parameter(torch.zeros(3 * hidden_size))
         self.bias_hh = nn.Parameter(torch.zeros(3 * hidden_size))
-        # Of each slot, [slots, H]. No weight; a checkpoint to resume from holds it beside them.
+        # Of each slot, [slots, H]. No weight; see `carries`.
         self.register_buffer("state", torch.zeros(0, hidden_size), persistent=False)
 
     def forward(self, x: Tensor, before_BH: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""What models that retrieve share: rows of a table, means over histories, scores of users and items."""
+"""What models that retrieve share: scores of users and items, means over histories, rows of a table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,72 +18,91 @@ from recrun.types import Batch
 ITEMS_AT_ONCE = 1 << 16
 
 
-class Scores(nn.Module):
-    """Inner products of users and items, of unit vectors if `normalize`, divided by the temperature.
+class Retriever(nn.Module, ABC):
+    """Base of models that rank a catalogue by inner products of users' and items' vectors over the temperature.
 
     In eval mode the vectors of the catalogue are computed once, and again after `train` or `eval` was called.
+
+    Args:
+        n_items: Items in the catalogue.
+        temperature: Divides the scores.
+        normalize: Whether scores are cosines.
     """
+
+    kind: ClassVar[str] = "retrieval"
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
+    }
 
     def __init__(self, n_items: int, temperature: float, normalize: bool) -> None:
         super().__init__()
         self.n_items, self.temperature, self.normalize = n_items, temperature, normalize
         self.catalogue_ID: Tensor | None = None
 
-    def train(self, mode: bool = True) -> Scores:
-        """Forgets the catalogue: weights may have changed."""
-        self.catalogue_ID = None
-        return super().train(mode)
+    @abstractmethod
+    def queries(self, batch: Batch) -> Tensor:
+        """A user's vector at each query of a batch, [Q, D]; see recrun.data.retrieval."""
+
+    @abstractmethod
+    def item_vectors(self, items_U: Tensor) -> Tensor:
+        """Vectors of items, [U, D]."""
 
     def unit(self, vectors: Tensor) -> Tensor:
         """The vectors as they are compared."""
-        return F.normalize(vectors, dim=-1) if self.normalize else vectors
+        return F.normalize(vectors.float(), dim=-1) if self.normalize else vectors
 
-    def forward(self, user_QD: Tensor, batch: Batch, item_vectors: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Logits [Q, 1 + K] of the batch's `candidates` if it has them; in eval mode, else, of all items, [Q, I].
 
-        Args:
-            user_QD: What `queries` of the model gives.
-            batch: See recrun.data.retrieval.
-            item_vectors: Vectors of the items [U], [U, D].
+        They are float32 also under autocast: in 16 bits the best of a catalogue tie by the dozen.
 
         Raises:
             ConfigError: In training, the batch has no candidates.
         """
+        user_QD = self.queries(batch).float() / self.temperature
         if "candidates" in batch:
-            items_U, place = distinct(batch["candidates"].flatten(), self.n_items)
-            chosen_QCD = F.embedding(place.view_as(batch["candidates"]), item_vectors(items_U))
-            return (chosen_QCD * (user_QD / self.temperature)[:, None]).sum(2)
+            chosen_QCD = F.embedding(batch["candidates"], self.item_vectors(batch["columns"]))
+            return (chosen_QCD.float() * user_QD[:, None]).sum(2)
         if self.training:
             raise ConfigError(
                 "this objective compares a target with candidates of its own: set dataset.negatives=query and "
                 "dataset.num_negatives above 0, or choose objective=in_batch or objective=catalogue_softmax"
             )
-        return user_QD @ self.catalogue(item_vectors, user_QD.device).t() / self.temperature
+        catalogue_ID = self.catalogue(user_QD.device)
+        with torch.autocast(user_QD.device.type, enabled=False):
+            return user_QD @ catalogue_ID.t()
 
-    def catalogue(self, item_vectors: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-        """Vectors of all items, [I, D]; kept for the next batch where no gradient is wanted."""
+    def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
+        """The score of one item per user, float32 [B]."""
+        return (self.queries(batch).float() * self.item_vectors(items_B).float()).sum(1) / self.temperature
+
+    def embed_users(self, batch: Batch) -> Tensor:
+        """Users' vectors, [B, D]."""
+        return self.queries(batch)
+
+    def embed_items(self, batch: Batch) -> Tensor:
+        """Vectors of the items in `batch["item"]`, [B, D]."""
+        return self.item_vectors(batch["item"])
+
+    def catalogue(self, device: torch.device) -> Tensor:
+        """Vectors of all items, float32 [I, D]; kept for the next batch where no gradient is wanted."""
         if self.catalogue_ID is not None and not torch.is_grad_enabled():
             return self.catalogue_ID
         parts = torch.split(torch.arange(self.n_items, device=device), ITEMS_AT_ONCE)
-        vectors_ID = torch.cat([item_vectors(part) for part in parts])
+        vectors_ID = torch.cat([self.item_vectors(part).float() for part in parts])
         self.catalogue_ID = None if torch.is_grad_enabled() else vectors_ID
         return vectors_ID
+
+    def train(self, mode: bool = True) -> Retriever:
+        """Forgets the catalogue: weights may have changed."""
+        self.catalogue_ID = None
+        return super().train(mode)
 
 
 def tower(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
     """Hidden layers and, as wide as the last size says, a linear one."""
     *before, last = hidden
     return nn.Sequential(*hidden_layers(width, before, dropout), nn.Linear(output_width(width, before), last))
-
-
-def distinct(index_N: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The distinct values of an index below `n`, [U], in any order, and where each entry is among them, [N]."""
-    slot = index_N.new_empty(n)
-    count = torch.arange(len(index_N), device=index_N.device)
-    slot[index_N] = count
-    values_U = index_N[slot[index_N] == count]
-    slot[values_U] = count[: len(values_U)]
-    return values_U, slot[index_N]
 
 
 def rows_of(query: Tensor, offsets: Tensor) -> Tensor:
@@ -97,27 +117,26 @@ def at_queries(values_RE: Tensor, batch: Batch) -> Tensor:
     return F.embedding(rows_of(batch["query"], batch["items_offsets"]), values_RE)
 
 
-def history_means(table: Tensor, items_N: Tensor, offsets: Tensor, query: Tensor) -> Tensor:
-    """Mean of the rows of a history up to each query, its own item included, [Q, E].
+def history_means(table: Tensor, batch: Batch) -> Tensor:
+    """Mean of the rows of a table over a history up to each query, its own item included, [Q, E].
 
     Args:
         table: [I, E].
-        items_N: Histories of R rows, flat; each row is asked about at its end, perhaps before.
-        offsets: [R + 1].
-        query: Places in `items_N`, ascending, [Q].
+        batch: `items`, `items_offsets`, `longest` and `query`; each row is asked about at its end, perhaps before.
     """
+    offsets, query = batch["items_offsets"], batch["query"]
     begins_Q = F.pad(query[:-1] + 1, (1, 0))
-    between_QE = look_up(table, Bags(items_N, begins_Q.int()))
+    between_QE = look_up(table, Bags(batch["items"], begins_Q.int()))
     if len(query) == len(offsets) - 1:
         return between_QE
     row_Q = rows_of(query, offsets)
-    sums_QE = sums_within(between_QE * (query + 1 - begins_Q)[:, None], row_Q, len(offsets) - 1)
+    padded = Padded.of(row_Q, torch.bucketize(offsets[:-1], query), len(batch["longest"]))
+    sums_QE = sums_within(between_QE * (query + 1 - begins_Q)[:, None], padded)
     return sums_QE / (query + 1 - offsets[row_Q])[:, None]
 
 
-def sums_within(values_QE: Tensor, row_Q: Tensor, n_rows: int) -> Tensor:
-    """Running sums over the entries of each row; rows ascend. No row's rounding reaches another one."""
-    padded = places_within(row_Q, n_rows)
+def sums_within(values_QE: Tensor, padded: Padded) -> Tensor:
+    """Running sums over the entries of each row. No row's rounding reaches another one."""
     return padded.flat(padded.pad(values_QE).cumsum(1))
 
 
@@ -128,6 +147,12 @@ class Padded(NamedTuple):
     n_rows: int
     longest: int
 
+    @classmethod
+    def of(cls, row_N: Tensor, first_R: Tensor, longest: int) -> Padded:
+        """Of the row of each entry, the first entry of each row, and how many entries a row has at most."""
+        within_N = torch.arange(len(row_N), device=row_N.device) - first_R[row_N]
+        return cls(row_N * longest + within_N, len(first_R), longest)
+
     def pad(self, values_NE: Tensor) -> Tensor:
         """[R, longest, E], zero behind the end of a row."""
         rows = values_NE.new_zeros(self.n_rows * self.longest, values_NE.shape[1])
@@ -136,14 +161,6 @@ class Padded(NamedTuple):
     def flat(self, rows: Tensor) -> Tensor:
         """[N, E] of [R, longest, E]."""
         return rows.flatten(0, 1).index_select(0, self.places)
-
-
-def places_within(row_N: Tensor, n_rows: int) -> Padded:
-    """Of entries with ascending rows, int64 [N]."""
-    counts = torch.bincount(row_N, minlength=n_rows)
-    longest = int(counts.max())
-    within_N = torch.arange(len(row_N), device=row_N.device) - (counts.cumsum(0) - counts)[row_N]
-    return Padded(row_N * longest + within_N, n_rows, longest)
 
 
 class Table(nn.Module):

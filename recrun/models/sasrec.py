@@ -6,7 +6,6 @@ Kang, McAuley: Self-Attentive Sequential Recommendation, ICDM 2018.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.models.embedding import Bags, look_up
-from recrun.models.matching import Padded, Scores, places_within, rows_of
+from recrun.models.matching import Padded, Retriever, rows_of
 from recrun.types import Batch, Count, Positive, Probability
 
 
-class SASRec(nn.Module):
+class SASRec(Retriever):
     """Blocks of causal attention and a small network, over items plus places; items share one table with the output.
 
     It knows no user but by the history. Training with dataset.rows=sequences asks at all places of a history at once.
@@ -34,11 +33,6 @@ class SASRec(nn.Module):
         normalize: Whether scores are cosines.
     """
 
-    kind: ClassVar[str] = "retrieval"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
-
     def __init__(
         self,
         n_items: Count,
@@ -51,11 +45,10 @@ class SASRec(nn.Module):
         temperature: Positive = 1.0,
         normalize: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(n_items, temperature, normalize)
         if embedding_dim % head_num:
             raise ConfigError(f"model.embedding_dim={embedding_dim} must be a multiple of model.head_num={head_num}")
-        self.n_items, self.temperature, self.dropout = n_items, temperature, dropout
-        self.scores = Scores(n_items, temperature, normalize)
+        self.dropout = dropout
         self.table = nn.Parameter(torch.randn(n_items, embedding_dim) / math.sqrt(embedding_dim))
         self.place = nn.Parameter(torch.randn(n_places, embedding_dim) * 0.1)
         self.blocks = nn.ModuleList(Block(embedding_dim, head_num, dropout) for _ in range(n_layers))
@@ -65,35 +58,18 @@ class SASRec(nn.Module):
         """A user's vector at each query of a batch, [Q, D]: of the history up to there."""
         items_N, offsets = batch["items"], batch["items_offsets"]
         row_N = rows_of(torch.arange(len(items_N), device=items_N.device), offsets)
-        padded = places_within(row_N, len(offsets) - 1)
+        padded = Padded.of(row_N, offsets[:-1], len(batch["longest"]))
         x_ND = look_up(self.table, Bags(items_N)) * math.sqrt(self.table.shape[1])
         x_ND = x_ND + self.place[padded.places % padded.longest]
         x_ND = F.dropout(x_ND, self.dropout, self.training)
         for block in self.blocks:
             x_ND = block(x_ND, padded)
         vectors: Tensor = self.norm(x_ND[batch["query"]])
-        return self.scores.unit(vectors)
+        return self.unit(vectors)
 
     def item_vectors(self, items_U: Tensor) -> Tensor:
         """Vectors of items, [U, D]."""
-        return self.scores.unit(look_up(self.table, Bags(items_U)))
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits of the batch's candidates, [Q, 1 + K], or of all items, [B, I]."""
-        logits: Tensor = self.scores(self.queries(batch), batch, self.item_vectors)
-        return logits
-
-    def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
-        """The score of one item per user, [B]."""
-        return (self.queries(batch) * self.item_vectors(items_B)).sum(1) / self.temperature
-
-    def embed_users(self, batch: Batch) -> Tensor:
-        """Users' vectors, [B, D]."""
-        return self.queries(batch)
-
-    def embed_items(self, batch: Batch) -> Tensor:
-        """Vectors of the items in `batch["item"]`, [B, D]."""
-        return self.item_vectors(batch["item"])
+        return self.unit(look_up(self.table, Bags(items_U)))
 
 
 class Block(nn.Module):

@@ -5,18 +5,16 @@ Covington, Adams, Sargin: Deep Neural Networks for YouTube Recommendations, RecS
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from recrun.features import Features
 from recrun.models.embedding import Bags, FeatureEmbedding, look_up
-from recrun.models.matching import Scores, at_queries, history_means, tower
+from recrun.models.matching import Retriever, at_queries, history_means, tower
 from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
-class YoutubeDNN(nn.Module):
+class YoutubeDNN(Retriever):
     """A network over the mean of a history's embeddings and the user's fields; items are rows of the softmax.
 
     Args:
@@ -29,11 +27,6 @@ class YoutubeDNN(nn.Module):
         normalize: Whether scores are cosines.
     """
 
-    kind: ClassVar[str] = "retrieval"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
-
     def __init__(
         self,
         n_items: Count,
@@ -45,9 +38,7 @@ class YoutubeDNN(nn.Module):
         temperature: Positive = 1.0,
         normalize: bool = False,
     ) -> None:
-        super().__init__()
-        self.n_items, self.temperature = n_items, temperature
-        self.scores = Scores(n_items, temperature, normalize)
+        super().__init__(n_items, temperature, normalize)
         self.user_embedding = FeatureEmbedding(user_features, embedding_dim, std=0.1)
         self.watched = nn.Parameter(torch.randn(n_items, embedding_dim) * 0.1)
         self.output = nn.Parameter(torch.randn(n_items, mlp_hidden_size[-1]) * 0.1)
@@ -56,27 +47,10 @@ class YoutubeDNN(nn.Module):
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]."""
         fields_QE = at_queries(self.user_embedding(batch).flatten(1), batch)
-        history_QE = history_means(self.watched, batch["items"], batch["items_offsets"], batch["query"])
+        history_QE = history_means(self.watched, batch)
         vectors: Tensor = self.tower(torch.cat([history_QE, fields_QE], 1))
-        return self.scores.unit(vectors)
+        return self.unit(vectors)
 
     def item_vectors(self, items_U: Tensor) -> Tensor:
         """Vectors of items, [U, D]."""
-        return self.scores.unit(look_up(self.output, Bags(items_U)))
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits of the batch's candidates, [Q, 1 + K], or of all items, [B, I]."""
-        logits: Tensor = self.scores(self.queries(batch), batch, self.item_vectors)
-        return logits
-
-    def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
-        """The score of one item per user, [B]."""
-        return (self.queries(batch) * self.item_vectors(items_B)).sum(1) / self.temperature
-
-    def embed_users(self, batch: Batch) -> Tensor:
-        """Users' vectors, [B, D]."""
-        return self.queries(batch)
-
-    def embed_items(self, batch: Batch) -> Tensor:
-        """Vectors of the items in `batch["item"]`, [B, D]."""
-        return self.item_vectors(batch["item"])
+        return self.unit(look_up(self.output, Bags(items_U)))

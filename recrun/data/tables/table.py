@@ -169,6 +169,8 @@ class Table:
         self._parts = {**found[0].parts, "test": found[-1].parts["test"]}
         self._unit_ids = {"valid": partial(found[0].rows_of, VALID), "test": partial(found[-1].rows_of, TEST)}
         self._counts = {**found[0].counts, **found[-1].counts_of("test")}
+        for remark in remarks(self._counts):
+            log.warning(remark)
         prints = [one.fingerprint for one in found]
         self.fingerprint = prints[0] if len(found) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
         self.resident = sum(part.nbytes for part in self._parts.values()) <= memory_mb * MB
@@ -230,6 +232,17 @@ def refuse_other_source(path: str | None, source: TableSource | None, split: str
         raise ConfigError("dataset.path does nothing with dataset.source; give one of the two")
     if source is not None and split == "provided":
         raise ConfigError("dataset.split=provided needs files that are split already, not dataset.source")
+
+
+def remarks(counts: Mapping[str, float]) -> Iterator[str]:
+    """What can be read and hardly is what was meant: labels that are all alike, columns in which no id is known."""
+    for name, share in counts.items():
+        what, _, column = name.partition("/")
+        part, _, kind = what.partition("_")
+        if what == "train_positive" and share in (0, 1):
+            yield f"task {column}: all labels of the training part are {share:.0f}"
+        if kind == "unknown" and share == 1:
+            yield f"column {column}: no id of the {part} part is known (its training rows, dataset.min_count, decide)"
 
 
 def features_of(schema: Schema, encoding: Encoding, indicator: bool) -> Features:
