@@ -1,5 +1,6 @@
 """Histories that are made of earlier training rows, against a loop over the rows."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from tables import Given, decoded, rows_of, table
 
 from recrun.data.tables import prepare
+from recrun.data.tables.past import History, Past, ranks
+from recrun.data.tables.store import Columns
 from recrun.data.tables.table import Table
 from recrun.errors import ConfigError, DataError
 from recrun.models.din import targets_of
@@ -107,6 +110,25 @@ def test_a_file_to_predict_has_its_histories_as_columns(tmp_path):
     (tmp_path / "new.csv").write_text("item,user\nw,b\n")
     with pytest.raises(DataError, match=r"no column .liked.: rows to judge .* histories as columns"):
         table(tmp_path, text, **keys)
+
+
+@pytest.mark.parametrize("flat", [{}, {"time": np.random.default_rng(1).integers(0, 999, 100_000).astype(float)}])
+def test_the_memory_that_a_history_takes(flat):
+    size = 100_000
+    flat = {"sparse": np.zeros((size, 2), np.int32), "label": np.ones((size, 1), np.float32), **flat}
+    tracemalloc.start()
+    past = Past(History("h", "item", "user"), Columns(flat), np.zeros(size, np.int8), ["user", "item"], ["like"])
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(past.codes) == size
+    assert held / size < 20.1
+    assert most / size < 35.1
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1))
+def test_equal_times_have_equal_ranks(times):
+    expected = np.unique(times, return_inverse=True)[1]
+    assert ranks(Columns({"time": np.array(times, float)})).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(

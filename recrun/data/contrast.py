@@ -7,9 +7,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.histories import Histories, spans
+from recrun.data.histories import Histories
 from recrun.data.negatives import Positives, Sampler, SamplerName, refuse_too_many
 from recrun.data.questions import Asked
+from recrun.data.ragged import expand
 from recrun.data.rows import Float, Int64
 
 Whose: TypeAlias = Literal["query", "batch"]
@@ -104,7 +105,7 @@ class Contrast:
         }
         if self.how.avoid_positives:
             users, owner = np.unique(asked.user, return_inverse=True)
-            place, offsets = spans(self.positives.offsets[users], self.positives.offsets[users + 1])
+            place, offsets = expand(self.positives.offsets, users)
             item = self.positives.item[place]
             column = np.minimum(scratch[item], len(columns) - 1)  # of items that are no column: left over from before
             there = np.flatnonzero(columns[column] == item)

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from recrun.data import splits
+from recrun.data.ragged import spans
 from recrun.data.rows import (
     TEST,
     TRAIN,
@@ -117,13 +118,6 @@ class Histories:
         """Users with an input and held-out events, ascending: only they can be judged."""
         begin, end = self.held_out(split)
         return np.flatnonzero((begin > self.offsets[:-1]) & (end > begin))
-
-
-def spans(begin: Int64, end: Int64) -> tuple[Int64, Int64]:
-    """The places begin, begin + 1, ..., end - 1 of each of B spans, one after another, and offsets int64 [B + 1]."""
-    offsets = np.zeros(len(begin) + 1, np.int64)
-    np.cumsum(end - begin, out=offsets[1:])
-    return np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], end - begin), offsets
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from recrun.data import splits
+from recrun.data.ragged import expand
 from recrun.data.rows import TEST, TRAIN, VALID, Ids, Int8, Int32, Int64, Mask, Rows, compact
 from recrun.errors import ConfigError, DataError
 
@@ -41,11 +42,7 @@ class Ragged:
 
     def gather(self, index: Int64) -> tuple[Int64, Int64]:
         """The rows `index` [B], one after another: items int64 [N] and offsets int64 [B + 1]."""
-        start = self.offsets[index]
-        lengths = self.offsets[index + 1] - start
-        offsets = np.zeros(len(index) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        place = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)
+        place, offsets = expand(self.offsets, index)
         return self.items[place].astype(np.int64), offsets
 
 

@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.histories import Histories, spans
+from recrun.data.histories import Histories
+from recrun.data.ragged import spans
 from recrun.data.rows import Float, Int64
 
 RowName: TypeAlias = Literal["interactions", "sequences"]

@@ -16,9 +16,10 @@ from recrun.data.columns import Columns
 from recrun.data.contrast import Contrast, Drawing
 from recrun.data.download import Download
 from recrun.data.files import RatingsFiles
-from recrun.data.histories import Histories, HistorySettings, HistorySplit, Repeats, spans
+from recrun.data.histories import Histories, HistorySettings, HistorySplit, Repeats
 from recrun.data.negatives import SamplerName
 from recrun.data.questions import Epoch, RowName, interactions, learners, sequences, shares, targets
+from recrun.data.ragged import spans
 from recrun.data.rows import Ids, Int64, Rows
 from recrun.data.side import Encoded, Side, Wanted, encode, read_side
 from recrun.errors import CheckpointError, ConfigError

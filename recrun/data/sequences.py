@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from recrun.data.ragged import expand
 from recrun.data.rows import TEST, TRAIN, VALID, Float, Ids, Int8, Int32, Int64, Mask, Rows, compact, k_core
 from recrun.errors import ConfigError, DataError
 
@@ -47,9 +48,7 @@ class Sequences:
 
     def take(self, index: Int64) -> Sequences:
         """The sessions `index`, in that order."""
-        start, lengths = self.offsets[index], self.lengths()[index]
-        offsets = _offsets(lengths)
-        place = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths)
+        place, offsets = expand(self.offsets, index)
         return Sequences(offsets, self.items[place], self.wanted[place], self.ids[index])
 
     def unit_ids(self) -> Ids:

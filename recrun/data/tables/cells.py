@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from recrun.data.ragged import expand
 from recrun.data.rows import Float, Ids, Int32, Int64
 
 NO_CODES, NO_NUMBERS, NO_VALUES = np.zeros(0, np.int32), np.zeros(0), np.empty(0, object)
@@ -140,20 +141,3 @@ class TableSource(TableFile, Protocol):
 
     def identity(self) -> Mapping[str, Any]:
         """Plain values that change whenever the rows would: content hashes, settings, seeds."""
-
-
-def expand(ends: Int64, rows: Int32 | Int64) -> tuple[Int64, Int64]:
-    """Places of the flat entries of some rows of a ragged array, one row after another, and where each begins.
-
-    Args:
-        ends: Where the rows begin and end, [R + 1].
-        rows: Which rows, [B].
-
-    Returns:
-        Places int64 [N], offsets int64 [B + 1].
-    """
-    start = ends[rows]
-    lengths = ends[np.asarray(rows) + 1] - start
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], lengths), offsets

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recrun.data.histories import spans
-from recrun.data.rows import TRAIN, Int8, Int32
+from recrun.data.ragged import spans
+from recrun.data.rows import TRAIN, Int8, Int32, Int64
 from recrun.data.tables.store import Columns, Ragged
 
 
@@ -29,7 +29,7 @@ class History:
 
 
 class Past:
-    """A history of every row.
+    """A history of every row. Holds 20 bytes for each, and takes 35 while it is made.
 
     Args:
         history: Which one.
@@ -49,10 +49,10 @@ class Past:
         for task, value in ((history.where, 1), (history.unless, 0)):
             if task is not None:
                 chosen &= rows.flat["label"][:, tasks.index(task)] == value
-        time = rows.flat["time"] if "time" in rows.flat else np.arange(len(rows))
-        rank = np.unique(time, return_inverse=True)[1].astype(np.int64)
-        self.history, self.times = history, int(rank.max()) + 1
-        self.key = codes(history.by) * np.int64(self.times) + rank
+        key = ranks(rows)
+        self.history, self.times = history, int(key.max()) + 1
+        key += codes(history.by) * np.int64(self.times)
+        self.key = key
         taken = np.flatnonzero(chosen)
         taken = taken[np.argsort(self.key[taken], kind="stable")]
         self.before, self.codes = self.key[taken], codes(history.of)[taken]
@@ -63,3 +63,15 @@ class Past:
         first, last = (np.searchsorted(self.before, bound) for bound in (key - key % self.times, key))
         place, offsets = spans(np.maximum(first, last - self.history.max_length), last)
         return offsets, self.codes[place]
+
+
+def ranks(rows: Columns) -> Int64:
+    """Which of the distinct times each row has, in order; rows without a time are in order."""
+    if "time" not in rows.flat:
+        return np.arange(len(rows))
+    time = rows.flat["time"]
+    order = np.argsort(time)
+    later = np.diff(time[order], prepend=time[order[:1]]) > 0
+    rank = np.empty(len(rows), np.int64)
+    rank[order] = np.cumsum(later)
+    return rank

@@ -14,8 +14,8 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
+from recrun.data.ragged import expand
 from recrun.data.rows import Int64
-from recrun.data.tables.cells import expand
 
 Array: TypeAlias = np.ndarray
 Ragged: TypeAlias = tuple[Int64, Array]  # offsets [R + 1] and entries
