@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from recrun import checkpoint
-from recrun.errors import ConfigError, DataError
+from recrun.errors import ConfigError, DataError, RecrunError
 from recrun.protocols import Dataset
 from recrun.ranking import top_k
 from recrun.run import build_model, stored
@@ -159,11 +159,13 @@ def write_lines(file: IO[bytes], first: str, others: Iterable[str]) -> int:
 
 
 def replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Puts a whole new file in place, or none."""
+    """Puts a whole new file in place, or none. Raises RecrunError if it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             write(file)
         temporary.replace(path)
+    except OSError as error:
+        raise RecrunError(f"{path}: cannot be written ({error.strerror})") from None
     finally:
         temporary.unlink(missing_ok=True)

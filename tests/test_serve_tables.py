@@ -193,3 +193,13 @@ def test_other_parts_of_the_rows_of_a_run_are_remarked(finished, caplog):
         caplog.clear()
         assert cli.main(["evaluate", str(finished), *words]) == 0
         assert (told in caplog.text) == expected
+
+
+def test_a_file_of_predictions_that_cannot_be_written_is_one_line(finished, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert cli.main(["predict", str(finished), "--output", str(tmp_path / "p.tsv")]) == 1
+    assert f"error: {tmp_path}/p.tsv: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -313,6 +313,11 @@ FAULTS = {
     ),
     "short row": ({}, "user,item,age,click\nu1,i1,3,1\nu1,i1\n", r"t.csv:3: the row has 2 cells, expected 4"),
     "long row": ({}, "user,item,age,click\nu1,i1,3,1\nu1,i1,2,1,5\n", r"t.csv:3: the row has 5 cells, expected 4"),
+    "open quote": (
+        {},
+        'user,item,age,click\nu1,i1,3,1\nu1,"i1,2,1\n' + "u1,i1,3,1\n" * 20_000,
+        r"t.csv:3: field larger than field limit \(131072\) \(a quote that is not closed\?\)",
+    ),
     "no rows": ({}, "user,item,age,click\n", r"t.csv: there are no rows"),
     "empty": ({}, "", r"t.csv: the file is empty"),
     "twice": ({}, "user,item,age,user,click\nu1,i1,3,1,1\n", r"t.csv:1: two columns are called 'user'"),

@@ -144,12 +144,16 @@ class TextTable:
             lines = (decoded(self.path, number, line) for number, line in enumerate(stream, 1))
             begin = 1
             reader = csv.reader(lines, delimiter=self._separator(), skipinitialspace=True)
-            for cells in reader:
-                if cells and not (begin == 1 and self.columns is None):
-                    if len(cells) != len(header):
-                        raise DataError(f"{self.path}:{begin}: the row has {len(cells)} cells, expected {len(header)}")
-                    yield begin, cells
-                begin = reader.line_num + 1
+            try:
+                for cells in reader:
+                    if cells and not (begin == 1 and self.columns is None):
+                        if len(cells) != len(header):
+                            found = f"{self.path}:{begin}: the row has {len(cells)} cells"
+                            raise DataError(f"{found}, expected {len(header)}")
+                        yield begin, cells
+                    begin = reader.line_num + 1
+            except csv.Error as error:
+                raise DataError(f"{self.path}:{begin}: {error} (a quote that is not closed?)") from None
 
     def _fault(self, wanted: Wanted) -> str | None:
         """Where and what the first number is that is none."""
@@ -157,7 +161,8 @@ class TextTable:
         for line, cells in self._rows():
             for place, name in numbers:
                 if cells[place] and not is_finite(cells[place]):
-                    return f"{self.path}:{line}: column {name} is {cells[place]!r}, not a finite number"
+                    value = f"{self.path}:{line}: column {name} is {cells[place]!r}"
+                    return f"{value}, not a finite number; an empty cell is a missing one"
         return None
 
 
