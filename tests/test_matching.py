@@ -11,6 +11,7 @@ from histories import composed, events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from worlds import never, place_in
 
 from recrun import cli, serve
@@ -195,6 +196,21 @@ def test_gradients_through_a_whole_catalogue_are_not_kept(made):
     model(batch).sum().backward()
     assert any(parameter.grad is not None for parameter in model.parameters())
     assert model.catalogue_ID is None
+
+
+@pytest.mark.parametrize("objective", ["listwise", "in_batch"])
+@pytest.mark.parametrize("rows", ["interactions", "sequences"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_forward_pass_knows_its_shapes_without_looking_at_values(name, rows, objective):
+    """So that nothing waits for a GPU; tensors without values refuse what would."""
+    negatives = "batch" if objective == "in_batch" else "query"
+    words = [f"objective={objective}", f"dataset.negatives={negatives}", f"dataset.rows={rows}"]
+    config = composed(f"model={name}", *words, "dataset.item_lists=[]").config
+    data = build(config["dataset"])
+    with FakeTensorMode():
+        model, objective = build_model(config, data).train(), build_trainers(config)["train"].objective
+        (value,) = objective(model, next(data.train_batches(8, np.random.default_rng(0)))).values()
+    assert value.shape == ()
 
 
 def test_the_table_of_items_is_not_written_into_every_checkpoint(made):

@@ -34,6 +34,8 @@ TASKS = [
     "dataset.source.n_rows=2000",
     "weighting=uwl",
 ]
+HISTORIES = ["model=dssm", "objective=listwise", "dataset.rows=sequences", "trainer.batch_size=32"]
+HISTORIES += [f"dataset.source.{size}" for size in ("n_users=150", "n_items=60", "n_events=2000")]
 
 
 def prepared(tmp_path, *overrides):
@@ -98,7 +100,7 @@ def test_alone_there_is_nothing_to_agree_on():
     assert list(Ranks().in_step("ab")) == ["a", "b"]
 
 
-@pytest.mark.parametrize("words", [TABLE, TASKS], ids=["deepfm", "mmoe"])
+@pytest.mark.parametrize("words", [TABLE, TASKS, HISTORIES], ids=["deepfm", "mmoe", "dssm"])
 def test_two_processes_train_what_one_does(tmp_path, words):
     directories = [prepared(tmp_path, *words, "epochs=2", f"devices={devices}") for devices in (1, 2)]
     for directory in directories:

@@ -91,6 +91,13 @@ def test_its_own_rows_stay_divided_whatever_their_file_is_called(finished, folde
     assert counts(data_of(finished, test_path="new.csv")) == [0, 0, 2]
 
 
+def test_rows_that_are_judged_alone_are_not_said_to_lack_labels_to_train_on(finished, folder, caplog):
+    (folder / "new.csv").write_text("user,item,age,click\nu1,i1,1.5,1\nu2,i2,,0\n")
+    data_of(finished, path=str(folder / "new.csv"))
+    assert "all 2 rows of" in caplog.text
+    assert "training part" not in caplog.text
+
+
 def test_other_rows_that_say_their_part_are_judged_by_it(finished, folder):
     (folder / "said.csv").write_text("user,item,age,click,part\nu1,i1,1.5,1,test\nu2,i2,,0,valid\nu3,i2,1,0,train\n")
     changes = {"path": str(folder / "said.csv"), "split": "column", "split_column": "part"}

@@ -156,6 +156,8 @@ def test_files_of_the_parts_and_validation_rows_from_train_where_there_is_no_fil
     (tmp_path / "train.csv.gz").write_bytes(b"")
     with pytest.raises(DataError, match="more than one file for a part"):
         Table(None, **keys)
+    with pytest.raises(DataError, match=r"needs a folder .* dataset\.test_path takes a single file"):
+        Table(None, **{**keys, "path": str(tmp_path / "test.tsv")})
     with pytest.raises(DataError, match="no train file"):
         Table(None, **{**keys, "path": str(tmp_path.parent)})
 

@@ -97,7 +97,7 @@ class Bags:
         ids_U, order_N, begins_U = sorted_by_id(self.ids)
         if not self.pooled:
             return ids_U, order_N, begins_U, None
-        sizes_R = torch.cat([self.begins[1:], self.begins.new_tensor([len(self.ids)])]) - self.begins
+        sizes_R = F.pad(self.begins[1:], (0, 1), value=len(self.ids)) - self.begins
         bag_N = torch.repeat_interleave(self.numbers(len(sizes_R)), sizes_R, output_size=len(self.ids))
         bag_N = bag_N.index_select(0, order_N)
         return ids_U, bag_N, begins_U, (1 / sizes_R).index_select(0, bag_N)

@@ -179,7 +179,10 @@ def part_files(where: Where, names: Mapping[str, str] | None) -> list[tuple[int 
     """The file of each part; there may be none for valid and test."""
     folder = existing(where.path, where.root)
     if not folder.is_dir():
-        raise DataError(f"{folder}: dataset.split=provided needs a folder with train, valid and test files")
+        raise DataError(
+            f"{folder}: dataset.split=provided needs a folder with train, valid and test files; "
+            "dataset.test_path takes a single file, to judge or to predict"
+        )
     if names is not None:
         return named_parts(folder, names)
     found = [(code, path) for part, code in PARTS.items() for path in sorted(folder.iterdir()) if is_part(path, part)]

@@ -239,7 +239,7 @@ def remarks(counts: Mapping[str, float]) -> Iterator[str]:
     for name, share in counts.items():
         what, _, column = name.partition("/")
         part, _, kind = what.partition("_")
-        if what == "train_positive" and share in (0, 1):
+        if what == "train_positive" and share in (0, 1) and counts["train_rows"]:
             yield f"task {column}: all labels of the training part are {share:.0f}"
         if kind == "unknown" and share == 1:
             yield f"column {column}: no id of the {part} part is known (its training rows, dataset.min_count, decide)"
