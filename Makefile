@@ -21,7 +21,7 @@ demo: setup  ## Train three-stage RaCT on embedded data (about a minute)
 	$(BIN)/recrun
 
 test: check  ## Run style, types and all the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
 check: setup  ## Check style and types
 	$(BIN)/ruff check .
