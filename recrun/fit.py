@@ -70,6 +70,7 @@ class Fit:
         """Raises ConfigError if a key needs a part that the data do not have."""
         trainer = self.trainer
         asks = {"keep=best": trainer.keep == "best", f"patience={trainer.patience}": trainer.patience is not None}
+        asks[f"eval_every_steps={trainer.eval_every_steps}"] = trainer.eval_every_steps is not None
         asks["scheduler=plateau"] = needs_metric(self.scheduler)
         wanting = [key for key, asked in asks.items() if asked and not self.validates]
         if wanting:
@@ -106,18 +107,18 @@ class Fit:
         self.place.log.keep(self.progress.rows)
         while self.progress.epoch < self.trainer.epochs and not self.out_of_patience():
             self.train_epoch()
-            self.finish_epoch()
+            if not self.out_of_patience():
+                self.finish_epoch()
         self.save("last")
         if self.trainer.keep == "best":
             checkpoint.load_weights(self.place.directory / "best", self.model)
         return self.progress
 
     def train_epoch(self) -> None:
-        """The rest of an epoch, from the step where `progress` stands."""
+        """The rest of an epoch, from the step where `progress` stands, or less of it where patience ends."""
         if self.progress.step == 0:
             seeds.seed_torch(self.place.seed, "noise", self.place.stage, self.progress.epoch, self.place.ranks.rank)
-        self.model.train()
-        hold_frozen_norms(self.model)
+        self.training_mode()
         started = time.perf_counter()
         for batch in self.batches():
             self.pause()
@@ -127,8 +128,32 @@ class Fit:
             self.place.reporter.step(self)
             now = time.perf_counter()
             self.progress.seconds += now - started
+            if self.validates and self.validated_by_steps():
+                self.check_finite()
+                self.validate()
+                if self.out_of_patience():
+                    return
+                self.training_mode()
+                now = time.perf_counter()
             started = now
         self.check_finite()
+
+    def training_mode(self) -> None:
+        """The model as a step needs it; an evaluator leaves it otherwise."""
+        self.model.train()
+        hold_frozen_norms(self.model)
+
+    def validated_by_steps(self) -> bool:
+        """Whether `eval_every_steps` wants a validation after the last step."""
+        every = self.trainer.eval_every_steps
+        return every is not None and self.progress.steps % every == 0
+
+    def validated_by_epochs(self) -> bool:
+        """Whether a validation is due at the end of the last epoch: not two after the same step."""
+        epoch, trainer = self.progress.epoch, self.trainer
+        if epoch == trainer.epochs:
+            return not self.validated_by_steps()
+        return trainer.eval_every_steps is None and epoch % trainer.eval_every == 0
 
     def step(self, batch: Batch | None) -> int:
         """One update; returns how many units it saw. Losses stay on the device: nothing here waits for it.
@@ -202,7 +227,7 @@ class Fit:
         progress.epoch += 1
         progress.step = 0
         self.step_scheduler("epoch")
-        if self.validates and (progress.epoch % self.trainer.eval_every == 0 or progress.epoch == self.trainer.epochs):
+        if self.validates and self.validated_by_epochs():
             self.validate()
         if not self.validates:
             self.write_row("train", {}, 0.0)
@@ -217,7 +242,9 @@ class Fit:
         value = self.monitored(self.judge("valid"))
         self.place.reporter.evaluated(self, value)
         if self.progress.improved(value, self.trainer.min_improvement, lower_is_better(self.monitor)):
-            self.progress.best, self.progress.best_epoch, self.progress.stale = value, self.progress.epoch, 0
+            progress = self.progress
+            progress.best, progress.stale = value, 0
+            progress.best_epoch, progress.best_step = progress.in_epoch, progress.steps
             if self.trainer.keep == "best":
                 self.save("best")
         else:
@@ -249,7 +276,7 @@ class Fit:
         progress, losses = self.progress, self.running_losses()
         row = {
             "stage": self.place.stage,
-            "epoch": progress.epoch,
+            "epoch": progress.in_epoch,
             "step": progress.steps,
             "split": split,
             "metrics": found,
@@ -261,10 +288,10 @@ class Fit:
         }
         self.place.log.append(row)
         told = " ".join(f"{name} {value:.6g}" for name, value in [*losses.items(), *found.items()])
-        logger.info("%s epoch %d: %s", self.place.stage, progress.epoch, told)
+        logger.info("%s epoch %d, step %d: %s", self.place.stage, progress.in_epoch, progress.steps, told)
         progress.rows += 1
         progress.close_row(seconds)
-        self.losses = RunningLosses(self.place.device.torch)
+        self.losses = RunningLosses(self.place.device.torch, self.losses.names)
 
     def running_losses(self) -> dict[str, float]:
         """Mean losses since the last row. Waits for the device."""
@@ -294,7 +321,7 @@ class Fit:
         """Writes a checkpoint of the stage; `last` carries the state that `restore` reads."""
         self.check_finite()
         done = self.progress
-        card = {**self.place.card, "stage": self.place.stage, "epoch": done.epoch, "step": done.steps, "kind": name}
+        card = {**self.place.card, "stage": self.place.stage, "epoch": done.in_epoch, "step": done.steps, "kind": name}
         card |= {"best_epoch": done.best_epoch, "monitor": self.monitor, "best": done.best}
         state = self.state() if name == "last" else None
         if self.place.ranks.rank == 0:

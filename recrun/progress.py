@@ -19,13 +19,19 @@ class Progress:
     steps: int = 0  # steps done in the stage
     rows: int = 0  # lines of metrics.jsonl, those of earlier stages included
     best: float | None = None
-    best_epoch: int = 0
+    best_epoch: int = 0  # the epoch in which the best was found, finished or not
+    best_step: int = 0  # steps done then
     stale: int = 0  # validations since the best
     units: int = 0
     seconds: float = 0.0
     total_units: int = 0
     total_seconds: float = 0.0
     eval_seconds: float = 0.0
+
+    @property
+    def in_epoch(self) -> int:
+        """The number, from 1, of the epoch that the last step was in."""
+        return self.epoch + (self.step > 0)
 
     def improved(self, value: float, margin: float, lower: bool) -> bool:
         """Whether `value` beats the best so far by more than `margin`."""

@@ -194,7 +194,7 @@ class Run:
         progress = trainer.fit(self.model, self.dataset, place, rows=earlier)
         found = judge_parts(self.model, self.dataset, self.device, self.config["eval_limit"])
         results = stage_results(progress, found)
-        kept = progress.best_epoch if trainer.keep == "best" else progress.epoch
+        kept = progress.best_epoch if trainer.keep == "best" else progress.in_epoch
         if "test" in found:
             test_row = {"stage": place.stage, "epoch": kept, "step": progress.steps, "split": "test"}
             place.log.append({**test_row, "metrics": results["test"], "losses": {}})
@@ -402,6 +402,7 @@ def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Resu
         "test": metrics.get("test", {}),
         "monitor": progress.monitor,
         "best_epoch": progress.best_epoch,
+        "best_step": progress.best_step,
         "train_seconds": round(progress.total_seconds, 3),
         "eval_seconds": round(progress.eval_seconds, 3),
         "samples_per_second": round(progress.total_units / max(progress.total_seconds, 1e-9), 1),

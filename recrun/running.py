@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,13 +12,18 @@ FOLD = 64  # steps whose losses are summed at once; fixed, so that a resumed run
 
 
 class RunningLosses:
-    """Sums of losses by name, and the first step of all whose loss was not finite."""
+    """Sums of losses by name, and the first step of all whose loss was not finite.
 
-    def __init__(self, device: torch.device) -> None:
-        self.names: list[str] = []
+    Args:
+        device: Where losses are.
+        names: Of the losses, where they are known.
+    """
+
+    def __init__(self, device: torch.device, names: Sequence[str] = ()) -> None:
+        self.names = list(names)
         self.pending: list[Tensor] = []
         self.steps = 0
-        self.sum_L = torch.zeros(0, device=device)
+        self.sum_L = torch.zeros(len(self.names), device=device)
         self.bad_step = torch.full((), -1, device=device)  # of those folded; -1 for none
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
@@ -47,7 +52,9 @@ class RunningLosses:
         return self.sum_L + losses_KL.sum(0), torch.where(self.bad_step < 0, first, self.bad_step)
 
     def means(self) -> dict[str, float]:
-        """Mean losses. Waits for the device."""
+        """Mean losses, none before the first step. Waits for the device."""
+        if not self.steps:
+            return {}
         sums = self.folded()[0].tolist()
         return {name: total / self.steps for name, total in zip(self.names, sums, strict=True)}
 

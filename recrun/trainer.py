@@ -43,6 +43,7 @@ class Trainer:
         keep: Which weights the stage hands on, saves and is tested with.
         trainable: Prefixes of the parameters that move; the others are frozen.
         eval_every: Epochs between validations; the last epoch is always validated.
+        eval_every_steps: Steps between validations, counted through the epochs, in place of `eval_every`.
         test_every: Epochs between looks at the test part, which decide nothing; None for the end of the stage alone.
         save_step: Epochs between extra checkpoints `epoch-<n>`.
         show_step: Steps between updates of the live line; None for four a second.
@@ -70,6 +71,7 @@ class Trainer:
         keep: Literal["best", "last"] = "best",
         trainable: Sequence[str] | None = None,
         eval_every: Count = 1,
+        eval_every_steps: Count | None = None,
         test_every: Count | None = None,
         save_step: Count | None = None,
         save_seconds: NonNegative = 30.0,
@@ -93,6 +95,7 @@ class Trainer:
         self.keep = keep
         self.trainable = trainable
         self.eval_every = eval_every
+        self.eval_every_steps = eval_every_steps
         self.test_every = test_every
         self.save_step = save_step
         self.save_seconds = save_seconds

@@ -271,7 +271,16 @@ def test_a_smoke_run_leaves_a_whole_run_directory(overrides, tmp_path):
     assert json.loads((directory / "results.json").read_text()) == results
     assert json.loads((directory / "run.json").read_text())["status"] == "finished"
     for stage in composed.config["stage"]:
-        keys = {"valid", "test", "monitor", "best_epoch", "train_seconds", "eval_seconds", "samples_per_second"}
+        keys = {
+            "valid",
+            "test",
+            "monitor",
+            "best_epoch",
+            "best_step",
+            "train_seconds",
+            "eval_seconds",
+            "samples_per_second",
+        }
         assert keys == set(results["stages"][stage])
         assert (directory / stage / "last" / "state.pt").exists()
     units = np.load(directory / "units" / "test.npz")

@@ -16,6 +16,7 @@ from recrun.features import Task
 from recrun.fit import Diverged, Fit, Interrupted
 from recrun.regularization import Regularization
 from recrun.run import build
+from recrun.running import RunningLosses
 from recrun.types import Evaluation
 
 
@@ -121,6 +122,79 @@ def test_the_last_epoch_is_always_validated(tmp_path):
     rows = rows_in(tmp_path)
     assert [row["epoch"] for row in rows] == [2, 4, 5]
     assert [row["step"] for row in rows] == [14, 28, 35]
+
+
+@pytest.mark.parametrize(("every", "steps"), [(3, [3, 6, 9, 12, 14]), (7, [7, 14]), (5, [5, 10, 14]), (100, [14])])
+def test_validation_by_steps_counts_through_the_epochs_and_ends_with_the_last(tmp_path, every, steps):
+    model = line()
+    trainer_of(epochs=2, eval_every_steps=every).fit(model, Points(), place_in(tmp_path))
+    rows = rows_in(tmp_path)
+    assert [row["step"] for row in rows] == steps
+    assert [row["epoch"] for row in rows] == [1 if step <= 7 else 2 for step in steps]
+    plain = line()
+    (tmp_path / "plain").mkdir()
+    trainer_of(epochs=2).fit(plain, Points(), place_in(tmp_path / "plain"))
+    whole = [row["losses"]["mse"] * 7 for row in rows_in(tmp_path / "plain")]
+    taken = [step - before for before, step in zip([0, *steps], steps, strict=False)]
+    parts = [row["losses"]["mse"] * n for row, n in zip(rows, taken, strict=True)]
+    assert sum(parts) == pytest.approx(sum(whole))
+
+
+def test_looking_more_often_does_not_change_the_training(tmp_path):
+    models = []
+    for name, every in (("epochs", None), ("steps", 2)):
+        (tmp_path / name).mkdir()
+        models.append(line(dropout=0.3))
+        made = trainer_of(keep="last", eval_every_steps=every)
+        made.fit(models[-1], switching_off(Points()), place_in(tmp_path / name))
+    assert torch.equal(models[0].slope.weight, models[1].slope.weight)
+
+
+def switching_off(data):
+    """The data with an evaluator that leaves the model in eval mode, as all of recrun's do."""
+    data.evaluator = type(
+        "Off", (Fitted,), {"__call__": lambda self, model, *rest: super(type(self), self).__call__(model.eval(), *rest)}
+    )()
+    return data
+
+
+def test_patience_and_the_best_weights_work_within_an_epoch(tmp_path):
+    """Validated after steps 2, 4, 6, 8: the best at 4 is in epoch 1 of seven steps, patience ends at 8, in epoch 2."""
+    model = line()
+    made = trainer_of(eval_every_steps=2, patience=2)
+    progress = made.fit(model, scripted([0.1, 0.9, 0.5, 0.6, 1.0]), place_in(tmp_path))
+    assert (progress.best_epoch, progress.best_step, progress.steps, progress.epoch) == (1, 4, 8, 1)
+    card = checkpoint.read_card(tmp_path / "train" / "best")
+    assert (card["epoch"], card["step"]) == (1, 4)
+    other = line()
+    (tmp_path / "four").mkdir()
+    trainer_of(epochs=1, keep="last").fit(other, Points(), place_in(tmp_path / "four", step_limit=4))
+    assert torch.equal(model.slope.weight, other.slope.weight)
+    again = made.fit(line(), scripted([]), place_in(tmp_path))  # there is nothing left to do
+    assert again.steps == 8
+
+
+def test_a_rank_without_a_batch_right_after_a_row_knows_the_losses():
+    losses = RunningLosses(torch.device("cpu"), ["click", "buy"])
+    assert losses.means() == {}
+    losses.add(losses.zeros())
+    assert losses.means() == {"click": 0.0, "buy": 0.0}
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 6, 7, 8, 20, 27])
+def test_with_validation_by_steps_a_resumed_run_is_bitwise_equal(tmp_path, stop_after):
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole = finished(tmp_path / "whole", eval_every_steps=3)
+    calls = iter(range(1, 1000))
+    made = trainer_of(eval_every_steps=3, scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2))
+    with pytest.raises(Interrupted):
+        made.fit(line(dropout=0.3), Points(), place_in(tmp_path / "parts", stop=lambda: next(calls) >= stop_after))
+    torch.manual_seed(999)
+    resumed = finished(tmp_path / "parts", eval_every_steps=3)
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+    rows = [[without_timings(row) for row in rows_in(tmp_path / name)] for name in ("whole", "parts")]
+    assert rows[0] == rows[1]
 
 
 def test_test_every_writes_rows_that_decide_nothing(tmp_path):
