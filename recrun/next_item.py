@@ -87,8 +87,7 @@ class NextItem:
         hidden_ND, target_N = hidden_ND[batch["judged"]], batch["target"][batch["judged"]]
         size = max(1, self.memory_mb * MB // (4 * n_items))
         for at in range(0, len(target_N), size):
-            with device.autocast():
-                scores_BI = model.score(hidden_ND[at : at + size]).float()  # type: ignore[operator]
+            scores_BI = model.score(hidden_ND[at : at + size].float())  # type: ignore[operator]  # in 16 bits many tie
             target_B1 = target_N[at : at + size, None]
             rank_B = ranks(scores_BI, target_B1, self.ties).cpu().numpy()
             yield rank_B, bpr(scores_BI, target_B1).cpu().numpy() if "bpr" in self.metrics else rank_B
@@ -103,8 +102,7 @@ class NextItem:
             with device.autocast():
                 hidden_BD = model.embed_users(device.move(batch))  # type: ignore[operator]
             for at in range(0, len(names), size):
-                with device.autocast():
-                    scores_BI = model.score(hidden_BD[at : at + size]).float()  # type: ignore[operator]
+                scores_BI = model.score(hidden_BD[at : at + size].float())  # type: ignore[operator]
                 top_BK = top_k(scores_BI, max(self.ks))
                 found = zip(names[at : at + size], top_BK.tolist(), scores_BI.gather(1, top_BK).tolist(), strict=True)
                 for name, row, scores in found:

@@ -83,6 +83,16 @@ def test_losses_and_gradients_equal_the_dense_model(kind, rows, seed):
 
 
 @pytest.mark.parametrize("kind", [MultVAE, MultDAE])
+def test_in_bf16_the_logits_of_a_catalogue_are_not_rounded(kind):
+    torch.manual_seed(0)
+    model = kind(2000, mlp_hidden_size=(12, 8), latent_dimension=5).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(batch_of([1, 2, 3], [4, 5]))
+    assert logits.dtype == torch.float32
+    assert min(len(row.unique()) for row in logits.topk(100).values) > 95
+
+
+@pytest.mark.parametrize("kind", [MultVAE, MultDAE])
 def test_evaluation_is_deterministic_and_sees_everything(kind):
     model, batch = build(kind).eval(), batch_of([3, 1, 7], [], [39])
     logits = model(batch)

@@ -30,6 +30,9 @@ class Fixed:
     def encode(self, batch):
         return torch.nn.functional.one_hot(batch["items"], len(self.table)).float()
 
+    def embed_users(self, batch):
+        return self.encode(batch)[batch["items_offsets"][1:] - 1]
+
     def score(self, hidden):
         return hidden @ self.table
 
@@ -44,6 +47,16 @@ def literal(table, sessions, ties):
             equal = sum(score == scores[target] for score in scores) - 1
             found.append(1 + better + {"conservative": equal, "standard": 0, "median": equal / 2}[ties])
     return np.array(found)
+
+
+def test_scores_that_16_bits_cannot_tell_apart_do_not_tie_in_bf16():
+    sessions = random_sessions(30, 12)
+    table = 1 + torch.rand(12, 12, generator=torch.Generator().manual_seed(0)) / 1000
+    data, judge = sessions_of(sessions, test=sessions), NextItem(["mrr"], [5], "conservative")
+    one, other = (judge(Fixed(table), data, "test", Device(CPU.torch, precision)) for precision in ("bf16", "fp32"))
+    assert one.metrics == other.metrics
+    lines = list(judge.predict(Fixed(table), data, "test", Device(CPU.torch, "bf16")))
+    assert lines == list(judge.predict(Fixed(table), data, "test", CPU))
 
 
 @pytest.mark.parametrize("ties", ["conservative", "standard", "median"])
