@@ -226,7 +226,6 @@ class Fit:
         progress = self.progress
         progress.epoch += 1
         progress.step = 0
-        self.step_scheduler("epoch")
         if self.validates and self.validated_by_epochs():
             self.validate()
         if not self.validates:
@@ -235,6 +234,7 @@ class Fit:
             self.judge("test")
         if self.trainer.save_step and progress.epoch % self.trainer.save_step == 0:
             self.save(f"epoch-{progress.epoch}")
+        self.step_scheduler("epoch")
         self.pause()
 
     def validate(self) -> None:
@@ -282,6 +282,7 @@ class Fit:
             "metrics": found,
             "losses": losses,
             **self.weights(),
+            "lr": self.optimizer.param_groups[0]["lr"],  # of all that part_lr does not name
             "train_seconds": round(progress.seconds, 6),
             "eval_seconds": round(seconds, 6),
             "samples_per_second": round(progress.units / max(progress.seconds, 1e-9), 1),

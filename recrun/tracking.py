@@ -169,5 +169,5 @@ def scalars(row: Row) -> dict[str, float]:
     stage = row["stage"]
     parts = {row["split"]: row["metrics"], "loss": row["losses"], "weight": row.get("weights", {})}
     named = {f"{stage}/{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
-    speed = "samples_per_second"  # the row of a stage's end has none
-    return {**named, f"{stage}/{speed}": row[speed]} if speed in row else named
+    alone = ("lr", "samples_per_second")  # the row of a stage's end has neither
+    return {**named, **{f"{stage}/{name}": row[name] for name in alone if name in row}}

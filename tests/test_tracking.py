@@ -48,8 +48,7 @@ def expected(rows):
         values = {f"train/{row['split']}/{name}": value for name, value in row["metrics"].items()}
         values |= {f"train/loss/{name}": value for name, value in row["losses"].items()}
         values |= {f"train/weight/{name}": value for name, value in row.get("weights", {}).items()}
-        if "samples_per_second" in row:
-            values["train/samples_per_second"] = row["samples_per_second"]
+        values |= {f"train/{name}": row[name] for name in ("lr", "samples_per_second") if name in row}
         for name, value in values.items():
             found.setdefault(name, []).append((row["step"], pytest.approx(value, rel=1e-6)))
     return found

@@ -449,6 +449,7 @@ def test_cosine_ends_at_its_least_with_the_training(tmp_path):
     fit = Fit(trainer_of(epochs=3, lr=1.0, scheduler=cosine), line(), Points(), place_in(tmp_path))
     fit.run(0)
     assert fit.optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
+    assert [row["lr"] for row in rows_in(tmp_path)] == pytest.approx([1.0, 0.8125, 0.4375])  # of each epoch's steps
 
 
 def test_one_cycle_peaks_at_each_groups_own_rate_and_leaves_momentum_alone(tmp_path):
