@@ -246,3 +246,11 @@ def test_nothing_of_this_imports_torch(words, tmp_path):
     assert not loaded & {"torch", "numpy", "pandas", "rich"}
     if words[0] in ("list", "--help"):
         assert not loaded & {"hydra", "omegaconf", "yaml"}
+
+
+def test_a_reader_that_has_seen_enough_ends_it_in_silence():
+    words = [sys.executable, "-m", "recrun", "list"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 1
