@@ -102,8 +102,9 @@ def train(words: list[str]) -> int:
 
         return sweep.start(overrides, folders)
     from recrun import jobs
-    from recrun.check import check, remarks
+    from recrun.check import check
     from recrun.config import compose
+    from recrun.remarks import remarks
 
     composed = compose(overrides, folders)
     check(composed)

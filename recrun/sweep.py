@@ -11,9 +11,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from recrun import jobs, report
-from recrun.check import check, remarks
+from recrun.check import check
 from recrun.config import Composition, composer
 from recrun.errors import ConfigError
+from recrun.remarks import remarks
 
 PLAN, RESULTS = "sweep.json", "results.json"
 

@@ -9,10 +9,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from recrun import config
-from recrun.check import check, remarks
+from recrun.check import check
 from recrun.config import compose, composer
 from recrun.errors import ConfigError
 from recrun.folders import GROUPS, conf_dir, options, search_path
+from recrun.remarks import remarks
 
 OPTIONS = [(group, option) for group in GROUPS for option in options(group, [conf_dir()])]
 NEWS = ("mind", "mind_demo", "mind_small", "mind_large", "synthetic_news")
