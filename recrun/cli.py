@@ -14,6 +14,10 @@ from recrun.kinds import did_you_mean
 from recrun.types import Split
 
 INSPECT = ("--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
+TRAINING = (
+    *("trainer", "stage", "objective", "weighting", "optimizer", "scheduler", "tracker"),
+    *("seed", "epochs", "devices", "pre_model_path", "output_dir"),
+)  # keys that change nothing once weights are stored
 FLAGS = ("--help", "--version", "--multirun", "--config-dir", *(flag for flag in INSPECT if flag.startswith("--")))
 
 USAGE = """\
@@ -200,6 +204,7 @@ def evaluate(words: list[str]) -> int:
     from recrun.check import check
     from recrun.config import recompose
 
+    refuse_training_keys("evaluate", words[1:])
     composed = recompose(directory, words[1:])
     check(composed, training=False)
     from recrun import run
@@ -218,6 +223,7 @@ def predict(words: list[str]) -> int:
     from recrun.check import check
     from recrun.config import recompose
 
+    refuse_training_keys("predict", overrides)
     if "--input" in values:
         overrides.append(f"{input_key(recompose(directory, overrides).config)}={Path(values['--input']).absolute()}")
     composed = recompose(directory, overrides)
@@ -247,6 +253,16 @@ def predict_next(directory: Path, values: dict[str, str], overrides: list[str]) 
     return 0
 
 
+def refuse_training_keys(verb: str, overrides: Sequence[str]) -> None:
+    """Raises ConfigError for a typed key that changes nothing where the weights are stored ones."""
+    for word in overrides:
+        if word.lstrip("+~").partition("=")[0].partition(".")[0] in TRAINING:
+            raise ConfigError(
+                f"{word} changes nothing: {verb} uses the stored weights\n"
+                f"keys for {verb}: dataset.…, model.…, device, precision, threads, eval_limit"
+            )
+
+
 def embed(words: list[str]) -> int:
     """`embed RUN --side SIDE --output FILE [--split SPLIT] [overrides]`: ids and vectors of users or items."""
     directory = run_directory("embed", words[:1])
@@ -258,6 +274,7 @@ def embed(words: list[str]) -> int:
     from recrun.check import check
     from recrun.config import recompose
 
+    refuse_training_keys("embed", overrides)
     composed = recompose(directory, overrides)
     check(composed, training=False)
     from recrun import serve

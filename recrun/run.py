@@ -298,8 +298,15 @@ def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping
         directory: A run directory.
         config: The run's config with changes.
         trained: The run's own `dataset`.
+
+    Raises:
+        ConfigError: A key is changed that says what was learned of the training rows.
     """
-    accepted = inspect.signature(hydra.utils.get_object(config["dataset"]["_target_"])).parameters
+    made = hydra.utils.get_object(config["dataset"]["_target_"])
+    for key in getattr(made, "learned", ()):
+        if config["dataset"].get(key) != trained.get(key):
+            raise ConfigError(f"dataset.{key} cannot change: the weights rely on what the run learned of its columns")
+    accepted = inspect.signature(made).parameters
     folder = directory / "vocabulary"
     unseen = other_rows(config["dataset"], trained)
     known = {"catalogue": str(folder / "items.txt"), "vocabulary": str(folder), "unseen": unseen}

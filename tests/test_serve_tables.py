@@ -203,3 +203,17 @@ def test_a_file_of_predictions_that_cannot_be_written_is_one_line(finished, tmp_
     assert cli.main(["predict", str(finished), "--output", str(tmp_path / "p.tsv")]) == 1
     assert f"error: {tmp_path}/p.tsv: cannot be written (No space left on device)" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("trainer.lr=5", "trainer.lr=5 changes nothing: evaluate uses the stored weights"),
+        ("objective=pairwise", "objective=pairwise changes nothing"),
+        ("seed=9", "seed=9 changes nothing"),
+        ("dataset.scale=log", "dataset.scale cannot change: the weights rely on what the run learned"),
+    ],
+)
+def test_keys_that_stored_weights_do_not_heed_are_refused(finished, capsys, word, told):
+    assert cli.main(["evaluate", str(finished), word]) == 2
+    assert told in capsys.readouterr().err

@@ -97,6 +97,12 @@ class Table:
     kind: ClassVar[str] = "table"
     unit: ClassVar[str] = "rows"
     input_key: ClassVar[str] = "test_path"
+    learned: ClassVar[tuple[str, ...]] = (
+        "min_count",
+        "buckets",
+        "scale",
+        "dense_missing",
+    )  # that a run's weights rely on
 
     def __init__(
         self,
