@@ -13,7 +13,7 @@ from typing import Any
 
 from recrun.config import Composition, elsewhere
 from recrun.errors import ConfigError
-from recrun.kinds import Items, Text, choices, did_you_mean
+from recrun.kinds import Items, Text, choices, did_you_mean, fault
 from recrun.origins import NODES, Origins
 from recrun.schema import Field, Schema, signature
 from recrun.start import Start
@@ -146,9 +146,10 @@ class Keys:
             raise ConfigError(self.no_target(path))
         if field.kind.accepts(value):
             return None
-        hint = did_you_mean(value, choices(field.kind)) if isinstance(value, str) else ""
-        shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else value
-        raise ConfigError(f"{path}={shown}: expected {field.kind}{hint}{self.origins.of(path)}")
+        keys, part, wanted = fault(field.kind, value)
+        hint = did_you_mean(part, choices(wanted)) if isinstance(part, str) else ""
+        shown = "null" if part is None else str(part).lower() if isinstance(part, bool) else part
+        raise ConfigError(f"{path}{keys}={shown}: expected {wanted}{hint}{self.origins.of(path)}")
 
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
         """Parameters without a default must be given, except what the data give to a model."""

@@ -120,8 +120,9 @@ def load_weights(directory: Path, model: nn.Module, fingerprint: str | None = No
     card = read_card(directory)
     if fingerprint is not None and card["dataset_fingerprint"] != fingerprint:
         raise CheckpointError(
-            f"{directory} was trained on other data (fingerprint {card['dataset_fingerprint'][:12]}, here "
-            f"{fingerprint[:12]}): its training rows may be your test rows. Use the data settings of its run"
+            f"{directory} was trained on other data: rows, columns, tasks or parts differ (fingerprint "
+            f"{card['dataset_fingerprint'][:12]}, here {fingerprint[:12]}); its training rows may be your test rows. "
+            "Use the data settings of its run"
         )
     weights = read_weights(directory, card)
     refuse_other_shapes(directory, weights, dict(model.state_dict()))

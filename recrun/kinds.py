@@ -178,6 +178,20 @@ def either(kinds: Iterable[Kind]) -> Kind:
     return Either(tuple(flat)) if len(flat) > 1 else flat[0]
 
 
+def fault(kind: Kind, value: Any) -> tuple[str, Any, Kind]:
+    """The innermost part of a value that is not accepted: what leads to it, it, and what it may be."""
+    for one in kind.kinds if isinstance(kind, Either) else (kind,):
+        if isinstance(one, Entries) and isinstance(value, Mapping):
+            key = next(key for key, part in value.items() if not one.value.accepts(part))
+            keys, part, wanted = fault(one.value, value[key])
+            return f".{key}{keys}", part, wanted
+        if isinstance(one, Items) and isinstance(value, list | tuple) and len(value) >= one.least:
+            at = next(at for at, part in enumerate(value) if not one.item.accepts(part))
+            keys, part, wanted = fault(one.item, value[at])
+            return f"[{at}]{keys}", part, wanted
+    return "", value, kind
+
+
 def choices(kind: Kind) -> list[str]:
     """The literal texts that a kind allows."""
     parts = kind.kinds if isinstance(kind, Either) else (kind,)

@@ -168,10 +168,14 @@ def test_first_is_the_first_that_is_not_null():
         (["trainer.lr=0"], "trainer.lr=0: expected a number > 0"),
         (["trainer.lr=.nan"], "expected a number > 0"),
         (["stage.finetune.lr=-1"], "stage.finetune.lr=-1: expected a number > 0"),
-        (["stage.finetune.part_lr.critic=0"], "stage.finetune.part_lr={'critic': 0}: expected a mapping"),
+        (["stage.finetune.part_lr.critic=0"], "stage.finetune.part_lr.critic=0: expected a number > 0"),
         (["trainer.keep=lats"], "trainer.keep=lats: expected one of best, last; did you mean 'last'?"),
         (["trainer.optimizer.betas=[1]"], "trainer.optimizer.betas=[1]: expected a list of 2"),
-        (["model.mlp_hidden_size=[600,0]"], "=[600, 0]: expected a list of 1 or more, each a whole number >= 1"),
+        (
+            ["model=mmoe", "dataset.tasks={click: clasification}"],
+            "dataset.tasks.click=clasification: expected one of classification, regression or a mapping or null; did",
+        ),
+        (["model.mlp_hidden_size=[600,0]"], "model.mlp_hidden_size[1]=0: expected a whole number >= 1"),
         (["model=mmoe", "model.expert_hidden_size=[]"], "expert_hidden_size=[]: expected a list of 1 or more"),
         (["dataset.evaluator.ks=[]"], "dataset.evaluator.ks=[]: expected a list of 1 or more, each a whole number"),
         (
