@@ -255,8 +255,10 @@ def predict_next(directory: Path, values: dict[str, str], overrides: list[str]) 
 
 def refuse_training_keys(verb: str, overrides: Sequence[str]) -> None:
     """Raises ConfigError for a typed key that changes nothing where the weights are stored ones."""
+    from recrun.config import key_of
+
     for word in overrides:
-        if word.lstrip("+~").partition("=")[0].partition(".")[0] in TRAINING:
+        if key_of(word).partition(".")[0] in TRAINING:
             raise ConfigError(
                 f"{word} changes nothing: {verb} uses the stored weights\n"
                 f"keys for {verb}: dataset.…, model.…, device, precision, threads, eval_limit"

@@ -89,6 +89,10 @@ class Composition:
         choice = self.hydra.runtime.choices.get(group)
         return choice if isinstance(choice, str) else None
 
+    def path(self, group: str) -> Path | None:
+        """The YAML file of a group's chosen option."""
+        return options(group, self.folders).get(self.option(group) or "")
+
     def file(self, group: str, option: str | None = None) -> str:
         """The YAML file of a group's option (the chosen one by default), as a person would write it."""
         name = f"{group}/{option or self.option(group)}.yaml"
@@ -280,6 +284,11 @@ class Composer:
             hint = did_you_mean(parts[1], names)
             raise ConfigError(f"unknown key {key}: this run's stages are {', '.join(names)}{hint}")
         OmegaConf.update(config, key, override.value(), merge=True, force_add=True)
+
+
+def key_of(word: str) -> str:
+    """The key that a word of a command line sets, adds or leaves out."""
+    return word.lstrip("+~").partition("=")[0]
 
 
 def kept_by(config: DictConfig, override: Override) -> Iterator[str]:

@@ -16,7 +16,7 @@ from recrun import checkpoint, seeds
 from recrun.errors import ConfigError, RecrunError
 from recrun.metrics import lower_is_better
 from recrun.monitor import judged_by, which
-from recrun.objectives import rows_of
+from recrun.objectives import units_in
 from recrun.optim import clip_norm
 from recrun.parameters import carried, carry_on, freeze_others, hold_frozen_norms, parameter_groups
 from recrun.place import Place
@@ -128,7 +128,7 @@ class Fit:
             self.place.reporter.step(self)
             now = time.perf_counter()
             self.progress.seconds += now - started
-            if self.validates and self.validated_by_steps():
+            if self.validated_by_steps():
                 self.check_finite()
                 self.validate()
                 if self.out_of_patience():
@@ -163,7 +163,7 @@ class Fit:
         """
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.backward(batch) if batch is not None else self.losses.zeros()
-        units, terms = (rows_of(batch), self.objective.terms(batch)) if batch is not None else (0, 0)
+        units, terms = (units_in(batch), self.objective.terms(batch)) if batch is not None else (0, 0)
         losses, units = self.place.ranks.average(self.moved, losses, units, terms)
         self.shape_gradients()
         self.scaler.step(self.optimizer)

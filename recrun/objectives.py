@@ -41,7 +41,7 @@ class Objective(nn.Module, ABC):
 
         The queries of the batch if it has any, else its rows.
         """
-        return len(batch["query"]) if "query" in batch else rows_of(batch)
+        return len(batch["query"]) if "query" in batch else units_in(batch)
 
     def backward(self, losses: dict[str, Tensor], model: nn.Module, scale: Callable[[Tensor], Tensor]) -> None:
         """Adds the gradients to the parameters' `grad`.
@@ -148,7 +148,7 @@ class MultiTask(Objective):
         return found
 
 
-def rows_of(batch: Batch) -> int:
+def units_in(batch: Batch) -> int:
     """The number of units in a batch."""
     name, value = next(iter(batch.items()))
     return len(value) - 1 if name.endswith("_offsets") else len(value)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from recrun.config import SECTIONS, Composition
+from recrun.config import SECTIONS, Composition, key_of
 from recrun.folders import options, target_in
 
 NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization", "tracker")  # keys that name a class
@@ -20,8 +20,7 @@ class Origins:
 
     def of(self, path: str) -> str:
         """Where a key's value comes from: the YAML file in brackets, nothing if it was typed."""
-        typed = [word.lstrip("+~").split("=")[0] for word in self.composed.overrides]
-        for word in typed:
+        for word in map(key_of, self.composed.overrides):
             is_group = word in SECTIONS  # `model=ract` chooses a file: what is in it was not typed
             if f"{word}.".startswith(f"{path}.") or (f"{path}.".startswith(f"{word}.") and not is_group):
                 return ""
@@ -46,9 +45,9 @@ class Origins:
 
     def named(self, group: str, target: str | None = None) -> str:
         """A group's option as a person types it; the class that was meant where that is not the option's."""
-        option = self.composed.option(group)
-        file = options(group, self.composed.folders).get(option or "")
-        return target if target and (file is None or target_in(file) != target) else f"{group}={option}"
+        file = self.composed.path(group)
+        is_other = target is not None and (file is None or target_in(file) != target)
+        return str(target) if is_other else f"{group}={self.composed.option(group)}"
 
     def listed(self, group: str) -> str:
         """The options of a group in words."""

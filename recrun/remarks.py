@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recrun.config import Composition
+from recrun.config import Composition, key_of
 from recrun.folders import chosen_in, options, target_in
 from recrun.schema import signature
 
@@ -21,19 +21,23 @@ def remarks(composed: Composition) -> list[str]:
     `trainer.lr=…` where each sets its `lr`."""
     stages = {name: node or {} for name, node in composed.config["stage"].items()}
     notes = [*composed.kept, *idle_trainer(composed), *idle_features(composed)]
-    for word in composed.overrides:
-        parts = word.lstrip("+").split("=")[0].split(".")
+    for word, key in typed(composed):
+        parts = key.split(".")
         if parts[0] == "trainer" and len(parts) > 1 and all(parts[1] in node for node in stages.values()):
             instead = ", ".join(".".join(["stage", name, *parts[1:]]) for name in stages)
             notes.append(f"{word} has no effect: every stage of this run sets its own; see {instead}")
     return notes
 
 
+def typed(composed: Composition) -> Iterator[tuple[str, str]]:
+    """The words that set something, and their keys."""
+    return ((word, key_of(word)) for word in composed.overrides if not word.startswith("~"))
+
+
 def idle_trainer(composed: Composition) -> Iterator[str]:
     """A note where a trainer was typed: they differ in the objective alone, which some models set themselves."""
-    typed = {word.lstrip("+").split("=")[0] for word in composed.overrides}
-    file = options("model", composed.folders).get(composed.option("model") or "")
-    if "trainer" not in typed or "objective" in typed or file is None:
+    keys, file = dict(typed(composed)).values(), composed.path("model")
+    if "trainer" not in keys or "objective" in keys or file is None:
         return
     trainer, objective = composed.option("trainer"), chosen_in(file, "objective")
     if objective is not None and trainer != chosen_in(file, "trainer"):
@@ -46,10 +50,10 @@ def idle_features(composed: Composition) -> Iterator[str]:
     model = signature(composed.config["model"]["_target_"])
     if model.is_open or model.attributes.get("kind") != "retrieval":
         return
-    for word in composed.overrides:
-        section, _, key = word.lstrip("+").split("=")[0].partition(".")
-        for parameter, keys in FEATURES.items():
-            if section == "dataset" and key in keys and parameter not in model.fields:
+    for word, key in typed(composed):
+        section, _, name = key.partition(".")
+        for parameter, names in FEATURES.items():
+            if section == "dataset" and name in names and parameter not in model.fields:
                 reads = f"model={composed.option('model')} does not read {parameter.replace('_', ' ')}"
                 yield f"{word} has no effect: {reads}; {' and '.join(reading(parameter, composed))} can"
 

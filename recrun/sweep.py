@@ -12,7 +12,7 @@ from typing import Any
 
 from recrun import jobs, report
 from recrun.check import check
-from recrun.config import Composition, composer
+from recrun.config import Composition, composer, key_of
 from recrun.errors import ConfigError
 from recrun.remarks import remarks
 
@@ -114,7 +114,7 @@ def found_in(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of finished jobs that differ by `seed` alone, each metric's mean and its standard deviation (n - 1)."""
-    changes = distinct([[word for word in row["overrides"] if not sets_seed(word)] for row in rows])
+    changes = distinct([[word for word in row["overrides"] if key_of(word) != "seed"] for row in rows])
     settings: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for change, row in zip(changes, rows, strict=True):
         if row["status"] == "finished":
@@ -133,11 +133,6 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def sets_seed(word: str) -> bool:
-    """Whether an override is of the key `seed`."""
-    return word.lstrip("+").split("=")[0] == "seed"
 
 
 def common(mappings: Sequence[Mapping[str, Any]]) -> list[str]:

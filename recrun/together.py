@@ -72,9 +72,9 @@ class Together:
 
     def usual_objective(self) -> str | None:
         """What the model's YAML file chooses, itself or by the trainer that it chooses."""
-        folders, model = self.composed.folders, self.composed.option("model")
-        file = options("model", folders).get(model or "")
-        trainer = options("trainer", folders).get(chosen_in(file, "trainer") or "") if file else None
+        file = self.composed.path("model")
+        trainers = options("trainer", self.composed.folders)
+        trainer = trainers.get(chosen_in(file, "trainer") or "") if file else None
         return next((found for path in (file, trainer) if path and (found := chosen_in(path, "objective"))), None)
 
     def stages_hint(self) -> str:
