@@ -207,9 +207,9 @@ def evaluate(words: list[str]) -> int:
     refuse_training_keys("evaluate", words[1:])
     composed = recompose(directory, words[1:])
     check(composed, training=False)
-    from recrun import run
+    from recrun import stored
 
-    report.evaluation(run.evaluate(directory, composed.config))
+    report.evaluation(stored.evaluate(directory, composed.config))
     return 0
 
 

@@ -16,8 +16,9 @@ from recrun import checkpoint
 from recrun.errors import ConfigError, DataError, RecrunError
 from recrun.protocols import Dataset
 from recrun.ranking import top_k
-from recrun.run import build_model, stored
+from recrun.run import build_model
 from recrun.schema import signature
+from recrun.stored import load
 from recrun.types import Side, Split
 
 Score: TypeAlias = tuple[str, float]  # an item's id and its score
@@ -41,7 +42,7 @@ def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Pa
         DataError: The data have no such part.
     """
     refuse_folder(output, "")
-    model, dataset, device, _ = stored(directory, config)
+    model, dataset, device, _ = load(directory, config)
     lines = (f"{line}\n" for line in dataset.evaluator.predict(model, dataset, split, device))
     first = next(lines, None)
     if first is None:
@@ -80,7 +81,7 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
     target = config["model"]["_target_"]
     if f"embed_{side}s" not in signature(target).members:
         raise ConfigError(f"{target} has no {side} embeddings: it has no method embed_{side}s")
-    model, dataset, device, _ = stored(directory, config)
+    model, dataset, device, _ = load(directory, config)
     ids, vectors = [], []
     with torch.inference_mode(), device.autocast():
         for names, batch in dataset.entities(side, split):

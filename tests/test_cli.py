@@ -18,7 +18,7 @@ class Interrupted(Exception):
 
 
 class FakeRun(ModuleType):
-    """Stands for recrun.run: does what `ends` says and notes what it was asked for."""
+    """Stands for recrun.run and recrun.stored: does what `ends` says and notes what it was asked for."""
 
     Interrupted = Interrupted
 
@@ -56,6 +56,8 @@ def run(tmp_path, monkeypatch):
     fake = FakeRun()
     monkeypatch.setitem(sys.modules, "recrun.run", fake)
     monkeypatch.setattr(recrun, "run", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "recrun.stored", fake)
+    monkeypatch.setattr(recrun, "stored", fake, raising=False)
     return fake
 
 

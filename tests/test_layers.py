@@ -45,7 +45,7 @@ LAYERS = [
     ["sampled", "pooled", "in_batch"],
     ["models", "data", "check", "catalogue", "place", "fit", "trainer", "live", "process", "launch", "tracking"],
     ["run"],
-    ["jobs", "serve", "follow"],
+    ["jobs", "stored", "serve", "follow"],
     ["sweep"],
     ["cli"],
     ["__main__"],

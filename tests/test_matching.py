@@ -24,7 +24,8 @@ from recrun.jobs import prepare
 from recrun.models import matching
 from recrun.models.matching import Padded, Table, history_means
 from recrun.parameters import carried
-from recrun.run import build, build_model, build_trainers, evaluate, execute, load_config
+from recrun.run import build, build_model, build_trainers, execute, load_config
+from recrun.stored import evaluate
 
 NAMES = ("dssm", "youtube_dnn", "sasrec")
 

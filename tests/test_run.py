@@ -13,7 +13,7 @@ import torch
 from hydra.errors import InstantiationException
 from safetensors.torch import load_file
 
-from recrun import process, provenance, run
+from recrun import process, provenance, run, stored
 from recrun.check import check
 from recrun.config import compose, recompose
 from recrun.errors import CheckpointError, ConfigError, DataError, RecrunError
@@ -85,7 +85,7 @@ def test_the_record_tells_what_was_run(chain):
 
 def test_the_tested_weights_are_the_kept_ones(chain):
     results = json.loads((chain / "results.json").read_text())
-    again = run.evaluate(chain)
+    again = stored.evaluate(chain)
     assert again["test"] == results["test"]
     assert again["valid"] == results["valid"]
     assert json.loads((chain / "evaluations.jsonl").read_text().splitlines()[-1])["test"] == results["test"]
@@ -102,12 +102,12 @@ def test_units_hold_one_value_per_user(chain):
 
 def test_evaluate_takes_overrides(chain):
     composed = recompose(chain, ["dataset.evaluator.ks=[3]"])
-    assert "ndcg@3" in run.evaluate(chain, composed.config)["test"]
+    assert "ndcg@3" in stored.evaluate(chain, composed.config)["test"]
 
 
 def test_other_data_are_judged_over_the_catalogue_of_the_weights(chain):
     own = json.loads((chain / "run.json").read_text())
-    found = run.evaluate(chain, recompose(chain, ["dataset.source.seed=5", "dataset.source.n_items=60"]).config)
+    found = stored.evaluate(chain, recompose(chain, ["dataset.source.seed=5", "dataset.source.n_items=60"]).config)
     assert 0 < found["test"]["ndcg@100"] <= 1
     assert found["dataset_fingerprint"] != own["dataset_fingerprint"]
 
@@ -120,7 +120,7 @@ def test_data_with_other_items_are_refused_where_they_cannot_be_mapped(chain):
             return {"users": np.array(["u"]), "items": np.array(["a", "b"])}
 
     with pytest.raises(CheckpointError, match="trained with other items"):
-        run.same_vocabulary(chain, run.load_config(chain), Other())
+        stored.same_vocabulary(chain, run.load_config(chain), Other())
 
 
 def test_a_finished_run_is_not_run_again(chain):

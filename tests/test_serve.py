@@ -9,7 +9,7 @@ import torch
 from news import write_part, write_world
 from safetensors.torch import load_file
 
-from recrun import cli, run
+from recrun import cli, run, stored
 from recrun.check import check
 from recrun.config import compose
 from recrun.fit import Fit, Interrupted
@@ -49,7 +49,7 @@ def ranking_run(tmp_path_factory):
 
 def scores_of(directory, split):
     """Scores of each impression of a split."""
-    model, dataset, *_ = run.stored(directory, run.load_config(directory))
+    model, dataset, *_ = stored.load(directory, run.load_config(directory))
     batch = next(dataset.eval_batches(split, 100))
     return [row.tolist() for row in model.eval()(batch).detach().tensor_split(batch["candidates_offsets"][1:-1])]
 
@@ -91,7 +91,7 @@ def test_the_catalogue_is_ranked_for_every_user_without_what_he_has_seen(ranking
     words = ["predict", str(ranking_run), "--output", str(output), "dataset.evaluator.ks=[5]"]
     assert cli.main(words) == 0
     rows = [line.split("\t") for line in output.read_text().splitlines()]
-    model, dataset, *_ = run.stored(ranking_run, run.load_config(ranking_run))
+    model, dataset, *_ = stored.load(ranking_run, run.load_config(ranking_run))
     batch = next(dataset.eval_batches("test", 1000))
     scores = model.eval()(batch).detach()
     items = dataset.vocabulary()["items"]
@@ -114,7 +114,7 @@ def test_embeddings_multiply_to_the_scores(news_run, ranking_run, tmp_path, side
     found = user["vectors"][list(user["ids"]).index("U9")] @ item["vectors"][list(item["ids"]).index("N3")]
     assert found == pytest.approx(scores_of(news_run, "test")[2][0], rel=1e-4, abs=1e-6)
     user, item = (np.load(tmp_path / f"ranking-{name}.npz") for name in ("user", "item"))
-    model, dataset, *_ = run.stored(ranking_run, run.load_config(ranking_run))
+    model, dataset, *_ = stored.load(ranking_run, run.load_config(ranking_run))
     scores = model.eval()(next(dataset.eval_batches("test", 1000))).detach().numpy()
     bias = model.output.bias.detach().numpy()
     np.testing.assert_allclose(user["vectors"] @ item["vectors"].T + bias, scores, rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recrun import cli, run
+from recrun import cli, run, stored
 from recrun.check import check
 from recrun.config import compose
 from recrun.jobs import prepare
@@ -23,7 +23,7 @@ def finished(tmp_path_factory):
 
 def best_of(directory, session, k):
     """Ids and scores of the best next items, by the model itself."""
-    model, dataset, *_ = run.stored(directory, run.load_config(directory))
+    model, dataset, *_ = stored.load(directory, run.load_config(directory))
     ids = dataset.vocabulary()["items"].tolist()
     known = [ids.index(item) for item in session if item in ids]
     scores = model.eval()({"items": torch.tensor(known), "items_offsets": torch.tensor([0, len(known)])})[0]
@@ -78,7 +78,7 @@ def test_embeddings_give_the_scores(finished, tmp_path):
         words = ["--side", side, "--split", "test", "--output", str(tmp_path / f"{side}.npz")]
         assert cli.main(["embed", str(finished), *words]) == 0
     sessions, items = (np.load(tmp_path / f"{side}.npz") for side in ("user", "item"))
-    model, dataset, *_ = run.stored(finished, run.load_config(finished))
+    model, dataset, *_ = stored.load(finished, run.load_config(finished))
     assert items["ids"].tolist() == dataset.vocabulary()["items"].tolist()
     names, batch = next(dataset.entities("user", "test"))
     assert sessions["ids"].tolist() == names.tolist()

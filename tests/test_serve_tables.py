@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tables import CLICKS
 
-from recrun import cli, run, train
+from recrun import cli, run, stored, train
 from recrun.check import check
 from recrun.config import compose
 from recrun.data.tables.table import Table
@@ -74,7 +74,7 @@ def test_predicting_needs_no_training_rows(finished, folder):
 
 def data_of(directory, **changes):
     config = run.load_config(directory)
-    _, dataset, *_ = run.stored(directory, {**config, "dataset": {**config["dataset"], **changes}})
+    _, dataset, *_ = stored.load(directory, {**config, "dataset": {**config["dataset"], **changes}})
     return dataset
 
 
@@ -108,8 +108,8 @@ def test_other_rows_take_the_place_of_a_test_file(finished, folder):
     for name, rows in {"test": "u1,i1,1,1\n", "newer": "u1,i1,1,1\n" * 3}.items():
         (folder / f"{name}.csv").write_text("user,item,age,click\n" + rows)
     trained = {"path": "a.csv", "test_path": str(folder / "test.csv")}
-    assert run.other_rows({**trained, "path": "b.csv"}, trained)
-    assert not run.other_rows({**trained, "path": "b.csv", "test_path": "c.csv"}, trained)
+    assert stored.other_rows({**trained, "path": "b.csv"}, trained)
+    assert not stored.other_rows({**trained, "path": "b.csv", "test_path": "c.csv"}, trained)
     keys = {"vocabulary": str(finished / "vocabulary"), "sparse": ["user", "item"], "dense": ["age"]}
     keys |= {"tasks": {"click": None}, "path": str(folder / "newer.csv"), "test_path": str(folder / "test.csv")}
     assert counts(Table(None, **keys)) == [0, 0, 1]
@@ -128,7 +128,7 @@ def test_a_test_file_without_labels_is_for_predicting_alone(finished, folder):
     assert list(scores(folder / "bare.tsv")) == [1, 2]
     config = run.load_config(finished)
     with pytest.raises(DataError, match="no valid and no test part with rows to judge: empty, or without labels"):
-        run.evaluate(finished, {**config, "dataset": {**config["dataset"], "path": str(folder / "bare.csv")}})
+        stored.evaluate(finished, {**config, "dataset": {**config["dataset"], "path": str(folder / "bare.csv")}})
 
 
 def parts(line):
@@ -158,7 +158,7 @@ def test_changed_data_under_the_same_name_are_refused(finished, folder):
     (folder / "clicks.csv").write_text(CLICKS.replace("u3", "u8"))
     try:
         with pytest.raises(CheckpointError, match="was trained with other ids"):
-            run.evaluate(finished)
+            stored.evaluate(finished)
     finally:
         (folder / "clicks.csv").write_text(CLICKS)
 
