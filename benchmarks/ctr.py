@@ -66,7 +66,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
 
 
 class Log:
-    """The arrays as a data set: batches are taken as `recrun.data.tables.table.Table` takes them, ids are as they are.
+    """The arrays as a data set: batches are taken as by `recrun.data.tables.dataset.Table`, ids are as they are.
 
     Attributes:
         seconds: Wall and CPU seconds of the last epoch, the steps between the batches included.
@@ -77,9 +77,9 @@ class Log:
     def __init__(self, path: str, rows: int) -> None:
         import numpy as np
 
-        from recrun.data.tables.store import Columns
+        from recrun.data.tables.column_store import Columns
+        from recrun.evaluation.rows import RowMetrics
         from recrun.features import Features, Field, Task
-        from recrun.pooled import Pooled
 
         with np.load(path) as stored:
             data = dict(stored)
@@ -90,7 +90,7 @@ class Log:
         whole = Columns({"sparse": sparse, "dense": data["dense"], "label": label})
         self.parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + TEST_ROWS).copy()}
         self.sizes = {"features": Features(tuple(fields), numbers), "tasks": (Task("click"),)}
-        self.evaluator = Pooled()
+        self.evaluator = RowMetrics()
         self.seconds = (0.0, 0.0)
 
     def train_size(self) -> int:
@@ -109,7 +109,7 @@ class Log:
 
     def train_batches(self, batch_size: int, rng: Any, start: int = 0, stride: int = 1) -> Any:
         """One epoch, timed."""
-        from recrun.data.tables.order import windows
+        from recrun.data.tables.shuffle import windows
 
         wall, cpu, size = time.perf_counter(), time.process_time(), self.train_size()
         for window in windows(size, batch_size, size, size, rng, start, stride):
@@ -142,11 +142,11 @@ def train(args: argparse.Namespace) -> Record:
     """One epoch through the trainer, and an evaluation."""
     import torch
 
-    from recrun.device import Device
-    from recrun.objectives import Pointwise
-    from recrun.optim import RowAdam
-    from recrun.place import Place
-    from recrun.trainer import Trainer
+    from recrun.objectives.candidates import Pointwise
+    from recrun.optim.row_optimizers import RowAdam
+    from recrun.runtime.device import Device
+    from recrun.training.context import StageContext
+    from recrun.training.trainer import Trainer
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -156,7 +156,7 @@ def train(args: argparse.Namespace) -> Record:
     model = getattr(import_module(module), kind)(**data.sizes, **options, batch_norm=True)
     trainer = Trainer(Pointwise(), partial(RowAdam), epochs=1, lr=1e-3, batch_size=BATCH, save_seconds=1e9)
     with tempfile.TemporaryDirectory() as folder:
-        place = Place("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
+        place = StageContext("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
         trainer.fit(model, data, place)
     wall, cpu, found = timed(lambda: data.evaluator(model, data, "valid", device))
     count = data.train_size()
@@ -191,7 +191,7 @@ def area(args: argparse.Namespace) -> Record:
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    from recrun.auc import auc
+    from recrun.evaluation.auc import auc
 
     rng = np.random.default_rng(0)
     positive = rng.random(AUC_ROWS) < 0.3

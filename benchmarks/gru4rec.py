@@ -48,12 +48,12 @@ def fit_of(words, folder):
     """A training as a run would set it up, ready to go."""
     import torch
 
-    from recrun.config import compose
-    from recrun.device import Device
-    from recrun.fit import Fit
-    from recrun.place import Place
-    from recrun.provenance import MetricsLog
-    from recrun.run import build, build_model, build_trainers
+    from recrun.config.compose import compose
+    from recrun.experiments.run import build, build_model, build_trainers
+    from recrun.experiments.run_record import MetricsLog
+    from recrun.runtime.device import Device
+    from recrun.training.context import StageContext
+    from recrun.training.loop import TrainingLoop
 
     torch.set_num_threads(1)
     config = compose(["model=gru4rec", *words, "trainer.save_seconds=1e9"]).config
@@ -62,14 +62,14 @@ def fit_of(words, folder):
     quiet = type("Quiet", (), {"step": lambda self, fit: None, "evaluated": lambda self, fit, value: None})()
     device = Device(torch.device("cpu"))
     card = {"dataset_fingerprint": dataset.fingerprint}
-    gc.freeze()  # as a run does: recrun.process.settled
-    place = Place("train", folder, 0, device, None, None, card, quiet, MetricsLog(folder), lambda: False)
-    return Fit(build_trainers(config)["train"], model, dataset, place)
+    gc.freeze()  # as a run does: recrun.runtime.process.settled
+    place = StageContext("train", folder, 0, device, None, None, card, quiet, MetricsLog(folder), lambda: False)
+    return TrainingLoop(build_trainers(config)["train"], model, dataset, place)
 
 
 def ours(words):
     """One whole training: events per CPU second, and the test metrics."""
-    from recrun.provenance import peak_memory_mb
+    from recrun.experiments.run_record import peak_memory_mb
 
     with tempfile.TemporaryDirectory() as folder:
         fit = fit_of(words, Path(folder))

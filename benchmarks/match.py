@@ -68,10 +68,10 @@ def ours(words, epochs):
     import numpy as np
     import torch
 
-    from recrun.config import compose
-    from recrun.device import Device
-    from recrun.provenance import peak_memory_mb
-    from recrun.run import build, build_model, build_trainers
+    from recrun.config.compose import compose
+    from recrun.experiments.run import build, build_model, build_trainers
+    from recrun.experiments.run_record import peak_memory_mb
+    from recrun.runtime.device import Device
 
     torch.set_num_threads(1)
     config = compose(words).config

@@ -51,14 +51,14 @@ script["main"]()
 
 
 def log_of(path: str, rows: int, test_rows: int) -> Any:
-    """The arrays as a data set: batches are taken as by `recrun.data.tables.table.Table`, ids are as they are."""
+    """The arrays as a data set: batches are taken as by `recrun.data.tables.dataset.Table`, ids are as they are."""
     import numpy as np
     import torch
 
-    from recrun.data.tables.order import windows
-    from recrun.data.tables.store import Columns
+    from recrun.data.tables.column_store import Columns
+    from recrun.data.tables.shuffle import windows
+    from recrun.evaluation.rows import RowMetrics
     from recrun.features import Features, Field, Task
-    from recrun.pooled import Pooled
 
     with np.load(path) as stored:
         data = dict(stored)
@@ -69,7 +69,7 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
     parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + test_rows).copy()}
 
     class Log:
-        kind, unit, monitor, fingerprint, evaluator = "table", "rows", "click/auc", "", Pooled()
+        kind, unit, monitor, fingerprint, evaluator = "table", "rows", "click/auc", "", RowMetrics()
 
         def __init__(self) -> None:
             features = Features(fields, tuple(f"I{at}" for at in range(data["dense"].shape[1])))
@@ -121,9 +121,13 @@ def model_of(name: str, data: Any) -> Any:
 
 def weighting_of(name: str) -> Any:
     """Ours, by name; None for the losses' sum."""
-    from recrun import weighting
+    from recrun.training import loss_weighting
 
-    made = {"uwl": weighting.UncertaintyWeights, "gradnorm": weighting.GradNorm, "metabalance": weighting.MetaBalance}
+    made = {
+        "uwl": loss_weighting.UncertaintyWeights,
+        "gradnorm": loss_weighting.GradNorm,
+        "metabalance": loss_weighting.MetaBalance,
+    }
     return made.get(name)
 
 
@@ -132,8 +136,8 @@ def turns(args: argparse.Namespace, name: str) -> Record:
     import numpy as np
     import torch
 
-    from recrun.objectives import MultiTask
-    from recrun.optim import RowAdam
+    from recrun.objectives.multi_task import MultiTask
+    from recrun.optim.row_optimizers import RowAdam
 
     torch.set_num_threads(args.threads)
     data, objective, spent = log_of(args.data, args.rows, args.test_rows), MultiTask(), []
@@ -176,11 +180,11 @@ def measure(args: argparse.Namespace) -> Record:
     """Our epochs and evaluation, in this process."""
     import torch
 
-    from recrun.device import Device
-    from recrun.objectives import MultiTask
-    from recrun.optim import RowAdam
-    from recrun.place import Place
-    from recrun.trainer import Trainer
+    from recrun.objectives.multi_task import MultiTask
+    from recrun.optim.row_optimizers import RowAdam
+    from recrun.runtime.device import Device
+    from recrun.training.context import StageContext
+    from recrun.training.trainer import Trainer
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
@@ -191,7 +195,7 @@ def measure(args: argparse.Namespace) -> Record:
         keep="last", weighting=weighting_of(args.weighting), save_seconds=1e9,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        place = Place("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
+        place = StageContext("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
         trainer.fit(model, data, place)
     found, count = data.evaluator(model, data, "valid", device), args.epochs * data.train_size()
     return {
@@ -270,7 +274,12 @@ def main() -> None:
     for number in range(args.rounds):
         for model in args.models:
             for weighting in args.weightings:
-                row = {"model": model, "weighting": weighting, "round": number, "recrun": ours(args, model, weighting)}
+                row = {
+                    "model": model,
+                    "weighting": weighting,
+                    "round": number,
+                    "recrun": ours(args, model, weighting),
+                }
                 if args.peer_python:
                     row["torch-rechub"] = peers(args, model, weighting)
                 if args.peer_python and args.peer_loader:

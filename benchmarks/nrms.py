@@ -37,11 +37,11 @@ def measure(args: argparse.Namespace) -> Record:
     import numpy as np
     import torch
 
-    from recrun.data.mind import Mind
-    from recrun.device import Device
-    from recrun.impressions import GroupedByImpression, impression_metrics
+    from recrun.data.news.dataset import Mind
+    from recrun.evaluation.impressions import GroupedByImpression, impression_metrics
     from recrun.models.nrms import NRMS
-    from recrun.objectives import Listwise
+    from recrun.objectives.candidates import Listwise
+    from recrun.runtime.device import Device
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)

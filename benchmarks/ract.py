@@ -37,7 +37,7 @@ def train_steps(path: str, stage: str, batch: int, steps: int, threads: int) -> 
     import scipy.sparse as sp
     import torch
 
-    from recrun.data.parts import Ragged
+    from recrun.data.events.parts import Ragged
     from recrun.models.ract import ActorCriticLoss, ActorLoss, CriticLoss, RaCT
 
     torch.set_num_threads(threads)
@@ -68,10 +68,10 @@ def evaluate(folder: str, threads: int) -> Record:
     """CPU and wall seconds of one evaluation of the test part, after one that is not counted."""
     import torch
 
-    from recrun.data.interactions import Interactions
-    from recrun.device import Device
-    from recrun.evaluate import FullRanking
+    from recrun.data.events.interactions import Interactions
+    from recrun.evaluation.full_ranking import FullRanking
     from recrun.models.ract import RaCT
+    from recrun.runtime.device import Device
 
     torch.set_num_threads(threads)
     dataset = Interactions(path=folder, split="provided", cache=None, evaluator=FullRanking(["recall", "ndcg"], KS))
@@ -117,7 +117,7 @@ def made(folder: Path) -> str:
     import numpy as np
     import scipy.sparse as sp
 
-    from recrun.data.synthetic import LatentTaste
+    from recrun.data.events.synthetic import LatentTaste
 
     rows = LatentTaste(n_users=34_000, n_items=20_000, n_interactions=2_200_000, n_groups=50).rows(with_time=False)
     shape = (len(rows.users), len(rows.items))

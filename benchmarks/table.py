@@ -50,7 +50,7 @@ class Log:
         return f"row {row}"
 
     def chunks(self, wanted: Any) -> Iterator[Any]:
-        from recrun.data.tables.cells import Chunk, Texts
+        from recrun.data.tables.chunks import Chunk, Texts
 
         rng = np.random.default_rng(1)
         for begin in range(0, self.n_rows, ROWS_AT_ONCE):
@@ -68,7 +68,7 @@ class Log:
 
 def table(folder: str, rows: int, resident: bool) -> Any:
     """The data set; prepared, if it is not yet."""
-    from recrun.data.tables.table import Table
+    from recrun.data.tables.dataset import Table
 
     names = Log(rows).header()
     return Table(
@@ -89,8 +89,8 @@ def train(data: Any, batch_size: int, steps: int | None) -> tuple[int, float]:
     import torch
 
     from recrun.models.deepfm import DeepFM
-    from recrun.objectives import Pointwise
-    from recrun.optim import RowAdam
+    from recrun.objectives.candidates import Pointwise
+    from recrun.optim.row_optimizers import RowAdam
 
     torch.manual_seed(0)
     model, objective = (

@@ -15,6 +15,6 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 def train(*overrides: str) -> dict[str, Any]:
     """Does what `recrun key=value …` does, and returns results.json's content with the run's "directory"."""
-    from recrun import jobs
+    from recrun.experiments import directories
 
-    return jobs.train(overrides)
+    return directories.train(overrides)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from recrun import __version__, report
-from recrun.errors import ConfigError, RecrunError
-from recrun.kinds import did_you_mean
+from recrun import __version__
+from recrun.console import report
+from recrun.errors import ConfigError, RecrunError, did_you_mean
 from recrun.types import Split
 
 INSPECT = ("--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
@@ -85,7 +85,7 @@ def command(words: list[str]) -> int:
 
 def unknown_command(word: str, verbs: Sequence[str]) -> str:
     """What to say of a first word that is no command; a model's or another option's name gets its group."""
-    from recrun.folders import GROUPS, options, search_path
+    from recrun.config.search_path import GROUPS, options, search_path
 
     hint = did_you_mean(word, verbs)
     groups = [group for group in GROUPS if word in options(group, search_path())]
@@ -96,25 +96,25 @@ def unknown_command(word: str, verbs: Sequence[str]) -> str:
 def train(words: list[str]) -> int:
     """No verb: a run, a sweep, or a look at the config."""
     flags, overrides, extra = split_words(words)
-    from recrun.folders import search_path
+    from recrun.config.search_path import search_path
 
     folders = search_path(extra)
     if any(flag in INSPECT for flag in flags):
         return inspect(flags, overrides, folders)
     if flags:
-        from recrun import sweep
+        from recrun.experiments import sweep
 
         return sweep.start(overrides, folders)
-    from recrun import jobs
-    from recrun.check import check
-    from recrun.config import compose
-    from recrun.remarks import remarks
+    from recrun.config.compose import compose
+    from recrun.config.hints import remarks
+    from recrun.config.validate import check
+    from recrun.experiments import directories
 
     composed = compose(overrides, folders)
     check(composed)
     for note in remarks(composed):
         report.note(note)
-    return carry_out(jobs.prepare(composed))
+    return carry_out(directories.prepare(composed))
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
@@ -142,10 +142,10 @@ def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
 
 def carry_out(directory: Path) -> int:
     """Runs a prepared directory and says how it ended."""
-    from recrun import jobs
+    from recrun.experiments import directories
 
-    outcome = jobs.attempt(directory)
-    if outcome.code == jobs.INTERRUPTED:
+    outcome = directories.attempt(directory)
+    if outcome.code == directories.INTERRUPTED:
         report.note(f"interrupted{': ' if outcome.error else ''}{outcome.error}; go on with: recrun resume {directory}")
     elif outcome.results is None:
         report.error(outcome.error)
@@ -158,8 +158,8 @@ def inspect(flags: list[str], overrides: list[str], folders: Sequence[Path]) -> 
     """Hands Hydra what only looks at the config."""
     import hydra
 
-    from recrun.config import prepare_hydra
-    from recrun.folders import conf_dir
+    from recrun.config.compose import prepare_hydra
+    from recrun.config.search_path import conf_dir
 
     prepare_hydra(folders)
     # A dotted key may be one that no YAML file mentions: Hydra takes it only with ++.
@@ -187,12 +187,12 @@ def resume(words: list[str]) -> int:
     if words[1:]:
         raise ConfigError("resume takes a run directory alone: it goes on with the config that is in it")
     if (directory / "sweep.json").is_file():
-        from recrun import sweep
+        from recrun.experiments import sweep
 
         return sweep.carry_out(directory)
-    from recrun import jobs
+    from recrun.experiments import directories
 
-    if jobs.status(directory) == "finished":
+    if directories.status(directory) == "finished":
         report.text(f"{directory} is finished: nothing to resume")
         return 0
     return carry_out(directory)
@@ -201,15 +201,15 @@ def resume(words: list[str]) -> int:
 def evaluate(words: list[str]) -> int:
     """`evaluate RUN [overrides]`: the stored weights, judged again."""
     directory = run_directory("evaluate", words[:1])
-    from recrun.check import check
-    from recrun.config import recompose
+    from recrun.config.compose import recompose
+    from recrun.config.validate import check
 
     refuse_training_keys("evaluate", words[1:])
     composed = recompose(directory, words[1:])
     check(composed, training=False)
-    from recrun import stored
+    from recrun.experiments import load
 
-    report.evaluation(stored.evaluate(directory, composed.config))
+    report.evaluation(load.evaluate(directory, composed.config))
     return 0
 
 
@@ -220,17 +220,17 @@ def predict(words: list[str]) -> int:
     if "--session" in values:
         return predict_next(directory, values, overrides)
     output, split = Path(needed(values, "--output", "predict")), split_named(values)
-    from recrun.check import check
-    from recrun.config import recompose
+    from recrun.config.compose import recompose
+    from recrun.config.validate import check
 
     refuse_training_keys("predict", overrides)
     if "--input" in values:
         overrides.append(f"{input_key(recompose(directory, overrides).config)}={Path(values['--input']).absolute()}")
     composed = recompose(directory, overrides)
     check(composed, training=False)
-    from recrun import serve
+    from recrun.experiments import predict
 
-    report.note(f"{serve.predict(directory, composed.config, split, output):,} lines in {output}")
+    report.note(f"{predict.predict(directory, composed.config, split, output):,} lines in {output}")
     return 0
 
 
@@ -243,9 +243,9 @@ def predict_next(directory: Path, values: dict[str, str], overrides: list[str]) 
     if not k.isdecimal() or int(k) == 0:
         raise ConfigError(f"--k {k}: expected a whole number, at least 1")
     session = [item for item in values["--session"].split(",") if item]
-    from recrun import run, serve
+    from recrun.experiments import predict, run
 
-    best, unknown = serve.next_items(directory, run.load_config(directory), session, int(k))
+    best, unknown = predict.next_items(directory, run.load_config(directory), session, int(k))
     if unknown:
         report.note(f"{unknown} of {len(session)} items are unknown and were ignored")
     for item, score in best:
@@ -255,7 +255,7 @@ def predict_next(directory: Path, values: dict[str, str], overrides: list[str]) 
 
 def refuse_training_keys(verb: str, overrides: Sequence[str]) -> None:
     """Raises ConfigError for a typed key that changes nothing where the weights are stored ones."""
-    from recrun.config import key_of
+    from recrun.config.compose import key_of
 
     for word in overrides:
         if key_of(word).partition(".")[0] in TRAINING:
@@ -273,15 +273,15 @@ def embed(words: list[str]) -> int:
     if side not in ("user", "item"):
         raise ConfigError(f"--side {side}: expected user or item")
     split = split_named(values)
-    from recrun.check import check
-    from recrun.config import recompose
+    from recrun.config.compose import recompose
+    from recrun.config.validate import check
 
     refuse_training_keys("embed", overrides)
     composed = recompose(directory, overrides)
     check(composed, training=False)
-    from recrun import serve
+    from recrun.experiments import predict
 
-    count = serve.embed(directory, composed.config, "user" if side == "user" else "item", split, output)
+    count = predict.embed(directory, composed.config, "user" if side == "user" else "item", split, output)
     report.note(f"{count:,} vectors in {output}")
     return 0
 
@@ -321,7 +321,7 @@ def split_named(values: dict[str, str]) -> Split:
 
 def input_key(config: dict[str, Any]) -> str:
     """The key that `--input` sets: the data set's class says it."""
-    from recrun.schema import signature
+    from recrun.config.schema import signature
 
     key = signature(config["dataset"]["_target_"]).attributes.get("input_key")
     if key is None:
@@ -342,14 +342,14 @@ def run_directory(verb: str, words: list[str]) -> Path:
 
 def show_list(words: list[str]) -> int:
     """`list [WHAT]`: what there is, with a line each."""
-    from recrun import catalogue
+    from recrun.config import listing
 
-    return catalogue.show(words)
+    return listing.show(words)
 
 
 def show_help() -> int:
     """Usage, and the options of each group."""
-    from recrun import catalogue
+    from recrun.config import listing
 
-    report.text(USAGE.format(version=__version__, groups=catalogue.groups_in_short()))
+    report.text(USAGE.format(version=__version__, groups=listing.groups_in_short()))
     return 0

@@ -4,6 +4,10 @@ Every message says what was wrong, where (file and line, or config key), what is
 The command line prints the message alone, without a traceback.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class RecrunError(Exception):
     """Base of the errors whose message alone is enough; the command line exits with 1."""
@@ -23,3 +27,20 @@ class DataError(RecrunError):
 
 class CheckpointError(RecrunError):
     """A checkpoint that cannot be read, or does not fit this run."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (SIGINT or SIGTERM); its state is saved and it can be resumed."""
+
+
+class Diverged(RecrunError):
+    """The loss became NaN or infinite."""
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Names the nearest of `words`, whatever their case, as the end of an error; empty if none is near."""
+    import difflib
+
+    by_lower = {other.lower(): other for other in words}
+    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""

@@ -1,73 +1,24 @@
 """The command line, with a run that only pretends; test_run has the real one."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from worlds.fake_run import run  # noqa: F401  # a fixture
 
 from recrun import __version__, cli, train
-from recrun.errors import ConfigError, DataError
+from recrun.errors import ConfigError, DataError, Interrupted
 
 
-class Interrupted(Exception):
-    """Stands for recrun.fit.Interrupted."""
-
-
-class FakeRun(ModuleType):
-    """Stands for recrun.run and recrun.stored: does what `ends` says and notes what it was asked for."""
-
-    Interrupted = Interrupted
-
-    def __init__(self):
-        super().__init__("recrun.run")
-        self.ends = {}
-        self.seen = []
-        self.evaluated = None
-
-    def execute(self, directory):
-        self.seen.append(directory)
-        assert (directory / "config.yaml").is_file()
-        end = self.ends.get(len(self.seen) - 1, self.ends.get("all"))
-        status = {None: "finished", Interrupted: "interrupted"}.get(type(end) if end else None, "failed")
-        (directory / "run.json").write_text(json.dumps({"status": status, "start": "2030-01-02T03:04:05"}))
-        if end:
-            raise end
-        results = {"test": {"ndcg@100": 0.1 * len(self.seen)}, "valid": {}, "stages": {}}
-        results |= {"monitor": "ndcg@100", "unit": "users", "peak_memory_mb": 1.0}
-        (directory / "results.json").write_text(json.dumps(results))
-        return results
-
-    def evaluate(self, directory, config):
-        self.evaluated = directory, config
-        return {"stage": "finetune", "epoch": 3, "valid": {"ndcg@10": 0.5}, "test": {"ndcg@10": 0.25}}
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """An empty working directory and a pretended run."""
-    import recrun
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    fake = FakeRun()
-    monkeypatch.setitem(sys.modules, "recrun.run", fake)
-    monkeypatch.setattr(recrun, "run", fake, raising=False)
-    monkeypatch.setitem(sys.modules, "recrun.stored", fake)
-    monkeypatch.setattr(recrun, "stored", fake, raising=False)
-    return fake
-
-
-def test_a_run_makes_its_directory_and_ends_with_0(run):
+def test_a_run_makes_its_directory_and_ends_with_0(run):  # noqa: F811
     assert cli.main(["model=mult_vae", "dataset=ml_100k"]) == 0
     (directory,) = run.seen
     assert directory.parent == Path("outputs/mult_vae/ml_100k")
 
 
-def test_the_exit_codes(run, capsys):
+def test_the_exit_codes(run, capsys):  # noqa: F811
     assert cli.main(["trainer.lrr=1"]) == 2
     assert not run.seen
     assert capsys.readouterr().err == "error: unknown key trainer.lrr; did you mean 'lr'?\n"
@@ -83,7 +34,7 @@ def test_the_exit_codes(run, capsys):
     assert told == f"interrupted: stage finetune, epoch 2, step 3; go on with: recrun resume {run.seen[-1]}\n"
 
 
-def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log(run, capsys, monkeypatch):
+def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log(run, capsys, monkeypatch):  # noqa: F811
     monkeypatch.delenv("RECRUN_DEBUG", raising=False)
     run.ends["all"] = RuntimeError("matrices of different shapes\nand much more")
     assert cli.main([]) == 1
@@ -96,7 +47,7 @@ def test_an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log(run, ca
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_disk_that_fills_up_is_told_apart(run, capsys):
+def test_a_disk_that_fills_up_is_told_apart(run, capsys):  # noqa: F811
     run.ends["all"] = OSError(28, "No space left on device")
     assert cli.main([]) == 1
     assert capsys.readouterr().err == (
@@ -104,7 +55,7 @@ def test_a_disk_that_fills_up_is_told_apart(run, capsys):
     )
 
 
-def test_ctrl_c_before_the_run_begins(run, capsys, monkeypatch):
+def test_ctrl_c_before_the_run_begins(run, capsys, monkeypatch):  # noqa: F811
     def interrupted(words):
         raise KeyboardInterrupt
 
@@ -126,13 +77,13 @@ def test_ctrl_c_before_the_run_begins(run, capsys, monkeypatch):
         (["--config-dir", "nowhere"], "--config-dir nowhere is not a folder"),
     ],
 )
-def test_wrong_usage(run, capsys, words, told):
+def test_wrong_usage(run, capsys, words, told):  # noqa: F811
     assert cli.main(words) == 2
     assert told in capsys.readouterr().err
     assert not run.seen
 
 
-def test_resume_goes_on_with_the_directory(run, capsys):
+def test_resume_goes_on_with_the_directory(run, capsys):  # noqa: F811
     run.ends[0] = Interrupted("")
     assert cli.main(["seed=4"]) == 130
     assert cli.main(["resume", str(run.seen[0])]) == 0
@@ -144,7 +95,7 @@ def test_resume_goes_on_with_the_directory(run, capsys):
     assert cli.main(["resume", str(run.seen[0]), "seed=5"]) == 2
 
 
-def test_evaluate_adds_overrides_to_the_runs_own(run, capsys):
+def test_evaluate_adds_overrides_to_the_runs_own(run, capsys):  # noqa: F811
     assert cli.main(["model=mult_vae", "seed=4"]) == 0
     assert cli.main(["evaluate", str(run.seen[0]), "eval_limit=2"]) == 0
     directory, config = run.evaluated
@@ -155,7 +106,7 @@ def test_evaluate_adds_overrides_to_the_runs_own(run, capsys):
     assert "unknown key dataset.paht; did you mean 'path'?" in capsys.readouterr().err
 
 
-def test_list_shows_names_and_first_lines(run, capsys):
+def test_list_shows_names_and_first_lines(run, capsys):  # noqa: F811
     assert cli.main(["list"]) == 0
     told = capsys.readouterr().out
     for name in ("models (model=…)", "mult_vae", "RaCT 3/3", "experiments (experiment=…)"):
@@ -164,7 +115,7 @@ def test_list_shows_names_and_first_lines(run, capsys):
     assert "_interactions" not in told.replace("synthetic_interactions", "")
 
 
-def test_list_of_the_users_own_with_all_their_lines(run, capsys):
+def test_list_of_the_users_own_with_all_their_lines(run, capsys):  # noqa: F811
     folder = Path("conf/experiment")
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(
@@ -178,7 +129,7 @@ def test_list_of_the_users_own_with_all_their_lines(run, capsys):
     assert "3 min" not in capsys.readouterr().out
 
 
-def test_list_runs(run, capsys):
+def test_list_runs(run, capsys):  # noqa: F811
     assert cli.main(["list", "runs"]) == 0
     assert "none" in capsys.readouterr().out
     run.ends[1] = DataError("no")
@@ -192,7 +143,7 @@ def test_list_runs(run, capsys):
     assert "failed" in told
 
 
-def test_help_and_version(run, capsys):
+def test_help_and_version(run, capsys):  # noqa: F811
     assert cli.main(["--help"]) == 0
     told = capsys.readouterr().out
     for word in ("resume RUN", "mult_dae | mult_vae", "130 interrupted"):
@@ -201,7 +152,7 @@ def test_help_and_version(run, capsys):
     assert capsys.readouterr().out == f"recrun {__version__}\n"
 
 
-def test_hydras_flags_only_look(run, capsys):
+def test_hydras_flags_only_look(run, capsys):  # noqa: F811
     assert cli.main(["--cfg", "job", "--package", "stage.finetune", "stage.finetune.patience=3", "seed=2"]) == 0
     told = capsys.readouterr().out
     assert "patience: 3" in told
@@ -213,12 +164,12 @@ def test_hydras_flags_only_look(run, capsys):
     assert not run.seen
 
 
-def test_a_warning_for_a_key_without_effect(run, capsys):
+def test_a_warning_for_a_key_without_effect(run, capsys):  # noqa: F811
     assert cli.main(["trainer.lr=0.5"]) == 0
     assert "trainer.lr=0.5 has no effect" in capsys.readouterr().err
 
 
-def test_from_python(run):
+def test_from_python(run):  # noqa: F811
     results = train("model=mult_vae", "seed=2")
     assert results["directory"] == str(run.seen[0])
     assert results["test"] == {"ndcg@100": 0.1}
@@ -229,7 +180,7 @@ def test_from_python(run):
         train()
 
 
-def test_an_output_directory_that_cannot_be_made(run, capsys):
+def test_an_output_directory_that_cannot_be_made(run, capsys):  # noqa: F811
     Path("outputs").mkdir()
     (Path("outputs") / "ract").write_text("a file")
     assert cli.main([]) == 2

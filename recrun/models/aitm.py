@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.features import Features, Task
-from recrun.models.embedding import FeatureEmbedding
-from recrun.models.mlp import RowLayers, hidden_layers
-from recrun.objectives import MultiTask
+from recrun.models.layers.embedding import FeatureEmbedding
+from recrun.models.layers.mlp import RowLayers, hidden_layers
+from recrun.objectives.multi_task import MultiTask
 from recrun.types import Batch, Count, Counts, NonNegative, Positive, Probability
 
 
@@ -37,9 +37,7 @@ class AITM(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

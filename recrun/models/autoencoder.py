@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recrun.multinomial import bag, decode, row_of
-from recrun.objectives import Objective
+from recrun.models.layers.fused_multinomial import bag, decode, row_of
+from recrun.objectives.base import Objective
 from recrun.types import Batch, Count, Counts, NonNegative, Probability
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.embedding import FeatureEmbedding, single_task
-from recrun.models.mlp import hidden_layers, output_width
+from recrun.models.layers.embedding import FeatureEmbedding, single_task
+from recrun.models.layers.mlp import hidden_layers, output_width
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -34,9 +34,7 @@ class AutoInt(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

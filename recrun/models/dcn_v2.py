@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.embedding import FeatureEmbedding, single_task
-from recrun.models.mlp import hidden_layers, output_width
+from recrun.models.layers.embedding import FeatureEmbedding, single_task
+from recrun.models.layers.mlp import hidden_layers, output_width
 from recrun.types import Batch, Count, Index, Positive, Probability
 
 
@@ -31,9 +31,7 @@ class DCNv2(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recrun.features import Features, Task
-from recrun.models.embedding import FeatureEmbedding, single_task
-from recrun.models.mlp import RowLayers
+from recrun.models.layers.embedding import FeatureEmbedding, single_task
+from recrun.models.layers.mlp import RowLayers
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -29,9 +29,7 @@ class DeepFM(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

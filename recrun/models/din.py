@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.features import Features, Task
-from recrun.models.embedding import FeatureEmbedding, single_task
-from recrun.models.mlp import BatchNorm, RowLayers, hidden_layers
-from recrun.models.ragged import for_entries, softmax_in_rows, weighted_sum
+from recrun.models.layers.embedding import FeatureEmbedding, single_task
+from recrun.models.layers.mlp import BatchNorm, RowLayers, hidden_layers
+from recrun.models.layers.ragged import for_entries, softmax_in_rows, weighted_sum
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -38,9 +38,7 @@ class DIN(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

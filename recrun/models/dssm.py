@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.features import Features
-from recrun.models.embedding import FeatureEmbedding
-from recrun.models.matching import Retriever, Table, at_queries, history_means, tower
+from recrun.models.layers.embedding import FeatureEmbedding
+from recrun.models.layers.two_tower import Retriever, Table, at_queries, history_means, tower
 from recrun.types import Batch, Count, Counts, Positive, Probability
 
 

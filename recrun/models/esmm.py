@@ -7,15 +7,15 @@ Conversion Rate, SIGIR 2018.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.features import Features, Task
-from recrun.models.embedding import FeatureEmbedding
-from recrun.models.mlp import RowLayers
+from recrun.models.layers.embedding import FeatureEmbedding
+from recrun.models.layers.mlp import RowLayers
 from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
@@ -39,9 +39,7 @@ class ESMM(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from recrun.row_gradients import Rows
+from recrun.optim.row_gradients import Rows
 from recrun.types import Batch, Count, Counts, Probability
 
 aten = torch.ops.aten
@@ -64,7 +64,7 @@ class GRU4Rec(nn.Module):
         """The steps of the sessions of a training batch: the last layer's states, float [B, D].
 
         Args:
-            batch: See recrun.data.sessions.
+            batch: See recrun.data.events.sessions.
             rows: Rows of the output layer of the batch's `items`, if they are at hand.
         """
         if self.embedding_mode == "shared" and rows is not None:

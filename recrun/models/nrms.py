@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.errors import ConfigError
-from recrun.models.attention import AttentiveEncoder, Groups, drop_
-from recrun.objectives import Objective, listwise
+from recrun.models.layers.attention import AttentiveEncoder, Groups, drop_
+from recrun.objectives.base import Objective
+from recrun.objectives.candidates import listwise
 from recrun.types import Batch, Count, NonNegative, Probability
 
 CHUNK_PAIRS = 1 << 12  # whose vectors are looked up at a time: what fits a cache
@@ -25,8 +26,8 @@ CHUNK_PAIRS = 1 << 12  # whose vectors are looked up at a time: what fits a cach
 class NRMS(nn.Module):
     """Scores candidates by the dot product of a user's and a news's vector, H = head_num * head_dim wide.
 
-    Reads the batches of recrun.data.mind: `words` [W], `titles` [U] of them, `history` [R] of titles, and `user` and
-    `candidates` that point to histories and titles.
+    Reads the batches of recrun.data.news.dataset: `words` [W], `titles` [U] of them, `history` [R] of titles, and
+    `user` and `candidates` that point to histories and titles.
 
     Args:
         n_words: Words of the dictionary, 0 being the unknown word.

@@ -7,16 +7,16 @@ Recommendations, RecSys 2020. One level is its CGC.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.blocks import Towers
-from recrun.models.embedding import FeatureEmbedding
-from recrun.models.experts import Experts, mixture
-from recrun.models.mlp import SideBySide
+from recrun.models.layers.embedding import FeatureEmbedding
+from recrun.models.layers.experts import Experts, mixture
+from recrun.models.layers.mlp import SideBySide
+from recrun.models.layers.towers import Towers
 from recrun.types import Batch, Count, Counts, Positive, Probability
 
 
@@ -38,9 +38,7 @@ class PLE(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from recrun.models.autoencoder import AnnealedKL, Encoded, MultDAE, MultVAE
-from recrun.multinomial import Decoded, RowLoss, decode, ndcg, row_sums
-from recrun.objectives import Objective
+from recrun.models.layers.fused_multinomial import Decoded, RowLoss, decode, ndcg, row_sums
+from recrun.objectives.base import Objective
 from recrun.types import Batch, Count, Counts, NonNegative, Probability
 
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.errors import ConfigError
-from recrun.models.embedding import Bags, look_up
-from recrun.models.matching import Padded, Retriever, rows_of
+from recrun.models.layers.embedding import Bags, look_up
+from recrun.models.layers.two_tower import Padded, Retriever, rows_of
 from recrun.types import Batch, Count, Positive, Probability
 
 

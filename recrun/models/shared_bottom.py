@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.blocks import Towers
-from recrun.models.embedding import FeatureEmbedding
-from recrun.models.mlp import RowLayers
+from recrun.models.layers.embedding import FeatureEmbedding
+from recrun.models.layers.mlp import RowLayers
+from recrun.models.layers.towers import Towers
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -30,9 +30,7 @@ class SharedBottom(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

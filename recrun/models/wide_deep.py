@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.embedding import FeatureEmbedding, single_task
-from recrun.models.mlp import RowLayers
+from recrun.models.layers.embedding import FeatureEmbedding, single_task
+from recrun.models.layers.mlp import RowLayers
 from recrun.types import Batch, Count, Positive, Probability
 
 
@@ -28,9 +28,7 @@ class WideDeep(nn.Module):
     """
 
     kind: ClassVar[str] = "table"
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "optimizer._target_": ("recrun.optim.RowAdam", "recrun.optim.RowAdagrad", "recrun.optim.RowSGD"),
-    }
+    sparse_gradients: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recrun.features import Features
-from recrun.models.embedding import Bags, FeatureEmbedding, look_up
-from recrun.models.matching import Retriever, at_queries, history_means, tower
+from recrun.models.layers.embedding import Bags, FeatureEmbedding, look_up
+from recrun.models.layers.two_tower import Retriever, at_queries, history_means, tower
 from recrun.types import Batch, Count, Counts, Positive, Probability
 
 

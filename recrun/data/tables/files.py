@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recrun.data.download import Download
-from recrun.data.files import sha256
-from recrun.data.rows import TRAIN
+from recrun.data.events.rows import TRAIN
+from recrun.data.io.download import Download
+from recrun.data.io.files import sha256
 from recrun.data.tables.arrays import ArrayTable
-from recrun.data.tables.cells import Chunk, TableFile, Wanted
+from recrun.data.tables.chunks import Chunk, TableFile, Wanted
 from recrun.data.tables.join import Side
 from recrun.data.tables.parquet import ParquetTable
 from recrun.data.tables.split import PARTS
 from recrun.data.tables.text import TextTable
-from recrun.errors import ConfigError, DataError
-from recrun.kinds import did_you_mean
+from recrun.errors import ConfigError, DataError, did_you_mean
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".data")
 ENDINGS = (*TEXT_ENDINGS, *(f"{ending}.gz" for ending in TEXT_ENDINGS), ".parquet", ".npz")

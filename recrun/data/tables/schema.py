@@ -8,12 +8,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from recrun.data.rows import Float
-from recrun.data.tables.cells import Chunk, Wanted
-from recrun.data.tables.past import History
-from recrun.errors import ConfigError, DataError
+from recrun.data.events.rows import Float
+from recrun.data.tables.chunks import Chunk, Wanted
+from recrun.data.tables.history import History
+from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.features import Task
-from recrun.kinds import did_you_mean
 
 TaskKind: TypeAlias = Literal["classification", "regression"]
 TASK_KEYS = ("kind", "column", "at_least", "equals")

@@ -1,0 +1,356 @@
+"""From the words of a command line to one config."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recrun.config.search_path import GROUPS, conf_dir, options, search_path
+from recrun.errors import ConfigError, did_you_mean
+from recrun.types import Count, Index, Precision
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
+
+SECTIONS = ("model", "dataset", "trainer", "stage")  # where the groups land
+
+_folders: list[Path] = []  # searched before ours by the composition under way; read by Hydra's plugin
+
+
+@dataclass
+class Settings:
+    """The keys at the top of every config: what belongs to the run alone. Read as a schema, never made."""
+
+    seed: Index
+    device: str
+    precision: Precision
+    devices: Count
+    threads: Count | None
+    step_limit: Count | None
+    eval_limit: Count | None
+    epochs: Count | None
+    pre_model_path: str | None
+    output_dir: str
+
+
+@dataclass(frozen=True)
+class Composition:
+    """One job's config, composed and not yet checked.
+
+    Attributes:
+        node: The config as YAML and command line give it, interpolations unresolved.
+        hydra: Hydra's own config, for `.hydra/`.
+        overrides: The words of the command line.
+        folders: The conf folders, those that win first.
+        kept: Notes on what typed mappings did not replace.
+    """
+
+    node: DictConfig
+    hydra: DictConfig
+    overrides: list[str]
+    folders: list[Path] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain values.
+
+        Raises:
+            ConfigError: An interpolation points nowhere, or a mandatory value (`???`) was not given.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+        try:
+            values = OmegaConf.to_container(self.node, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            raise ConfigError(f"{error.full_key} must be given: add {error.full_key}=…") from None
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{error.full_key or 'config'}: {plain(error)}") from None
+        return dict(values)  # type: ignore[arg-type]  # omegaconf types it as any container
+
+    @cached_property
+    def raw(self) -> dict[str, Any]:
+        """The config as plain values with its interpolations as text."""
+        from omegaconf import OmegaConf
+
+        return dict(OmegaConf.to_container(self.node))  # type: ignore[arg-type]  # as above
+
+    def option(self, group: str) -> str | None:
+        """The chosen option of a group; None for a group given as a list (stage) or left out."""
+        choice = self.hydra.runtime.choices.get(group)
+        return choice if isinstance(choice, str) else None
+
+    def path(self, group: str) -> Path | None:
+        """The YAML file of a group's chosen option."""
+        return options(group, self.folders).get(self.option(group) or "")
+
+    def file(self, group: str, option: str | None = None) -> str:
+        """The YAML file of a group's option (the chosen one by default), as a person would write it."""
+        name = f"{group}/{option or self.option(group)}.yaml"
+        ours = conf_dir()
+        for folder in self.folders:
+            if (folder / name).is_file():
+                return f"conf/{name}" if folder in (ours, Path.cwd() / "conf") else str(folder / name)
+        return "conf/config.yaml"
+
+
+def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Composition:
+    """The config of one run.
+
+    Args:
+        overrides: As on the command line: `model=ract`, `trainer.lr=0.01`, `stage.finetune.lr=1e-6`.
+        folders: The conf folders, those that win first; by default ./conf and ours.
+
+    Raises:
+        ConfigError: A word that cannot be read, an unknown group, option or key.
+    """
+    with composer(folders) as compose_one:
+        return compose_one(overrides)
+
+
+def recompose(directory: Path, overrides: Sequence[str]) -> Composition:
+    """The config of an earlier run with further overrides, from the conf folders that it was composed from."""
+    from omegaconf import OmegaConf
+
+    kept = directory / ".hydra"
+    if not (kept / "hydra.yaml").is_file():
+        raise ConfigError(f"{directory} is not a run directory: it has no .hydra/hydra.yaml")
+    sources = OmegaConf.load(kept / "hydra.yaml").hydra.runtime.config_sources
+    folders = [Path(part.path) for part in sources if part.provider == "recrun-user"]
+    own = OmegaConf.load(kept / "overrides.yaml")
+    standing = [folder for folder in folders if folder.is_dir()]
+    return compose([*map(str, own), *overrides], [*standing, conf_dir()])
+
+
+@contextmanager
+def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
+    """Sets Hydra up once for any number of compositions."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    folders = list(folders) or search_path()
+    prepare_hydra(folders)
+    standing = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), job_name="recrun", version_base="1.3"):
+            yield Composer(folders)
+    finally:
+        GlobalHydra.instance().hydra = standing  # of a program that uses Hydra itself
+
+
+def prepare_hydra(folders: Sequence[Path]) -> None:
+    """Tells Hydra which folders come before ours, and of the resolver `first`."""
+    from omegaconf import OmegaConf
+
+    _folders[:] = [folder for folder in folders if folder != conf_dir()]
+    _register_search_path()
+    if not OmegaConf.has_resolver("first"):
+        OmegaConf.register_new_resolver("first", first)
+
+
+def first(*values: Any) -> Any:
+    """The first value that is not null; in YAML `${first:${a},b}`."""
+    return next((value for value in values if value is not None), None)
+
+
+@cache
+def _register_search_path() -> None:
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class UserFolders(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in reversed(_folders):
+                search_path.prepend("recrun-user", f"file://{folder}")
+
+    Plugins.instance().register(UserFolders)
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Composes configs from overrides. Hydra chooses among files; values are set afterwards.
+
+    Setting values ourselves lets `trainer.patience=3` reach a key that no YAML file mentions, with or without
+    Hydra's `+`: constructor signatures decide what is a key (see recrun.config.validate).
+    """
+
+    folders: list[Path]
+    files: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # what Hydra made of a choice of files
+
+    def __call__(self, overrides: Sequence[str]) -> Composition:
+        """Composes one config; see `compose`."""
+        import hydra
+        from omegaconf import open_dict
+
+        chosen, values = self._sort(self.parse(overrides))
+        kept: list[str] = []
+        with explained():
+            if tuple(chosen) not in self.files:
+                self.files[tuple(chosen)] = hydra.compose("config", chosen, return_hydra_config=True)
+            whole = copy.deepcopy(self.files[tuple(chosen)])
+            with open_dict(whole):
+                own = whole.pop("hydra")
+                own.overrides.task = list(overrides)
+                for value in values:
+                    kept += kept_by(whole, value)
+                    self._set(whole, value)
+        return Composition(whole, own, list(overrides), self.folders, kept)
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        """Reads overrides by Hydra's grammar."""
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        for word in overrides:
+            if not word.strip("+~").partition("=")[0] or ("=" not in word and not word.startswith("~")):
+                raise ConfigError(f"'{word}' is no override: write key=value")
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        with explained():
+            return parser.parse_overrides(list(overrides))
+
+    def jobs(self, overrides: Sequence[str]) -> list[list[str]]:
+        """The overrides of each job of a sweep: the product of all that hold several values."""
+        lists: dict[str, list[str]] = {}
+        for override in self.parse(overrides):
+            key = override.get_key_element()
+            if override.is_interval_sweep():
+                raise ConfigError(f"{override.input_line}: an interval cannot be listed; use range() or choice()")
+            if not override.is_sweep_override():
+                lists[key] = [str(override.input_line)]
+                continue
+            with explained():
+                values = [value for value in override.sweep_string_iterator() if not value.startswith("_")]
+            if not values:
+                raise ConfigError(f"{override.input_line}: this sweeps over nothing")
+            lists[key] = [f"{key}={value}" for value in values]
+        return [list(job) for job in itertools.product(*lists.values())]
+
+    def _sort(self, overrides: Sequence[Override]) -> tuple[list[str], list[Override]]:
+        """Overrides that Hydra needs for choosing files, as text, and those that set values."""
+        chosen, values = [], []
+        for override in overrides:
+            line, key = str(override.input_line), override.key_or_group
+            if override.is_hydra_override():
+                refuse_hydra(line, key)
+            elif override.is_sweep_override():
+                raise ConfigError(f"{line}: several values need -m (a list is written {key}=[a,b])")
+            elif override.is_delete():
+                chosen.append(line)
+            elif self._is_group(key) and not isinstance(override.value(), dict):
+                if key == "experiment" and override.value() is None:
+                    chosen = [word for word in chosen if not word.startswith("experiment=")]
+                    continue
+                self._refuse_unknown(key, override.value())
+                chosen.append(line.lstrip("+") if key in GROUPS and not override.package else line)
+            elif "/" in key or override.package:
+                raise ConfigError(f"{line}: there is no group '{key}'{did_you_mean(key, GROUPS)}")
+            else:
+                values.append(override)
+        return chosen, values
+
+    def _is_group(self, key: str) -> bool:
+        return any((folder / key).is_dir() for folder in self.folders)
+
+    def _refuse_unknown(self, group: str, value: Any) -> None:
+        if isinstance(value, list) and group != "stage":
+            raise ConfigError(f"{group} takes one option; only stage takes several (to try several: -m {group}=a,b)")
+        for name in value if isinstance(value, list) else [value]:
+            if not any((folder / group / f"{name}.yaml").is_file() for folder in self.folders):
+                known = list(options(group, self.folders))
+                hint = did_you_mean(str(name), known)
+                raise ConfigError(f"unknown {group} '{name}'{hint} (there are: {', '.join(known) or 'none'})")
+
+    def _set(self, config: DictConfig, override: Override) -> None:
+        from omegaconf import OmegaConf
+
+        key = override.key_or_group
+        parts = key.split(".")
+        if parts[0] not in config:
+            hint = did_you_mean(parts[0], [*map(str, config), *GROUPS])
+            raise ConfigError(f"unknown key {key}{hint or elsewhere(parts[-1], config)}")
+        if parts[0] == "stage" and len(parts) > 1 and parts[1] not in config.stage:
+            names = list(map(str, config.stage))
+            hint = did_you_mean(parts[1], names)
+            raise ConfigError(f"unknown key {key}: this run's stages are {', '.join(names)}{hint}")
+        OmegaConf.update(config, key, override.value(), merge=True, force_add=True)
+
+
+def key_of(word: str) -> str:
+    """The key that a word of a command line sets, adds or leaves out."""
+    return word.lstrip("+~").partition("=")[0]
+
+
+def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
+    """A note where a typed mapping adds to the one that is there: a person may have meant it to take its place."""
+    from omegaconf import DictConfig, OmegaConf
+
+    key, typed = override.key_or_group, override.value()
+    if not isinstance(typed, dict) or override.is_add():
+        return
+    standing = OmegaConf.select(config, key)
+    if isinstance(standing, DictConfig) and "_target_" not in standing:
+        left = [str(name) for name in standing if name not in typed]
+        if left:
+            without = " ".join(f"~{key}.{name}" for name in left)
+            yield f"{key}={{…}} adds to {', '.join(left)}, which stands; to leave that out: {without}"
+
+
+def elsewhere(name: str, config: Mapping[Any, Any], besides: str = "") -> str:
+    """Where else in a config a key of this name stands, as a hint; nothing if nowhere."""
+    found = [path for path in map(".".join, _paths(config)) if path.split(".")[-1] == name and path != besides]
+    return f"; did you mean {' or '.join(found[-3:])}?" if found else ""
+
+
+def _paths(config: Mapping[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    from omegaconf import DictConfig
+
+    items = config.items_ex(resolve=False) if isinstance(config, DictConfig) else config.items()
+    for key, value in items:
+        yield (*above, str(key))
+        if isinstance(value, Mapping):
+            yield from _paths(value, (*above, str(key)))
+
+
+def refuse_hydra(line: str, key: str) -> None:
+    """Raises ConfigError for an override of Hydra's own config: recrun would not act on it."""
+    instead = {
+        "launcher": "recrun runs the jobs of a sweep itself, one after another in one process",
+        "sweeper": "recrun runs the jobs of a sweep itself, one after another in one process",
+        "run": "say output_dir=… for where run directories go",
+        "sweep": "say output_dir=… for where sweep directories go",
+        "searchpath": "say --config-dir DIR for a folder to search first",
+    }
+    part = key.replace("/", ".").split(".")[1]
+    raise ConfigError(f"{line} has no effect here: {instead.get(part, 'leave it out')}")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns whatever Hydra, OmegaConf or YAML raise while they compose into one line for a person."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        told = getattr(error, "override", None)
+        raise ConfigError(f"cannot read '{told}': {plain(error)}" if told else plain(error)) from None
+
+
+def plain(error: BaseException) -> str:
+    """An error of Hydra or OmegaConf without advice and repetition, on one line."""
+    told: list[str] = []
+    for part in (error, error.__cause__ or error.__context__):
+        lines = [" ".join(line.split()) for line in str(part or "").splitlines()]
+        dull = ("See http", "To append", "full_key:", "object_type=", "Config search path")
+        told += [line for line in lines if line and not line.startswith(dull) and line not in told]
+    return ": ".join(told[:3]) or type(error).__name__

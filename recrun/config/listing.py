@@ -1,0 +1,64 @@
+"""What there is to choose from, and what was run: read from file names and comments, so that it is fast."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from recrun.config.search_path import GROUPS, options, search_path
+from recrun.console import report
+from recrun.errors import ConfigError, did_you_mean
+
+SHOWN = ("models", "datasets", "trainers", "stages", "experiments")  # by `recrun list` alone
+KINDS = (*(f"{group}s" for group in GROUPS), "runs")
+
+
+def show(words: Sequence[str]) -> int:
+    """Prints the options of one group, of all, or the runs under a directory (`outputs`)."""
+    what, *rest = words or [""]
+    if what and what not in KINDS:
+        raise ConfigError(f"cannot list '{what}'{did_you_mean(what, KINDS)} (there are: {', '.join(KINDS)})")
+    if what == "runs":
+        folder = Path(rest[0] if rest else "outputs")
+        report.listing(f"runs in {folder}", list(runs(folder)))
+        return 0
+    for kind in [what] if what else SHOWN:
+        group = kind.removesuffix("s")
+        rows = [(name, description(path, whole=bool(what))) for name, path in options(group, search_path()).items()]
+        report.listing(f"{kind} ({group}=…)", rows)
+    return 0
+
+
+def groups_in_short() -> str:
+    """The options of every group, a line each."""
+    folders = search_path()
+    return "\n".join(f"{f'{group}=':<12}{' | '.join(options(group, folders)) or '-'}" for group in GROUPS)
+
+
+def description(path: Path, whole: bool) -> str:
+    """The comment at the head of a YAML file: its first line, or all of it."""
+    lines: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.lstrip("# "))
+    return "\n".join(lines if whole else lines[:1])
+
+
+def runs(folder: Path) -> Iterator[tuple[str, str]]:
+    """Run directories and what their run.json says, oldest first."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        if "run.json" in files:
+            folders.clear()
+            try:
+                record = json.loads((Path(place) / "run.json").read_text(encoding="utf-8"))
+            except ValueError:
+                record = {"status": "unreadable"}
+            found.append((record.get("start", ""), place, record))
+    for start, place, record in sorted(found, key=lambda run: run[:2]):
+        stages = ", ".join(record.get("stages", {})) or "no stage done"
+        yield place, f"{record.get('status', '?'):<11}  {start[:19]:<19}  {stages}"

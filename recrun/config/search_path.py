@@ -1,0 +1,71 @@
+"""Where the YAML files are, and what can be told of them without Hydra."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from recrun.errors import ConfigError
+
+GROUPS = (
+    "model",
+    "dataset",
+    "trainer",
+    "stage",
+    "objective",
+    "weighting",
+    "optimizer",
+    "scheduler",
+    "tracker",
+    "experiment",
+)
+
+
+def conf_dir() -> Path:
+    """The folder of our YAML files: in the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"recrun's conf folder is missing beside {package}: install recrun again")
+
+
+def search_path(extra: Path | None = None) -> list[Path]:
+    """The conf folders that exist, those that win first: --config-dir, ./conf, ours."""
+    if extra is not None and not extra.is_dir():
+        raise ConfigError(f"--config-dir {extra} is not a folder")
+    wanted = [*([extra.resolve()] if extra else []), Path.cwd() / "conf", conf_dir()]
+    return list(dict.fromkeys(folder for folder in wanted if folder.is_dir()))
+
+
+def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """The options of a group and their files, sorted; names that begin with `_` are hidden."""
+    found = {path.stem: path for folder in reversed(folders) for path in (folder / group).glob("*.yaml")}
+    return {name: found[name] for name in sorted(found) if not name.startswith("_")}
+
+
+def target_in(path: Path) -> str | None:
+    """The class that a model's, dataset's or objective's YAML file makes, or the objective that a stage's sets."""
+    text = path.read_text(encoding="utf-8")
+    found = re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE) or re.search(
+        r"^(?:model|objective):\s*\n\s+_target_:\s*(\S+)", text, re.MULTILINE
+    )
+    if found:
+        return found[1]
+    bases = re.search(r"^defaults:\s*\[(.*?)\]", text, re.MULTILINE)
+    names = [name.strip() for name in bases[1].split(",")] if bases else []
+    files = [path.with_name(f"{name}.yaml") for name in names if name != "_self_"]
+    return next((target for file in files if file.is_file() and (target := target_in(file))), None)
+
+
+def follows_in(path: Path) -> list[str]:
+    """The `follows` of a stage's YAML file."""
+    found = re.search(r"^follows:\s*\[(.*?)\]", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name.strip() for name in found[1].split(",")] if found else []
+
+
+def chosen_in(path: Path, group: str) -> str | None:
+    """The option of a group that a YAML file chooses."""
+    found = re.search(rf"^\s*- override /{group}:\s*(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else None

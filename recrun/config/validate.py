@@ -1,0 +1,184 @@
+"""Refuses a config that cannot work, before torch is imported and before anything is written.
+
+Keys, types, choices and ranges come from constructor signatures (recrun.config.schema). What one signature cannot
+say is in recrun.config.compatibility and recrun.config.stage_order.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from recrun.config.compatibility import Together
+from recrun.config.compose import Composition, elsewhere
+from recrun.config.origins import NODES, Origins
+from recrun.config.schema import Field, Schema, signature
+from recrun.config.stage_order import Start
+from recrun.config.value_types import Items, Text, choices, fault
+from recrun.errors import ConfigError, did_you_mean
+
+Node = Mapping[str, Any]
+
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
+
+# What the program itself gives to a target, by the key that holds it, and what a person can do instead.
+GIVEN = {
+    "optimizer": {"params": "set trainer.trainable", "lr": "set trainer.lr, or a stage's lr"},
+    "scheduler": {"optimizer": "choose optimizer=…"},
+    "weighting": {"model": "choose model=…"},
+    "tracker": {"directory": "set output_dir", "config": "it is the run's"},
+    "model": {
+        **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
+        **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
+        "word_vectors": "set dataset.word_vectors",
+        "n_places": "set dataset.his_size",
+    },
+}
+
+
+def check(composed: Composition, training: bool = True) -> None:
+    """Raises ConfigError, in one or two lines, for the first thing in a composed config that cannot work.
+
+    Args:
+        composed: What to check.
+        training: False where only a stored model is used: then stages, start and output do not matter.
+    """
+    keys, together, start = Keys(composed), Together(composed), Start(composed)
+    keys.settings()
+    keys.components()
+    together.dataset_suits_model()
+    if training:
+        together.stages_suit_model()
+        together.tasks()
+        together.devices()
+        keys.tracker()
+        start.predecessors()
+        start.output()
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported, without doing so."""
+    return importlib.util.find_spec(package) is not None
+
+
+class Keys:
+    """Checks of each key by itself: whether it is known, and whether its value can be what it is."""
+
+    def __init__(self, composed: Composition) -> None:
+        self.composed = composed
+        self.config = composed.config
+        self.origins = Origins(composed)
+
+    def components(self) -> None:
+        """All nodes that name a class, and the stages."""
+        for section in ("model", "dataset", "trainer"):
+            self.component(section, self.section(section))
+        self.stages()
+
+    def settings(self) -> None:
+        """The keys at the top."""
+        fields = signature("recrun.config.compose.Settings").fields
+        for name, field in fields.items():
+            if name not in self.config:
+                raise ConfigError(f"the key {name} is missing (conf/config.yaml)")
+            self.value(name, self.config[name], field)
+        device = self.config["device"]
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")
+        if device == "cpu" and self.config["precision"] == "fp16":
+            raise ConfigError("precision=fp16 needs a GPU; on the CPU use precision=bf16 or precision=fp32")
+
+    def tracker(self) -> None:
+        """A tracker, if there is one, needs its package."""
+        node = self.config.get("tracker")
+        if not node:
+            return
+        self.value("tracker", node, Field("tracker", Text(), None))
+        package = signature(node["_target_"]).attributes.get("package")
+        if package and not installed(package):
+            raise ConfigError(
+                f"tracker={self.composed.option('tracker')} needs the package {package}: "
+                f'pip install "recrun[{package}]", or choose tracker=none'
+            )
+
+    def section(self, name: str) -> Node:
+        """A group's part of the config, which must be a mapping."""
+        node = self.config.get(name)
+        if not isinstance(node, Mapping) or not node:
+            raise ConfigError(f"{name} is empty: choose one, {name}=… (there are: {self.origins.listed(name)})")
+        return node
+
+    def component(self, path: str, node: Node, extra: Mapping[str, Field] | None = None) -> None:
+        """A node with a `_target_`: every key, and every node under it."""
+        schema = self.schema(path, node)
+        fields = {**schema.fields, **(extra or {})}
+        given = GIVEN.get(path.rpartition(".")[2], {})
+        for key, value in node.items():
+            where = f"{path}.{key}"
+            if key in given:
+                raise ConfigError(f"{where} cannot be set: {given[key]}{self.origins.of(where)}")
+            if key in fields:
+                self.value(where, value, fields[key])
+            elif key not in HYDRA_KEYS and not schema.is_open:
+                known = [name for name in fields if name not in given]
+                raise ConfigError(self.unknown(where, key, known, schema.target))
+        if not node.get("_partial_"):
+            self.all_there(path, node, schema)
+
+    def schema(self, path: str, node: Node) -> Schema:
+        """The signature of a node's `_target_`."""
+        target = node.get("_target_")
+        if not isinstance(target, str):
+            raise ConfigError(self.no_target(path))
+        try:
+            return signature(target)
+        except ConfigError as error:
+            raise ConfigError(f"{path}._target_={target}: {error}{self.origins.of(path)}") from None
+
+    def value(self, path: str, value: Any, field: Field) -> None:
+        """One value against its parameter; nodes with a `_target_` are checked as components."""
+        if isinstance(value, Mapping) and "_target_" in value:
+            return self.component(path, value)
+        if isinstance(value, Mapping) and path.rpartition(".")[2] in NODES:
+            raise ConfigError(self.no_target(path))
+        if field.kind.accepts(value):
+            return None
+        keys, part, wanted = fault(field.kind, value)
+        hint = did_you_mean(part, choices(wanted)) if isinstance(part, str) else ""
+        shown = "null" if part is None else str(part).lower() if isinstance(part, bool) else part
+        raise ConfigError(f"{path}{keys}={shown}: expected {wanted}{hint}{self.origins.of(path)}")
+
+    def all_there(self, path: str, node: Node, schema: Schema) -> None:
+        """Parameters without a default must be given, except what the data give to a model."""
+        for name, field in schema.fields.items():
+            from_data = path == "model" and (name.startswith("n_") or name in GIVEN["model"])
+            if field.required and name not in node and not from_data:
+                raise ConfigError(
+                    f"{path}.{name} must be given: {schema.target} needs {field.kind}{self.origins.of(path)}"
+                )
+
+    def stages(self) -> None:
+        """Stages: their keys are the trainer's; together with the trainer's they must be complete."""
+        trainer = self.section("trainer")
+        for name, node in self.section("stage").items():
+            changes = node or {}
+            if not isinstance(changes, Mapping):
+                raise ConfigError(f"stage.{name} must hold trainer keys{self.origins.of(f'stage.{name}')}")
+            whole = {"_target_": trainer.get("_target_"), "_partial_": True, **changes}
+            self.component(f"stage.{name}", whole, STAGE_KEYS)
+
+    def unknown(self, path: str, key: str, known: list[str], target: str) -> str:
+        """What to say of a key that nothing takes."""
+        hint = did_you_mean(key, known) or elsewhere(key, self.config, path)
+        takes = "" if hint else f"\n{target} takes: {', '.join(known) or 'no keys'}"
+        return f"unknown key {path}{hint}{self.origins.of(path)}{takes}"
+
+    def no_target(self, path: str) -> str:
+        """What to say of a node that should name a class and does not."""
+        group = path.rpartition(".")[2]
+        if path.startswith("stage."):
+            return f"{path} has no _target_: a stage replaces trainer.{group} whole; set trainer.{group}.… instead"
+        return f"{path} has no _target_: choose {group}=… first (there are: {self.origins.listed(group)})"

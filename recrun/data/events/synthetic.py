@@ -1,0 +1,129 @@
+"""Interactions with a structure that a model can learn, made from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from recrun.data.events.rows import Float, Int32, Int64, Rows
+from recrun.errors import ConfigError
+from recrun.types import Count, Index, NonNegative, Positive, Probability
+
+TASTES = np.array([0.5, 0.3, 0.2])  # how a user's draws fall on the three groups that he likes
+ROUNDS = 6  # of drawing again what came out twice
+DRAWS_AT_ONCE = 1 << 20
+
+
+class LatentTaste:
+    """Every item is in one group and every user likes three; popularity is a power law, activity is lognormal.
+
+    Some of a user's items (`noise`) come from the whole catalogue, the others from the groups that he likes; within
+    both, by popularity. The same arguments give the same rows.
+    """
+
+    def __init__(
+        self,
+        n_users: Count = 2000,
+        n_items: Count = 1000,
+        n_interactions: Count = 60_000,
+        n_groups: Count = 20,
+        noise: Probability = 0.25,
+        popularity_exponent: NonNegative = 0.8,
+        activity_spread: Positive = 0.8,
+        min_activity: Count = 5,
+        seed: Index = 0,
+    ) -> None:
+        """Sets up, without drawing.
+
+        Args:
+            n_users: Users.
+            n_items: Items in the catalogue; those that nobody draws do not show up.
+            n_interactions: Interactions aimed at; a few per cent less come out where users exhaust their groups.
+            n_groups: Groups of items.
+            noise: Share of the draws from the whole catalogue.
+            popularity_exponent: The item of rank r is drawn in proportion to 1 / r^exponent.
+            activity_spread: Standard deviation of the logarithm of the users' numbers of items.
+            min_activity: Fewest draws of a user.
+            seed: Decides the data; apart from the run's seed, so that runs can be compared.
+        """
+        if n_interactions > n_users * n_items // 2:
+            raise ConfigError(
+                f"dataset.source.n_interactions={n_interactions} is more than half of n_users x n_items "
+                f"({n_users} x {n_items}); lower it, or raise n_items"
+            )
+        self.n_users, self.n_items, self.n_interactions = n_users, n_items, n_interactions
+        self.n_groups, self.noise, self.seed = n_groups, noise, seed
+        self.popularity_exponent, self.activity_spread = popularity_exponent, activity_spread
+        self.min_activity = min_activity
+
+    def identity(self) -> dict[str, Any]:
+        """All arguments: they decide the rows."""
+        return {"synthetic": 1, **vars(self)}
+
+    def rows(self, with_time: bool) -> Rows:
+        """Draws the rows; `time` is uniform noise."""
+        rng = np.random.default_rng(self.seed)
+        chunks = list(self._chunks(rng))
+        user = np.concatenate([pair // self.n_items for pair in chunks]).astype(np.int32)
+        item = np.concatenate([pair % self.n_items for pair in chunks]).astype(np.int32)
+        return Rows(
+            user,
+            item,
+            users=np.arange(self.n_users),
+            items=np.arange(self.n_items),
+            time=rng.random(len(user)) if with_time else None,
+            counts={"rows_read": len(user)},
+        )
+
+    def _chunks(self, rng: np.random.Generator) -> Iterator[Int64]:
+        """Sorted distinct (user, item) pairs, user * n_items + item, of some users at a time."""
+        activity = self._activity(rng)
+        likes = rng.integers(0, self.n_groups, (self.n_users, len(TASTES)))
+        catalogue = _Catalogue(self.n_items, self.n_groups, self.popularity_exponent, rng)
+        chunk_of_user = np.cumsum(activity) // DRAWS_AT_ONCE
+        for users in np.split(np.arange(self.n_users), np.flatnonzero(np.diff(chunk_of_user)) + 1):
+            pairs = np.zeros(0, np.int64)
+            for _ in range(ROUNDS):
+                have = np.bincount(pairs // self.n_items - users[0], minlength=len(users))
+                drawn = np.repeat(users, activity[users] - have)
+                item = self._draw(drawn, likes, catalogue, rng)
+                pairs = np.sort(np.concatenate([pairs, drawn * self.n_items + item]))
+                pairs = pairs[np.diff(pairs, prepend=-1) > 0]
+            yield pairs
+
+    def _activity(self, rng: np.random.Generator) -> Int64:
+        """Items of each user, int64 [n_users], about `n_interactions` in sum."""
+        weight = rng.lognormal(0, self.activity_spread, self.n_users)
+        fewest = min(self.min_activity, self.n_interactions // self.n_users)
+        spare = self.n_interactions - fewest * self.n_users
+        most = max(self.n_items // 2, fewest)
+        return np.asarray(np.minimum(fewest + np.rint(weight / weight.sum() * spare), most), np.int64)
+
+    def _draw(self, user: Int64, likes: Int64, catalogue: _Catalogue, rng: np.random.Generator) -> Int32:
+        """One item for each entry of `user` [N]."""
+        taste = np.searchsorted(np.cumsum(TASTES)[:-1], rng.random(len(user)), side="right")
+        anything = rng.random(len(user)) < self.noise
+        group = np.where(anything, -1, likes[user, taste])
+        return catalogue.pick(group, rng.random(len(user)))
+
+
+class _Catalogue:
+    """Items in order of their groups, so that a range of cumulative popularity is a group."""
+
+    def __init__(self, n_items: int, n_groups: int, exponent: float, rng: np.random.Generator) -> None:
+        popularity = 1 / np.arange(1, n_items + 1) ** exponent
+        group = rng.permutation(np.arange(n_items) % n_groups)  # as equal in size as can be
+        order = np.argsort(group, kind="stable")
+        self.items: Int32 = rng.permutation(n_items)[order].astype(np.int32)  # an id says nothing of the popularity
+        self.cumulative = np.cumsum(popularity[order])
+        ends = np.searchsorted(group[order], np.arange(n_groups), side="right")
+        self.upper = np.append(np.concatenate([[0.0], self.cumulative])[ends], self.cumulative[-1])
+        self.lower = np.append(np.concatenate([[0.0], self.upper[:-2]]), 0.0)  # the last entry is the whole
+
+    def pick(self, group: Int64, quantile: Float) -> Int32:
+        """Items [N] at `quantile` [N] of the popularity of `group` [N]; group -1 is the whole catalogue."""
+        lower, upper = self.lower[group], self.upper[group]
+        place = np.searchsorted(self.cumulative, lower + quantile * (upper - lower), side="right")
+        return np.asarray(self.items[np.minimum(place, len(self.items) - 1)], np.int32)

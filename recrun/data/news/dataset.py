@@ -1,0 +1,295 @@
+"""News recommendation in the MIND format: who clicked what of the news that were shown together."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from recrun.data.events.rows import Ids, Int64
+from recrun.data.news.files import Behaviors, Names, News
+from recrun.data.news.parts import FILES, Fields, draw, load, prepare
+from recrun.data.news.vocabulary import (
+    dictionary,
+    given_dictionary,
+    numbered_vectors,
+    read_vectors,
+    vector_table,
+    word_numbers,
+)
+from recrun.errors import ConfigError, DataError
+from recrun.interfaces import Evaluator
+from recrun.types import Batch, Count, Side, Split
+
+log = logging.getLogger("recrun")
+
+
+class NewsSource(Protocol):
+    """Makes a folder of files in the MIND format."""
+
+    def folder(self, cache: str | None) -> Path:
+        """The folder, with train, valid and test in it; made if it is not there."""
+
+
+class Mind:
+    """Impressions: some news shown to a user with a click history, some of which he clicked.
+
+    Every part is judged with its own news file. News that a part's news file does not know have the unknown title as
+    candidates and are left out of histories; both are counted.
+
+    Training batch, a row for each click: `candidates` [B, 1 + npratio], the click and different non-clicks of the
+    same impression, drawn anew each epoch; `label`, 1 for the click; `label_mask`, False where the impression had no
+    further non-click. Impressions without a click or without a non-click do not train.
+
+    Evaluation batch: all `candidates` of some impressions, flat [N], `candidates_offsets`, and `label` [N] if known.
+
+    Both have `user`, `history`, `titles` and `category` as `NewsPart.batch` describes.
+
+    Args:
+        evaluator: Judges models on these data.
+        monitor: The metric that early stopping watches by default.
+        path: Folder with the parts; relative to `root`, else to the working directory.
+        root: The data folder.
+        source: Makes the files instead of `path`.
+        train, valid, test: Folders of the parts, in `path` or by themselves, each with news.tsv and behaviors.tsv.
+            The test part may be absent, and may have no labels or, as a placeholder, equal ones.
+        title_size: Most words of a title that are read, from its beginning.
+        his_size: Most clicks of a history that are read, the newest.
+        npratio: Non-clicks for each click in training.
+        word_dict: The known words: a text file, a word a line, or MIND's word_dict.pkl, from which nothing but text and
+            numbers is read; None = the words of the training titles.
+        min_word_count: Fewest times that a word is in the training titles, to be known.
+        word_vectors: File of word vectors in GloVe's text format; words of all parts that are in it are known too.
+            Or a .npy table like MIND's embedding.npy, which has a row for each word of `word_dict`.
+        cache: Folder of prepared data; None = none.
+
+    Raises:
+        ConfigError: Settings contradict each other.
+        DataError: The data cannot be used; names the file and, where there is one, the line.
+    """
+
+    kind: ClassVar[str] = "news"
+    unit: ClassVar[str] = "impressions"
+    input_key: ClassVar[str] = "test"
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        monitor: str = "group_auc",
+        path: str | None = None,
+        root: str | None = None,
+        source: NewsSource | None = None,
+        train: str = "train",
+        valid: str = "valid",
+        test: str = "test",
+        title_size: Count = 30,
+        his_size: Count = 50,
+        npratio: Count = 4,
+        word_dict: str | None = None,
+        min_word_count: Count = 1,
+        word_vectors: str | None = None,
+        cache: str | None = None,
+    ) -> None:
+        """Reads the files, or takes them from the cache."""
+        self.evaluator, self.monitor = evaluator, monitor
+        self.npratio = npratio
+        if (source is None) == (path is None):
+            raise ConfigError("give dataset.path, a folder in the MIND format, or dataset.source, not both or neither")
+        base = source.folder(cache) if source is not None else _existing(str(path), root)
+        folders = {name: _part_folder(base, given) for name, given in (("train", train), ("valid", valid))}
+        if (base / test).is_dir() or Path(test).is_dir():
+            folders["test"] = _part_folder(base, test)
+        elif test != "test":
+            raise _missing(base / test)
+        read = {name: load(folder, cache) for name, folder in folders.items()}
+        self._counts: dict[str, int] = {}
+        for name, (news, behaviors, _) in read.items():
+            self._count(name, folders[name], news, behaviors)
+        self._words, vectors = _known_words(read, word_dict, min_word_count, word_vectors)
+        categories = read["train"][0].categories
+        self._parts = {
+            name: prepare(
+                news, behaviors, word_numbers(news.words, self._words), _among(news.categories, categories),
+                (title_size, his_size),
+            )
+            for name, (news, behaviors, _) in read.items()
+        }  # fmt: skip
+        self._clicked, self._unclicked = self._parts["train"].chosen(1), self._parts["train"].chosen(0)
+        self._trainable = np.flatnonzero(self._parts["train"].two_classes())
+        if not len(self._trainable):
+            raise DataError(
+                f"{folders['train'] / FILES[1]}: no impression has both a click (-1) and a non-click (-0): "
+                "there is nothing to learn from"
+            )
+        self._judged = [name for name, folder in folders.items() if self._judges(name, folder)]
+        hashes = [digest for _, _, digest in read.values()]
+        self.fingerprint = hashlib.sha256("\n".join([*hashes, *self._words]).encode()).hexdigest()
+        self.sizes: Mapping[str, Any] = {"n_words": len(self._words), "n_categories": len(categories)}
+        if vectors is not None:
+            self.sizes = {**self.sizes, "word_vectors": vectors}
+
+    def describe(self) -> dict[str, int]:
+        """Counts: words, and of each part impressions, candidates, clicks, news and what is unknown."""
+        return {"words": len(self._words) - 1, "trainable_clicks": self.train_size(), **self._counts}
+
+    def train_size(self) -> int:
+        """Clicks of the impressions that have a non-click too."""
+        return int(self._clicked.lengths()[self._trainable].sum())
+
+    def train_batches(
+        self, batch_size: int, rng: np.random.Generator, start: int = 0, stride: int = 1
+    ) -> Iterator[Batch]:
+        """Every click once, the impressions in the order that `rng` decides; the last batch may be short."""
+        order = self._trainable[rng.permutation(len(self._trainable))]
+        clicks, offsets = self._clicked.gather(order)
+        row = np.repeat(order, np.diff(offsets))
+        places, present = draw(self._unclicked.lengths()[row], self.npratio, rng)
+        drawn = self._unclicked.items[places + self._unclicked.offsets[row][:, None]]
+        candidates = np.concatenate([clicks[:, None], np.where(present, drawn, clicks[:, None])], 1)
+        mask = np.concatenate([np.ones((len(row), 1), bool), present], 1)
+        history = self._parts["train"].behaviors.history[row].astype(np.int64)
+        for first in range(start * batch_size, len(row), stride * batch_size):
+            here = slice(first, first + batch_size)
+            label = np.zeros(candidates[here].shape, np.float32)
+            label[:, 0] = 1
+            fields = self._parts["train"].batch(history[here], candidates[here])
+            yield _tensors({"label": label, "label_mask": mask[here], **fields})
+
+    def eval_size(self, split: Split) -> int:
+        """Impressions of a split; 0 if it has no labels to judge by."""
+        return len(self._parts[split].behaviors.ids) if split in self._judged else 0
+
+    def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
+        """The impressions of a split in the file's order, with or without labels."""
+        part = self._parts.get(split)
+        rows = np.arange(0 if part is None else len(part.behaviors.history))
+        return (self._eval_batch(split, rows[at : at + batch_size]) for at in range(0, len(rows), batch_size))
+
+    def units(self, split: Split) -> Ids:
+        """Ids of the impressions of a split; none if it has no labels to judge by."""
+        return self._parts[split].behaviors.ids.astype(str) if split in self._judged else np.zeros(0, str)
+
+    def vocabulary(self) -> dict[str, Ids]:
+        """The words by number."""
+        return {"words": np.array(self._words, object)}
+
+    def entities(self, side: Side, split: Split) -> Iterator[tuple[Ids, Batch]]:
+        """News ids with their titles, or user ids with their histories, of a split's files if there are any."""
+        part = self._parts.get(split)
+        if part is None:
+            return
+        if side == "item":
+            yield part.news_ids[1:].astype(str), _tensors(part.title_fields(np.arange(1, len(part.news_ids))))
+            return
+        users, first = np.unique(part.behaviors.users.astype(str), return_index=True)
+        history = part.behaviors.history[first].astype(np.int64)
+        yield users, _tensors(part.batch(history, np.zeros(0, np.int64)))
+
+    def _eval_batch(self, split: Split, rows: Int64) -> Batch:
+        part = self._parts[split]
+        behaviors = part.behaviors
+        candidates, offsets = behaviors.candidates.gather(rows)
+        history = np.repeat(behaviors.history[rows].astype(np.int64), np.diff(offsets))
+        fields = {"candidates_offsets": offsets, **part.batch(history, candidates)}
+        if len(behaviors.labels):
+            first = behaviors.candidates.offsets[rows[0]]
+            fields["label"] = behaviors.labels[first : first + len(candidates)].astype(np.float32)
+        return _tensors(fields)
+
+    def _judges(self, name: str, folder: Path) -> bool:
+        """Whether a model can be judged on a part; labels of a test part that are all alike are taken for none."""
+        part = self._parts[name]
+        if not len(part.behaviors.labels) or part.two_classes().any():
+            return len(part.behaviors.labels) > 0
+        told = f"{folder / FILES[1]}: no impression has both a click (-1) and a non-click (-0)"
+        if name == "valid":
+            raise DataError(f"{told}: there is nothing to judge a model by")
+        log.warning("%s: it is taken for a part without labels", told)
+        return False
+
+    def _count(self, name: str, folder: Path, news: News, behaviors: Behaviors) -> None:
+        """Counts of a part, and warnings about what it lacks."""
+        unknown, total = int((behaviors.candidates.items == 0).sum()), len(behaviors.candidates.items)
+        empty = int((news.titles.lengths()[1:] == 0).sum())
+        if unknown:
+            log.warning(
+                "%s: %s of %s candidates (%.1f %%) are not in its news.tsv; they get the unknown title",
+                folder / FILES[1], f"{unknown:,}", f"{total:,}", 100 * unknown / total,
+            )  # fmt: skip
+        if empty:
+            log.warning("%s: %s news without a title; they get the unknown title", folder / FILES[0], f"{empty:,}")
+        counts = {
+            "impressions": len(behaviors.ids),
+            "candidates": total,
+            "clicks": int(behaviors.labels.sum()),
+            "news": len(news.ids) - 1,
+            "news_without_title": empty,
+            "unknown_candidates": unknown,
+            "unknown_clicks_in_histories": behaviors.unknown_clicks,
+        }
+        self._counts |= {f"{name}_{key}": value for key, value in counts.items()}
+
+
+def _existing(path: str, root: str | None) -> Path:
+    """The data folder."""
+    looked = list(dict.fromkeys([Path(root or ".").expanduser() / path, Path(path).expanduser()]))
+    for folder in looked:
+        if folder.is_dir():
+            return folder
+    raise _missing(*looked)
+
+
+def _missing(*looked: Path) -> DataError:
+    folders = " and ".join(str(folder.absolute()) for folder in looked)
+    return DataError(
+        f"no MIND data: looked for the folder {folders}. Nothing is downloaded (the publisher's address is gone); put "
+        "the files there as train/, valid/ (the publisher's dev) and, if you have it, test/, each with news.tsv and "
+        "behaviors.tsv; dataset.root or RECRUN_DATA names the folder above"
+    )
+
+
+def _part_folder(base: Path, name: str) -> Path:
+    """Folder of one part, with both files in it."""
+    folder = base / name if (base / name).is_dir() else Path(name)
+    if not folder.is_dir():
+        raise _missing(base / name)
+    lacking = [file for file in FILES if not (folder / file).is_file()]
+    if lacking:
+        raise DataError(f"{folder}: {' and '.join(lacking)} missing; a part needs {' and '.join(FILES)}")
+    return folder
+
+
+def _known_words(
+    read: Mapping[str, tuple[News, Behaviors, str]], given: str | None, min_count: int, vectors: str | None
+) -> tuple[list[str], Any]:
+    """The dictionary and, if there are word vectors, a row of them for each of its words."""
+    words = given_dictionary(Path(given)) if given is not None else dictionary(read["train"][0], min_count)
+    if vectors is None:
+        return words, None
+    if vectors.endswith(".npy"):
+        if given is None:
+            raise ConfigError(
+                f"dataset.word_vectors={vectors} has a row for each word of a dictionary: give it as dataset.word_dict"
+            )
+        return words, numbered_vectors(Path(vectors), words, given)
+    others = {word for news, _, _ in read.values() for word in news.words} if given is None else set()
+    found = read_vectors(Path(vectors), others | set(words))
+    words += sorted(found.keys() - set(words))
+    return words, vector_table(words, found)
+
+
+def _among(names: Names, known: Names) -> Int64:
+    """The number of each name among the known ones, -1 if it is not there."""
+    import pandas as pd
+
+    return pd.Index(known).get_indexer(pd.Index(names)).astype(np.int64)
+
+
+def _tensors(fields: Fields) -> Batch:
+    import torch  # here, so that reading and describing data does not wait for it
+
+    return {name: torch.from_numpy(values) for name, values in fields.items()}

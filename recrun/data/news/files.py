@@ -1,0 +1,343 @@
+"""MIND's two files, news.tsv and behaviors.tsv, as integer arrays: read in blocks of text, never row by row.
+
+The files have no header and no quoting; a title may hold quotation marks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from recrun.data.events.parts import Ragged
+from recrun.data.events.rows import Int32, Int64
+from recrun.errors import DataError
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Names: TypeAlias = npt.NDArray[np.object_]
+
+BLOCK_BYTES = 1 << 23
+NEWS_COLUMNS = ("news id", "category", "subcategory", "title", "abstract", "url", "title entities", "abstract entities")
+BEHAVIORS_COLUMNS = ("impression id", "user id", "time", "history", "impressions")
+TOKEN = re.compile(r"\w+|[.,!?;|]|\n")
+BOM = b"\xef\xbb\xbf"
+TAB, NEWLINE, SPACE, DASH, ZERO, ONE = b"\t\n -01"
+
+
+@dataclass(frozen=True)
+class News:
+    """A news file. Row 0 stands for every unknown news: no title, no category.
+
+    News are numbered by the length of their titles, so that a sorted set of them is sorted by length.
+
+    Attributes:
+        ids: News ids by number, "" for row 0.
+        categories: Names of the categories.
+        category: int32 [news], -1 for row 0.
+        words: The different words of the titles, lower case.
+        titles: Of each news, numbers of words.
+    """
+
+    ids: Names
+    categories: Names
+    category: Int32
+    words: Names
+    titles: Ragged
+
+
+@dataclass(frozen=True)
+class Behaviors:
+    """A behaviors file.
+
+    Attributes:
+        ids: Impression ids, or line numbers from 1 where the file has none.
+        users: User ids.
+        history: int32 [impressions], a row of `histories`.
+        histories: The different histories, oldest click first, without unknown news; numbered by length.
+        candidates: Of each impression, numbers of news; 0 if unknown.
+        labels: int8 [candidates], 1 = clicked; empty if the file has no labels.
+        unknown_clicks: Entries of the different histories that the news file does not know.
+    """
+
+    ids: Names
+    users: Names
+    history: Int32
+    histories: Ragged
+    candidates: Ragged
+    labels: npt.NDArray[np.int8]
+    unknown_clicks: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some whole lines of a tab-separated file.
+
+    Attributes:
+        path: The file.
+        line: Number of the first line.
+        text: The bytes; the last is a newline.
+        edges: Where fields end: -1, then every tab and newline.
+        last: For each row, the place of its newline in `edges`.
+    """
+
+    path: Path
+    line: int
+    text: Bytes
+    edges: Int64
+    last: Int64
+
+    @classmethod
+    def of(cls, path: Path, line: int, content: bytes) -> Block:
+        """Finds the fields. Raises DataError if the text is not UTF-8."""
+        if b"\r" in content:
+            content = content.replace(b"\r\n", b"\n")
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            number = line + content.count(b"\n", 0, error.start)
+            raise DataError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from None
+        text = np.frombuffer(content, np.uint8)
+        edges = np.concatenate([[-1], np.flatnonzero((text == TAB) | (text == NEWLINE))])
+        return cls(path, line, text, edges, np.flatnonzero(text[edges[1:]] == NEWLINE) + 1)
+
+    def fields(self) -> Int64:
+        """Fields of each row."""
+        return np.diff(self.last, prepend=0)
+
+    def column(self, from_right: int) -> Bytes:
+        """One field of every row, counted from the right (1 = the last), each ended by a newline."""
+        start = self.edges[self.last - from_right] + 1
+        end = self.edges[self.last - from_right + 1]
+        change = np.zeros(len(self.text) + 1, np.int8)
+        change[start] += 1
+        change[end + 1] -= 1
+        cut: Bytes = self.text[np.cumsum(change[:-1], dtype=np.int8).astype(bool)]
+        cut[np.cumsum(end - start + 1) - 1] = NEWLINE
+        return cut
+
+    def refuse(self, bad: npt.NDArray[np.bool_], what: str) -> None:
+        """Raises DataError for the first row that is bad."""
+        if bad.any():
+            raise DataError(f"{self.path}:{self.line + int(bad.argmax())}: {what}")
+
+    def refuse_width(self, allowed: tuple[int, ...], names: tuple[str, ...]) -> None:
+        """Raises DataError for the first row with another number of columns."""
+        fields = self.fields()
+        bad = ~np.isin(fields, allowed)
+        found, expected = fields[bad.argmax()], " or ".join(map(str, allowed))
+        what = f"the row has {found} tab-separated columns, expected {expected}: {', '.join(names)}"
+        self.refuse(bad, what)
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    """The file in blocks of whole lines."""
+    line = 1
+    try:
+        with path.open("rb") as file:
+            while content := file.read(BLOCK_BYTES):
+                content += file.readline()
+                if line == 1:
+                    content = content.removeprefix(BOM)
+                if not content.endswith(b"\n"):
+                    content += b"\n"
+                yield Block.of(path, line, content)
+                line += content.count(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    if line == 1:
+        raise DataError(f"{path}: the file is empty")
+
+
+def strings(column: Bytes) -> list[str]:
+    """A column's fields."""
+    return column.tobytes().decode().split("\n")[:-1]
+
+
+def read_news(path: Path) -> News:
+    """Reads a news file.
+
+    Raises:
+        DataError: A row has not 8 columns, an id is repeated or empty, or the text is not UTF-8.
+    """
+    ids: list[str] = []
+    categories: list[str] = []
+    titles: list[str] = []
+    for block in blocks(path):
+        block.refuse_width((len(NEWS_COLUMNS),), NEWS_COLUMNS)
+        ids += strings(block.column(8))
+        categories += strings(block.column(7))
+        titles.append(block.column(5).tobytes().decode().lower())
+    _refuse_bad_ids(path, ids)
+    words, flat, lengths = _cut_titles("".join(titles))
+    order = np.argsort(lengths, kind="stable")
+    names, category = _numbered(categories)
+    whole = Ragged(offsets_of(lengths), flat)
+    sorted_words, sorted_offsets = whole.gather(order)
+    return News(
+        ids=np.array(["", *(ids[at] for at in order)], object),
+        categories=names,
+        category=np.concatenate([[-1], category[order]]).astype(np.int32),
+        words=words,
+        titles=Ragged(np.concatenate([[0], sorted_offsets]), sorted_words.astype(np.int32)),
+    )
+
+
+def read_behaviors(path: Path, news: News) -> Behaviors:
+    """Reads a behaviors file against its own news file.
+
+    Raises:
+        DataError: A row has neither 4 nor 5 columns or no candidates, a label is neither 0 nor 1 or is missing in a
+            file that has labels, or the text is not UTF-8.
+    """
+    import pandas as pd
+
+    known = pd.Index([name.encode() for name in news.ids])
+    ids: list[str] = []
+    users: list[str] = []
+    histories: list[Names] = []
+    history: list[Int64] = []
+    candidates: list[tuple[Int32, Int64, npt.NDArray[np.int8]]] = []
+    seen = 0
+    labelled: bool | None = None
+    for block in blocks(path):
+        block.refuse_width((4, 5), BEHAVIORS_COLUMNS)
+        ids += _impression_ids(block)
+        users += strings(block.column(4))
+        codes, uniques = pd.factorize(np.array(strings(block.column(2)), object))
+        history.append(codes + seen)
+        histories.append(uniques)
+        seen += len(uniques)
+        labelled = _has_labels(block) if labelled is None else labelled
+        candidates.append(_candidates(block, known, labelled))
+    distinct, number = _distinct_histories(histories, known)
+    flat, lengths, labels = (np.concatenate(parts) for parts in zip(*candidates, strict=True))
+    unknown = int((distinct.items == 0).sum())
+    kept, order = _without_unknown(distinct)
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order))
+    return Behaviors(
+        ids=np.array(ids, object),
+        users=np.array(users, object),
+        history=place[number[np.concatenate(history)]],
+        histories=kept,
+        candidates=Ragged(offsets_of(lengths), flat),
+        labels=labels,
+        unknown_clicks=unknown,
+    )
+
+
+def _refuse_bad_ids(path: Path, ids: list[str]) -> None:
+    if len(set(ids)) == len(ids) and "" not in ids:
+        return
+    first: dict[str, int] = {}
+    for number, name in enumerate(ids, 1):
+        if not name:
+            raise DataError(f"{path}:{number}: the news id is empty")
+        if name in first:
+            raise DataError(f"{path}:{number}: news id {name} is already in line {first[name]}; ids must differ")
+        first[name] = number
+
+
+def _cut_titles(text: str) -> tuple[Names, Int32, Int64]:
+    """Words, flat numbers of words and title lengths of lower-case titles that end with newlines."""
+    import pandas as pd
+
+    codes, uniques = pd.factorize(np.array(TOKEN.findall(text), object))
+    newline = int(np.flatnonzero(uniques == "\n")[0])
+    is_end = codes == newline
+    lengths = np.diff(np.flatnonzero(is_end), prepend=-1) - 1
+    flat = codes[~is_end]
+    return np.delete(uniques, newline), (flat - (flat > newline)).astype(np.int32), lengths
+
+
+def _numbered(names: list[str]) -> tuple[Names, Int64]:
+    import pandas as pd
+
+    codes, uniques = pd.factorize(np.array(names, object), sort=True)
+    return uniques, codes
+
+
+def _impression_ids(block: Block) -> list[str]:
+    """The first column of five, or the line number."""
+    fields = block.fields()
+    numbers = [str(block.line + row) for row in range(len(fields))]
+    if (fields == 4).all():
+        return numbers
+    first = strings(block.column(5)) if (fields == 5).all() else None
+    if first is None:  # rows of both widths: the fifth field from the right would reach into the row before
+        rows = block.text.tobytes().decode().split("\n")[:-1]
+        first = [row.split("\t")[0] if row.count("\t") == 4 else numbers[at] for at, row in enumerate(rows)]
+    return first
+
+
+def _tokens(column: Bytes) -> tuple[Int64, Int64]:
+    """Space-separated tokens of a column: where the last byte of each is, and how many a row has."""
+    inside = column > SPACE
+    is_end = inside[:-1] & ~inside[1:]
+    so_far = np.concatenate([[0], np.cumsum(is_end)])
+    counts = np.diff(so_far[column == NEWLINE], prepend=0)
+    return np.flatnonzero(is_end), counts
+
+
+def _has_labels(block: Block) -> bool:
+    column = block.column(1)
+    ends, _ = _tokens(column)
+    return len(ends) > 0 and bool(column[ends[0] - 1] == DASH)
+
+
+def _candidates(block: Block, known: Any, labelled: bool) -> tuple[Int32, Int64, npt.NDArray[np.int8]]:
+    """Numbers of news, candidates of each row, and labels."""
+    column = block.column(1)
+    ends, counts = _tokens(column)
+    block.refuse(counts == 0, "an impression without candidates; it needs at least one, like N1-0 N2-1")
+    labels = np.zeros(0, np.int8)
+    wrong = (column[ends - 1] == DASH) != labelled
+    rule = "the file's first candidate has no label, so none may have one"
+    if labelled:
+        labels = (column[ends] == ONE).astype(np.int8)
+        wrong |= (column[ends] != ONE) & (column[ends] != ZERO)
+        rule = "every candidate needs a label that is 0 or 1, like N1-0 N2-1"
+        column[ends] = column[ends - 1] = SPACE
+    block.refuse(np.bincount(np.repeat(np.arange(len(counts)), counts), wrong) > 0, rule)
+    names = column.tobytes().split()
+    if len(names) != len(ends):
+        raise DataError(f"{block.path}: a candidate is a label without a news id, or holds control characters")
+    return _lookup(known, names), counts, labels
+
+
+def _lookup(known: Any, names: list[bytes]) -> Int32:
+    """Numbers of news; 0 for those that are unknown."""
+    found: Int64 = known.get_indexer(np.array(names, object)) if names else np.zeros(0, np.int64)
+    return np.maximum(found, 0).astype(np.int32)
+
+
+def _distinct_histories(parts: list[Names], known: Any) -> tuple[Ragged, Int64]:
+    """The different histories of all blocks, and which of them each entry of `parts` is."""
+    import pandas as pd
+
+    number, uniques = pd.factorize(np.concatenate(parts))
+    column = np.frombuffer("".join(f"{text}\n" for text in uniques).encode(), np.uint8)
+    _, counts = _tokens(column)
+    return Ragged(offsets_of(counts), _lookup(known, column.tobytes().split())), number
+
+
+def _without_unknown(histories: Ragged) -> tuple[Ragged, Int64]:
+    """Histories without news 0, by length, and their order."""
+    row = np.repeat(np.arange(len(histories.offsets) - 1), histories.lengths())
+    known = histories.items != 0
+    lengths = np.bincount(row[known], minlength=len(histories.offsets) - 1)
+    order = np.argsort(lengths, kind="stable")
+    items, offsets = Ragged(offsets_of(lengths), histories.items[known]).gather(order)
+    return Ragged(offsets, items.astype(np.int32)), order
+
+
+def offsets_of(lengths: Int64) -> Int64:
+    """Where rows of these lengths begin and end, int64 [R + 1]."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets

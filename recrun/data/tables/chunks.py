@@ -1,0 +1,143 @@
+"""What comes out of a table's source, some rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from recrun.data.events.rows import Float, Ids, Int32, Int64
+from recrun.data.ragged import expand
+
+NO_CODES, NO_NUMBERS, NO_VALUES = np.zeros(0, np.int32), np.zeros(0), np.empty(0, object)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Cells of text: `values[codes]`, so that each distinct text is looked at once.
+
+    Attributes:
+        codes: int32 [N].
+        values: Distinct texts, objects [V]; a cell without a text is "".
+    """
+
+    codes: Int32
+    values: Ids
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, index: Int64) -> Texts:
+        """Some of the cells; those at -1 are ""."""
+        codes = np.append(self.codes, np.int32(len(self.values)))[index]
+        return Texts(codes, np.append(self.values, np.array([""], object)))
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Cells that hold any number of texts: cell i is `texts[offsets[i]:offsets[i + 1]]`, offsets int64 [R + 1]."""
+
+    offsets: Int64
+    texts: Texts
+
+    @classmethod
+    def split(cls, cells: Texts, separator: str) -> Lists:
+        """Cells of text taken apart at a separator; blanks around the parts and empty parts are dropped."""
+        parts = [[part for piece in text.split(separator) if (part := piece.strip())] for text in cells.values]
+        ends = np.cumsum([0, *map(len, parts)])
+        values, codes = np.unique(np.array([part for row in parts for part in row], object), return_inverse=True)
+        place, offsets = expand(ends, cells.codes)
+        return cls(offsets, Texts(codes.astype(np.int32)[place], values))
+
+    def take(self, index: Int64) -> Lists:
+        """Some of the cells; those at -1 are empty."""
+        nobody = len(self.offsets) - 1
+        place, offsets = expand(np.append(self.offsets, self.offsets[-1]), np.where(index < 0, nobody, index))
+        return Lists(offsets, Texts(self.texts.codes[place], self.texts.values))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which columns are read, and as what: text, numbers, or lists of texts by their separator."""
+
+    texts: frozenset[str]
+    numbers: frozenset[str]
+    lists: Mapping[str, str]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """All of them."""
+        return self.texts | self.numbers | self.lists.keys()
+
+    def only(self, names: Set[str]) -> Wanted:
+        """Those of some columns."""
+        lists = {name: separator for name, separator in self.lists.items() if name in names}
+        return Wanted(self.texts & names, self.numbers & names, lists)
+
+    def and_texts(self, names: Iterable[str]) -> Wanted:
+        """More columns, as text."""
+        return Wanted(self.texts | frozenset(names), self.numbers, self.lists)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """R rows.
+
+    Attributes:
+        size: R.
+        texts, lists: Cells by column.
+        numbers: float64 [R] by column; NaN = there is none. Never infinite.
+        part: TRAIN, VALID or TEST where the source says which part the rows belong to.
+    """
+
+    size: int
+    texts: Mapping[str, Texts] = field(default_factory=dict)
+    lists: Mapping[str, Lists] = field(default_factory=dict)
+    numbers: Mapping[str, Float] = field(default_factory=dict)
+    part: int | None = None
+
+
+def joined_chunks(chunks: Sequence[Chunk], wanted: Wanted) -> Chunk:
+    """One after another."""
+    return Chunk(
+        sum(chunk.size for chunk in chunks),
+        {name: joined_texts([chunk.texts[name] for chunk in chunks]) for name in wanted.texts},
+        {name: joined_lists([chunk.lists[name] for chunk in chunks]) for name in wanted.lists},
+        {name: np.concatenate([NO_NUMBERS, *(chunk.numbers[name] for chunk in chunks)]) for name in wanted.numbers},
+    )
+
+
+def joined_texts(parts: Sequence[Texts]) -> Texts:
+    """One after another; a text of several parts is there several times."""
+    begins = np.cumsum([0, *(len(part.values) for part in parts)])
+    codes = [part.codes + np.int32(begin) for part, begin in zip(parts, begins[:-1], strict=True)]
+    return Texts(np.concatenate([NO_CODES, *codes]), np.concatenate([NO_VALUES, *(part.values for part in parts)]))
+
+
+def joined_lists(parts: Sequence[Lists]) -> Lists:
+    """One after another."""
+    lengths = [np.diff(part.offsets) for part in parts]
+    offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+    return Lists(offsets, joined_texts([part.texts for part in parts]))
+
+
+class TableFile(Protocol):
+    """Gives rows."""
+
+    def header(self) -> list[str]:
+        """Names of the columns there are."""
+
+    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
+        """The rows in order. Raises DataError for a cell that cannot be used."""
+
+    def place(self, row: int) -> str:
+        """Where a row is, counted from 0 over all chunks, for errors: "file:line"; below 0 what the source is."""
+
+
+class TableSource(TableFile, Protocol):
+    """Gives the rows of a table: files, or a generator."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Plain values that change whenever the rows would: content hashes, settings, seeds."""

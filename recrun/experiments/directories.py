@@ -1,0 +1,152 @@
+"""Run directories: made once and exclusively, carried out, and what came of it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from recrun.config import schema
+from recrun.config.compose import Composition, compose
+from recrun.config.validate import check
+from recrun.errors import ConfigError, Interrupted, RecrunError
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its results, or why there are none, and the exit code."""
+
+    results: dict[str, Any] | None = None
+    error: str = ""
+    code: int = 0
+
+
+def train(overrides: Sequence[str]) -> dict[str, Any]:
+    """Composes, checks and carries out one run in this process.
+
+    Returns:
+        What results.json holds, and under "directory" the run directory.
+
+    Raises:
+        RecrunError: The config is wrong or the run failed.
+        KeyboardInterrupt: It was asked to stop; it is saved and can be resumed.
+    """
+    schema.forget()
+    composed = compose(overrides)
+    check(composed)
+    directory = prepare(composed)
+    return {**execute(directory), "directory": str(directory)}
+
+
+def prepare(composed: Composition, directory: Path | None = None) -> Path:
+    """Makes a run directory and writes the config into it.
+
+    Args:
+        composed: A checked config.
+        directory: Where; by default <output_dir>/<model>/<dataset>/<time>.
+    """
+    if directory is None:
+        group = Path(composed.option("model") or "model") / (composed.option("dataset") or "dataset")
+        directory = new_directory(Path(composed.config["output_dir"]) / group)
+    else:
+        directory.mkdir()
+    write_config(composed, directory)
+    return directory
+
+
+def new_directory(parent: Path) -> Path:
+    """A directory of our own, named by the time; `-2`, `-3`, … where another run of that second was first."""
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for count in range(1, 10_000):
+            directory = parent / (name if count == 1 else f"{name}-{count}")
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                continue
+            return directory
+    except OSError as error:
+        raise ConfigError(f"cannot make a directory in {parent}: {error.strerror}; give another output_dir") from None
+    raise ConfigError(f"{parent} is full of runs of this second")
+
+
+def write_config(composed: Composition, directory: Path) -> None:
+    """config.yaml (resolved, all that a run needs) and .hydra/ (how it came about)."""
+    from omegaconf import OmegaConf
+
+    resolved = dict(composed.config)
+    if resolved["pre_model_path"] is not None:
+        # A resumed run may start from another working directory.
+        resolved["pre_model_path"] = str(Path(resolved["pre_model_path"]).resolve())
+    hydra: Any = OmegaConf.to_container(composed.hydra, enum_to_str=True)
+    hydra = {key: hydra[key] for key in hydra if key not in ("help", "hydra_help")}
+    files = {
+        ".hydra/config.yaml": composed.node,
+        ".hydra/hydra.yaml": OmegaConf.create({"hydra": hydra}),
+        ".hydra/overrides.yaml": OmegaConf.create(composed.overrides),
+        "config.yaml": OmegaConf.create(resolved),
+    }
+    try:
+        (directory / ".hydra").mkdir()
+        for name, config in files.items():
+            (directory / name).write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write in {directory}: {error.strerror}; give another output_dir") from None
+
+
+def attempt(directory: Path) -> Outcome:
+    """Carries out a run directory; whatever goes wrong becomes part of the outcome."""
+    try:
+        return Outcome(execute(directory))
+    except RecrunError as error:
+        return Outcome(error=str(error), code=error.exit_code)
+    except KeyboardInterrupt as interruption:
+        return Outcome(error=str(interruption), code=INTERRUPTED)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Outcome(error=f"the disk is full; make room and go on with: recrun resume {directory}", code=1)
+        return Outcome(error=log_traceback(error, directory), code=1)
+
+
+def execute(directory: Path) -> dict[str, Any]:
+    """Carries out a run directory; this is where torch is imported."""
+    from recrun.experiments import run
+
+    try:
+        return run.execute(directory)
+    except Interrupted as interruption:
+        raise KeyboardInterrupt(str(interruption)) from None
+
+
+def log_traceback(error: Exception, directory: Path) -> str:
+    """Writes an unexpected error into the run's log and says so on one line."""
+    if os.environ.get("RECRUN_DEBUG"):
+        traceback.print_exc()
+    first = (str(error).splitlines() or [""])[0]
+    log = directory / "recrun.log"
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        return f"{type(error).__name__}: {first} (RECRUN_DEBUG=1 shows the traceback)"
+    return f"{type(error).__name__}: {first} (traceback in {log})"
+
+
+def status(directory: Path) -> str:
+    """A run's status as run.json has it; "prepared" before it was first started."""
+    path = directory / "run.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("status", "prepared"))
+    except FileNotFoundError:
+        return "prepared"
+    except ValueError:
+        raise RecrunError(f"{path} is damaged: it is not JSON") from None

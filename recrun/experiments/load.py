@@ -1,0 +1,137 @@
+"""The weights that a finished run kept: read again, and judged on its own data or on other data."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+import torch
+from torch import nn
+
+from recrun.checkpoints import checkpoint
+from recrun.errors import CheckpointError, ConfigError, DataError
+from recrun.experiments import run_record
+from recrun.experiments.run import (
+    ALL_THREADS,
+    Config,
+    Results,
+    build,
+    build_model,
+    judge_parts,
+    lines,
+    load_config,
+    sizes_for,
+)
+from recrun.interfaces import Dataset
+from recrun.runtime.device import Device
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(directory: Path, config: Config | None = None) -> Results:
+    """Judges the weights that a finished run kept, on its own data or on other data.
+
+    Args:
+        directory: A run directory.
+        config: The run's config with changes, for example another `dataset.path`; its own by default.
+
+    Returns:
+        {"valid": metrics, "test": metrics, "fingerprint": of the data}, also added to the run's evaluations.jsonl.
+
+    Raises:
+        CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
+        DataError: There is nothing to judge.
+    """
+    config = config or load_config(directory)
+    model, dataset, device, card = load(directory, config)
+    found = judge_parts(model, dataset, device, config["eval_limit"])
+    if not found:
+        raise DataError(f"no valid and no test part with {dataset.unit} to judge: empty, or without labels")
+    results = {"stage": card["stage"], "epoch": card["epoch"], "dataset_fingerprint": dataset.fingerprint}
+    results |= {split: evaluation.metrics for split, evaluation in found.items()}
+    with (directory / "evaluations.jsonl").open("a") as file:
+        file.write(json.dumps({"time": run_record.now(), "dataset": config["dataset"], **results}) + "\n")
+    return results
+
+
+def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset, Device, Mapping[str, Any]]:
+    """The model of a run with the weights it kept, the data, the device, and the checkpoint's card.
+
+    Args:
+        directory: A run directory.
+        config: The run's config, perhaps with changes.
+
+    Raises:
+        CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
+    """
+    trained = load_config(directory)["dataset"]
+    if config["dataset"] != trained:
+        config = on_catalogue_of(directory, config, trained)
+    device = Device.named(config["device"], config["precision"])
+    torch.set_num_threads(config["threads"] or ALL_THREADS)
+    dataset: Dataset = build(config["dataset"])
+    model = build_model(config, dataset).to(device.torch)
+    same_vocabulary(directory, config, dataset)
+    card = checkpoint.load_weights(checkpoint.find(directory), model)
+    if same_source(config["dataset"], trained) and dataset.fingerprint != card["dataset_fingerprint"]:
+        logger.warning("these parts are not those of the training: rows that were trained on may be among those judged")
+    return model, dataset, device, card
+
+
+def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Other data are read with the ids that the weights know, where the data set can do so.
+
+    Args:
+        directory: A run directory.
+        config: The run's config with changes.
+        trained: The run's own `dataset`.
+
+    Raises:
+        ConfigError: A key is changed that says what was learned of the training rows.
+    """
+    made = hydra.utils.get_object(config["dataset"]["_target_"])
+    for key in getattr(made, "learned", ()):
+        if config["dataset"].get(key) != trained.get(key):
+            raise ConfigError(f"dataset.{key} cannot change: the weights rely on what the run learned of its columns")
+    accepted = inspect.signature(made).parameters
+    folder = directory / "vocabulary"
+    unseen = other_rows(config["dataset"], trained)
+    known = {"catalogue": str(folder / "items.txt"), "vocabulary": str(folder), "unseen": unseen}
+    given = {key: value for key, value in known.items() if key in accepted}
+    return {**config, "dataset": {**config["dataset"], **given}}
+
+
+def other_rows(asked: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
+    """Whether the rows of a data set come from elsewhere than a run's did; one file may be called by several names."""
+    return asked.get("test_path") == trained.get("test_path") and not same_source(asked, trained)
+
+
+def same_source(asked: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
+    """Whether two data sets read the same files, or make the same rows."""
+    if any(asked.get(key) != trained.get(key) for key in ("source", "test_path")):
+        return False
+    return asked.get("path") == trained.get("path") or place_of(asked) == place_of(trained)
+
+
+def place_of(dataset: Mapping[str, Any]) -> Path:
+    """Where `dataset.path` is: under `dataset.root` or the working directory."""
+    path = Path(dataset.get("path") or "").expanduser()
+    under_root = Path(dataset.get("root") or "").expanduser() / path
+    return (under_root if under_root.exists() else path).resolve()
+
+
+def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Raises CheckpointError unless the data number items, and what else the weights know, as the run's data did."""
+    known = sizes_for(config, dataset)
+    for name, ids in dataset.vocabulary().items():
+        path = directory / "vocabulary" / f"{name}.txt"
+        decides = {name, f"n_{name}", "features"} & known.keys()  # features are made of all that a table learned
+        if decides and path.read_text(encoding="utf-8") != lines(ids):
+            raise CheckpointError(
+                f"{directory} was trained with other {name}: {path} is not what this data set holds, in its order"
+            )

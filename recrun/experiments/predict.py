@@ -1,0 +1,172 @@
+"""What the weights of a finished run are good for: predictions and embeddings, written to files."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+import torch
+
+from recrun.checkpoints import checkpoint
+from recrun.config.schema import signature
+from recrun.errors import ConfigError, DataError, RecrunError
+from recrun.evaluation.top_k import top_k
+from recrun.experiments.load import load
+from recrun.experiments.run import build_model
+from recrun.interfaces import Dataset
+from recrun.types import Side, Split
+
+Score: TypeAlias = tuple[str, float]  # an item's id and its score
+
+PREDICTION = "prediction.txt"  # the name that leaderboards expect inside a .zip
+
+
+def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Path) -> int:
+    """Writes what the data set's evaluator makes of the model's scores: a line per impression, ranked item, ….
+
+    Args:
+        directory: A run directory.
+        config: The run's config, perhaps with changes.
+        split: Whose units are scored; labels are not needed.
+        output: The file; a zip archive with prediction.txt in it, if its name ends in .zip.
+
+    Returns:
+        Lines written.
+
+    Raises:
+        DataError: The data have no such part.
+    """
+    refuse_folder(output, "")
+    model, dataset, device, _ = load(directory, config)
+    lines = (f"{line}\n" for line in dataset.evaluator.predict(model, dataset, split, device))
+    first = next(lines, None)
+    if first is None:
+        raise nothing_in(dataset, split, "nothing to predict for")
+    count = 0
+
+    def write(file: IO[bytes]) -> None:
+        nonlocal count
+        if output.suffix == ".zip":
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(PREDICTION, "w") as inner:
+                count = write_lines(inner, first, lines)
+        else:
+            count = write_lines(file, first, lines)
+
+    replace(output, write)
+    return count
+
+
+def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, output: Path) -> int:
+    """Writes the ids and vectors of a split's users or items.
+
+    Args:
+        directory: A run directory.
+        config: The run's config, perhaps with changes.
+        side: Whose vectors.
+        split: Whose histories, or whose item file where each part has its own.
+        output: .npz with `ids` and `vectors` [n, width], or .tsv with an id and its numbers in each line.
+
+    Returns:
+        Vectors written.
+
+    Raises:
+        ConfigError: The model has no such vectors, or the file another ending.
+    """
+    refuse_folder(output, ".npz", ".tsv")
+    target = config["model"]["_target_"]
+    if f"embed_{side}s" not in signature(target).members:
+        raise ConfigError(f"{target} has no {side} embeddings: it has no method embed_{side}s")
+    model, dataset, device, _ = load(directory, config)
+    ids, vectors = [], []
+    with torch.inference_mode(), device.autocast():
+        for names, batch in dataset.entities(side, split):
+            ids.append(names.astype(str))
+            vectors.append(getattr(model.eval(), f"embed_{side}s")(device.move(batch)).float().cpu().numpy())
+    if not ids:
+        raise nothing_in(dataset, split, f"no {side}s")
+    table, names = np.concatenate(vectors), np.concatenate(ids)
+
+    def write(file: IO[bytes]) -> None:
+        if output.suffix == ".npz":
+            np.savez(file, ids=names, vectors=table)
+        else:
+            rows = zip(names, table.tolist(), strict=True)
+            file.writelines(("\t".join([name, *(f"{x:.7g}" for x in row)]) + "\n").encode() for name, row in rows)
+
+    replace(output, write)
+    return len(names)
+
+
+def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str], k: int) -> tuple[list[Score], int]:
+    """The best next items of one session. Needs no data: a run keeps the ids of its items.
+
+    Args:
+        directory: A run directory of a model that reads sessions.
+        config: The run's config.
+        session: Ids of the session's items, in order; unknown ones are ignored.
+        k: How many.
+
+    Returns:
+        (item, score), best first; how many ids are unknown.
+
+    Raises:
+        ConfigError: The model reads no sessions, or knows none of the items.
+    """
+    target = config["model"]["_target_"]
+    if signature(target).attributes.get("kind") != "sessions":
+        raise ConfigError(f"--session: {target} reads no sessions")
+    ids = (directory / "vocabulary" / "items.txt").read_text(encoding="utf-8").splitlines()
+    number = {name: index for index, name in enumerate(ids)}
+    known = [number[name] for name in session if name in number]
+    if not known:
+        raise ConfigError(f"--session: the model knows none of the items {', '.join(session)}")
+    model = build_model(config, SimpleNamespace(sizes={"n_items": len(ids)})).eval()
+    checkpoint.load_weights(checkpoint.find(directory), model)
+    batch = {"items": torch.tensor(known), "items_offsets": torch.tensor([0, len(known)])}
+    with torch.inference_mode():
+        scores = model(batch)
+    best = top_k(scores, k)[0]
+    return [(ids[item], float(scores[0, item])) for item in best.tolist()], len(session) - len(known)
+
+
+def nothing_in(dataset: Dataset, split: Split, found: str) -> DataError:
+    """For a part that is absent or empty; names the part that is not."""
+    other: Split = "valid" if split == "test" else "test"
+    there = next(iter(dataset.eval_batches(other, 1)), None)
+    return DataError(f"the {split} part has {found}{f'; there is a {other} part: --split {other}' if there else ''}")
+
+
+def refuse_folder(output: Path, *endings: str) -> None:
+    """Raises ConfigError, before anything is computed, for a file that cannot be written."""
+    if endings != ("",) and output.suffix not in endings:
+        raise ConfigError(f"--output {output}: the name must end in {' or '.join(endings)}")
+    if not output.parent.is_dir() or output.is_dir() or not os.access(output.parent, os.W_OK):
+        raise ConfigError(f"--output {output}: not a file that can be written; is {output.parent} a folder?")
+
+
+def write_lines(file: IO[bytes], first: str, others: Iterable[str]) -> int:
+    """Writes lines; returns how many."""
+    file.write(first.encode())
+    count = 1
+    for line in others:
+        file.write(line.encode())
+        count += 1
+    return count
+
+
+def replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Puts a whole new file in place, or none. Raises RecrunError if it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    except OSError as error:
+        raise RecrunError(f"{path}: cannot be written ({error.strerror})") from None
+    finally:
+        temporary.unlink(missing_ok=True)

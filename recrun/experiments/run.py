@@ -1,0 +1,326 @@
+"""A run: data set, model, stages in order, final evaluation. The page to read first.
+
+A run is a directory. `execute` needs nothing but the `config.yaml` in it, and goes on from whatever else is
+there: a fresh run, a resumed one and a job of a sweep are the same call.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import hydra.utils
+import numpy as np
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+from torch import nn
+
+from recrun import __version__
+from recrun.checkpoints import checkpoint
+from recrun.console.progress_bar import progress_bar
+from recrun.errors import ConfigError, Interrupted, RecrunError
+from recrun.experiments import run_record
+from recrun.experiments.trackers import Tracker, tracked
+from recrun.interfaces import Dataset, Log, Reporter
+from recrun.runtime import seeds
+from recrun.runtime.device import Device
+from recrun.runtime.distributed import ProcessGroup
+from recrun.runtime.launch import started
+from recrun.runtime.process import exclusive, log_file, settled, stop_signals
+from recrun.training.context import StageContext
+from recrun.training.monitor import which, with_mean
+from recrun.training.progress import Progress
+from recrun.training.trainer import Trainer
+from recrun.types import Evaluation, Split
+
+COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optimizer
+
+ALL_THREADS = torch.get_num_threads()  # before a run of this process asked for fewer
+
+logger = logging.getLogger(__name__)
+
+Config = dict[str, Any]
+Results = dict[str, Any]
+
+
+def execute(directory: Path) -> Results:
+    """Carries a run to its end, from wherever it stands.
+
+    Args:
+        directory: A run directory; `config.yaml` in it is the resolved config.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        Interrupted: The run was asked to stop; it is saved and can be resumed.
+        RecrunError: The run failed for a reason that its message explains.
+    """
+    config = load_config(directory)
+    record = run_record.RunRecord(directory)
+    with exclusive(directory), log_file(directory), settled(), stop_signals() as stop:
+        if record.values.get("status") == "finished":
+            return dict(json.loads((directory / "results.json").read_text()))
+        record.begin(config)
+        try:
+            results = Run(directory, config, record, stop).to_the_end()
+        except (Interrupted, KeyboardInterrupt) as interruption:
+            record.update(status="interrupted", end=run_record.now())
+            raise Interrupted(str(interruption)) from None
+        except BaseException as error:
+            record.update(status="failed", end=run_record.now(), error=f"{type(error).__name__}: {error}")
+            raise
+        record.update(status="finished", end=run_record.now())
+        return results
+
+
+class Sized(Protocol):
+    """What decides how large a model is: a data set, or what a finished run remembers of it."""
+
+    @property
+    def sizes(self) -> Mapping[str, Any]:
+        """Constructor arguments of the model by name."""
+
+
+class Run:
+    """The parts of one run, made from its config."""
+
+    def __init__(
+        self,
+        directory: Path,
+        config: Config,
+        record: run_record.RunRecord,
+        stop: threading.Event,
+        rank: int = 0,
+    ) -> None:
+        self.directory, self.config, self.record, self.stop = directory, config, record, stop
+        self.device = Device.of_ranks(config["device"], config["precision"], config["devices"])[rank]
+        torch.set_num_threads(config["threads"] or max(1, ALL_THREADS // config["devices"]))
+        self.trainers = build_trainers(config)
+        self.dataset: Dataset = build(config["dataset"])
+        for trainer in self.trainers.values():
+            which(trainer.monitor, trainer.earlystop_taskid, self.dataset)  # refused before the first stage, not later
+        self.model = build_model(config, self.dataset).to(self.device.torch)
+        self.log = run_record.MetricsLog(directory)
+        self.results = earlier_results(directory)
+
+    def to_the_end(self) -> Results:
+        """Stages in order; those that an earlier attempt finished only hand on their weights."""
+        self.note()
+        refuse_full_disk(self.directory, self.model, len(self.trainers))
+        pre_model = self.start_weights()
+        if pre_model is not None:
+            self.record.update(pre_model=pre_model)
+        command = ["-m", "recrun.experiments.worker", str(self.directory)]
+        with (
+            tracked(self.log, self.tracker()) as log,
+            started(self.config["devices"], self.device.torch, command) as ranks,
+            progress_bar() as reporter,
+        ):
+            for name, trainer in self.trainers.items():
+                context = self.context(name, reporter, log, ranks)
+                if not self.hand_on(trainer, context):
+                    self.run_stage(trainer, context)
+        return self.results
+
+    def tracker(self) -> Tracker | None:
+        """What shows the metrics elsewhere, if anything does."""
+        node = self.config["tracker"]
+        return build(node, directory=self.directory, config=self.config) if node else None
+
+    def note(self) -> None:
+        """Writes down what this run is made of."""
+        self.record.update(
+            dataset_fingerprint=self.dataset.fingerprint,
+            dataset=self.dataset.describe(),
+            device=str(self.device.torch),
+            devices=self.config["devices"],
+            threads=torch.get_num_threads(),
+        )
+        for name, ids in self.dataset.vocabulary().items():
+            path = self.directory / "vocabulary" / f"{name}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(lines(ids), encoding="utf-8")
+
+    def start_weights(self) -> dict[str, Any] | None:
+        """Loads `pre_model_path`, if there is one, before the first stage begins, and says what that was."""
+        name, first = next(iter(self.config["stage"].items()))
+        if self.config["pre_model_path"] is None or checkpoint.exists(self.directory / name / "last"):
+            return None
+        source = checkpoint.find(Path(self.config["pre_model_path"]), (first or {}).get("follows") or ())
+        card = checkpoint.load_weights(source, self.model, self.dataset.fingerprint)
+        return {"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch")}}
+
+    def hand_on(self, trainer: Trainer, context: StageContext) -> bool:
+        """Loads the weights of a stage that an earlier attempt finished; False if there is none."""
+        if context.stage not in self.results["stages"]:
+            return False
+        checkpoint.load_weights(context.directory / trainer.keep, self.model, self.dataset.fingerprint)
+        return True
+
+    def context(self, name: str, reporter: Reporter, log: Log, ranks: ProcessGroup) -> StageContext:
+        """Where a stage runs."""
+        card = {
+            "recrun": __version__,
+            "model": self.config["model"],
+            "config_sha256": self.record.values["config_sha256"],
+            "dataset_fingerprint": self.dataset.fingerprint,
+        }
+        return StageContext(
+            stage=name,
+            directory=self.directory / name,
+            seed=self.config["seed"],
+            device=self.device,
+            step_limit=self.config["step_limit"],
+            eval_limit=self.config["eval_limit"],
+            card=card,
+            reporter=reporter,
+            log=log,
+            stop=self.stop.is_set,
+            ranks=ranks,
+        )
+
+    def run_stage(self, trainer: Trainer, context: StageContext) -> None:
+        """Trains one stage, judges the weights it keeps and writes the results down."""
+        earlier = sum(row["stage"] in self.results["stages"] for row in self.log.rows())
+        logger.info("%s begins, after %d earlier lines of metrics.jsonl", context.stage, earlier)
+        progress = trainer.fit(self.model, self.dataset, context, rows=earlier)
+        found = judge_parts(self.model, self.dataset, self.device, self.config["eval_limit"])
+        results = stage_results(progress, found)
+        kept = progress.best_epoch if trainer.keep == "best" else progress.in_epoch
+        if "test" in found:
+            test_row = {"stage": context.stage, "epoch": kept, "step": progress.steps, "split": "test"}
+            context.log.append({**test_row, "metrics": results["test"], "losses": {}})
+        for split, evaluation in found.items():
+            save_units(self.directory / "units" / f"{split}.npz", evaluation)
+        digest = checkpoint.read_card(context.directory / trainer.keep)["weights_sha256"]
+        self.record.stage(
+            context.stage,
+            epochs=progress.epoch,
+            best_epoch=progress.best_epoch,
+            seconds=round(progress.total_seconds + progress.eval_seconds, 3),
+            checkpoint_sha256=digest,
+        )
+        self.write_results(context.stage, results)
+
+    def write_results(self, stage: str, results: Results) -> None:
+        """results.json as it stands; a stage that is in it is done."""
+        self.results["stages"][stage] = results
+        self.results |= {key: results[key] for key in ("valid", "test", "monitor")}
+        self.results["unit"] = self.dataset.unit
+        self.results["peak_memory_mb"] = run_record.peak_memory_mb()
+        if self.device.torch.type == "cuda":
+            self.results["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device.torch) / 2**20, 1)
+        run_record.write_json(self.directory / "results.json", self.results)
+
+
+def refuse_full_disk(directory: Path, model: nn.Module, stages: int) -> None:
+    """Raises RecrunError if the checkpoints will not fit on the disk: better now than after the first epoch."""
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    needed = weights * (COPIES_PER_STAGE * stages + COPIES_PER_STAGE)
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise RecrunError(
+            f"{directory}: checkpoints need up to {needed / 2**20:,.0f} MB, the disk has {free / 2**20:,.0f} MB left; "
+            "free some space or give another output_dir"
+        )
+
+
+def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int | None) -> dict[Split, Evaluation]:
+    """Evaluates a model on the parts that have something to judge."""
+    both: tuple[Split, Split] = ("valid", "test")
+    return {
+        split: dataset.evaluator(model, dataset, split, device, limit) for split in both if dataset.eval_size(split)
+    }
+
+
+def earlier_results(directory: Path) -> Results:
+    """results.json of the stages that an earlier attempt finished."""
+    path = directory / "results.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {"valid": {}, "test": {}, "stages": {}}
+
+
+def load_config(directory: Path) -> Config:
+    """The resolved config of a run directory."""
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{directory} is not a run directory: it has no config.yaml")
+    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    return dict(loaded)  # type: ignore[arg-type]
+
+
+def build(node: Mapping[str, Any], **extra: Any) -> Any:
+    """What a config node with a `_target_` describes. Errors written for people pass through unwrapped.
+
+    Raises:
+        InstantiationException: Any other; one line, for only the first is shown, names the target and the cause.
+    """
+    try:
+        if extra:  # handed over as they are: Hydra would turn data classes and arrays among them into its own kind
+            return hydra.utils.instantiate(dict(node), _partial_=True, _convert_="all")(**extra)
+        return hydra.utils.instantiate(dict(node), _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, RecrunError):
+            raise error.__cause__ from None
+        raise InstantiationException(" ".join(str(error).split())) from error.__cause__
+
+
+def build_trainers(config: Config) -> dict[str, Trainer]:
+    """One trainer per stage: the trainer's keys, some of them replaced whole by the stage's."""
+    trainers = {}
+    for name, changes in config["stage"].items():
+        keys = {**config["trainer"], **(changes or {})}
+        keys.pop("follows", None)
+        if config["epochs"] is not None:
+            keys["epochs"] = config["epochs"]
+        trainers[name] = build(keys)
+    return trainers
+
+
+def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
+    """The model, with the sizes that its constructor asks for and the data decide."""
+    seeds.seed_torch(config["seed"], "init")
+    model: nn.Module = build(config["model"], **sizes_for(config, dataset))
+    return model
+
+
+def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
+    """What the model's constructor asks for and the data decide."""
+    known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
+    return {name: size for name, size in dataset.sizes.items() if name in known}
+
+
+def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Results:
+    """One stage's entry of results.json: with the metric that decided, also where it is a mean over tasks."""
+    metrics = {split: with_mean(progress.monitor, evaluation.metrics) for split, evaluation in found.items()}
+    return {
+        "valid": metrics.get("valid", {}),
+        "test": metrics.get("test", {}),
+        "monitor": progress.monitor,
+        "best_epoch": progress.best_epoch,
+        "best_step": progress.best_step,
+        "train_seconds": round(progress.total_seconds, 3),
+        "eval_seconds": round(progress.eval_seconds, 3),
+        "samples_per_second": round(progress.total_units / max(progress.total_seconds, 1e-9), 1),
+    }
+
+
+def save_units(path: Path, evaluation: Evaluation) -> None:
+    """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
+    path.parent.mkdir(exist_ok=True)
+    arrays: dict[str, Any] = {"ids": evaluation.ids, **evaluation.units}
+    with path.with_name(path.name + ".new").open("wb") as file:
+        np.savez(file, **arrays)
+    path.with_name(path.name + ".new").replace(path)
+
+
+def lines(values: np.ndarray) -> str:
+    """One value per line; the line number less one is the index."""
+    return "".join(f"{value}\n" for value in values)

@@ -1,0 +1,62 @@
+"""What the ranks of a run besides the first do: the same stages on their part of the batches, writing nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recrun.errors import RecrunError
+from recrun.experiments import run_record
+from recrun.experiments.run import Run, load_config
+from recrun.interfaces import TrainingStatus
+from recrun.runtime.distributed import ProcessGroup
+from recrun.runtime.launch import joined
+
+
+class Silent:
+    """Reporter and log of a rank that tells nobody anything."""
+
+    def step(self, status: TrainingStatus) -> None:
+        """Nothing."""
+
+    def evaluated(self, monitor: str, value: float) -> None:
+        """Nothing."""
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def keep(self, rows: int) -> None:
+        """Nothing."""
+
+
+def main(arguments: Sequence[str]) -> str | None:
+    """One rank's life; returns what is to be said of its end, if anything.
+
+    Args:
+        arguments: Run directory, rank, how many ranks, and the port where they meet.
+    """
+    directory = Path(arguments[0])
+    rank, size, port = map(int, arguments[1:])
+    try:
+        run = Run(directory, load_config(directory), run_record.RunRecord(directory), threading.Event(), rank)
+        with joined(rank, size, port, run.device.torch) as ranks:
+            follow(run, ranks)
+    except RecrunError as error:
+        return str(error)
+    return None
+
+
+def follow(run: Run, ranks: ProcessGroup) -> None:
+    """The stages that are left."""
+    run.start_weights()
+    for name, trainer in run.trainers.items():
+        context = run.context(name, Silent(), Silent(), ranks)
+        if not run.hand_on(trainer, context):
+            trainer.fit(run.model, run.dataset, context)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""A right candidate against those shown or drawn with it, or each candidate by itself."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recrun.objectives.base import Objective
+from recrun.types import Batch
+
+
+class Listwise(Objective):
+    """Softmax over a click and the candidates shown or drawn with it.
+
+    Reads `batch["label_mask"]`, bool [B, C], if there is one: False where a row has fewer candidates.
+    """
+
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {
+        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
+        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+        "dataset._target_": {
+            "recrun.data.tables.dataset.Table": "a row has no others beside it, choose objective=pointwise"
+        },
+    }
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """{"listwise": mean cross-entropy}; the model gives logits [B, C], the click first."""
+        return {"listwise": listwise(model(batch), batch.get("label_mask"))}
+
+
+class Pairwise(Objective):
+    """BPR: a click above each candidate shown or drawn with it (Rendle et al. 2009).
+
+    Reads `batch["label_mask"]` as `Listwise` does.
+    """
+
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {
+        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
+        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+        "dataset._target_": {
+            "recrun.data.tables.dataset.Table": "a row has no others beside it, choose objective=pointwise"
+        },
+    }
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """{"pairwise": mean of -log sigmoid(click - other)}; the model gives logits [B, C], the click first."""
+        logits_BC = model(batch).float()
+        loss_BC = F.softplus(logits_BC[:, 1:] - logits_BC[:, :1])
+        return {"pairwise": masked_mean(loss_BC, _others(batch))}
+
+    def terms(self, batch: Batch) -> int:
+        """The other candidates, where rows differ in their number."""
+        mask = _others(batch)
+        return super().terms(batch) if mask is None else int(mask.sum())
+
+
+class Pointwise(Objective):
+    """Binary cross-entropy of every candidate or row by itself.
+
+    Reads `batch["label"]`, of the logits' shape, and `batch["label_mask"]` if there is one. A model may have losses of
+    its own: then its `with_losses(batch)` gives what `forward` gives and {name: loss}, and these are added.
+    """
+
+    excludes: ClassVar[tuple[str, ...]] = ("per_task",)
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {
+        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
+        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+    }
+
+    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """{"pointwise": mean binary cross-entropy} and the model's own."""
+        scored, own = model.with_losses(batch) if hasattr(model, "with_losses") else (model(batch), {})
+        logits = scored.float()
+        loss = F.binary_cross_entropy_with_logits(logits, batch["label"].to(logits.dtype), reduction="none")
+        return {"pointwise": masked_mean(loss, batch.get("label_mask")), **own}
+
+    def terms(self, batch: Batch) -> int:
+        """The candidates, where rows differ in their number."""
+        mask = batch.get("label_mask")
+        return super().terms(batch) if mask is None else int(mask.sum())
+
+
+def listwise(logits_BC: Tensor, mask_BC: Tensor | None) -> Tensor:
+    """Mean over rows of the cross-entropy of a softmax whose first entry is the right one."""
+    logits_BC = logits_BC.float()
+    if mask_BC is not None:
+        logits_BC = logits_BC.masked_fill(~mask_BC, -torch.inf)
+    return (logits_BC.logsumexp(1) - logits_BC[:, 0]).mean()
+
+
+def masked_mean(loss: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean of what the mask lets through; of everything without one."""
+    return loss.mean() if mask is None else loss.where(mask, 0).sum() / mask.sum()
+
+
+def _others(batch: Batch) -> Tensor | None:
+    mask_BC = batch.get("label_mask")
+    return None if mask_BC is None else mask_BC[:, 1:]

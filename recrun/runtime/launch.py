@@ -1,0 +1,121 @@
+"""Starts and ends the other ranks of a run on this machine; see recrun.runtime.distributed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+import torch
+from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # exported at run time
+
+from recrun.errors import RecrunError
+from recrun.runtime.distributed import ProcessGroup, RankLost, group
+
+HOST = "127.0.0.1"
+
+
+@contextmanager
+def started(size: int, device: torch.device, command: Sequence[str]) -> Iterator[ProcessGroup]:
+    """Starts ranks 1 to `size` - 1 and ends them afterwards, however that comes.
+
+    Args:
+        size: How many ranks, this one included.
+        device: This rank's.
+        command: Arguments for Python; each rank gets `rank size port` after them and calls `joined` with them.
+
+    Raises:
+        RecrunError: One of them ended before its time.
+    """
+    if size == 1:
+        yield ProcessGroup()
+        return
+    store = TCPStore(HOST, 0, None, is_master=True, wait_for_workers=False)
+    others = [Other.start([*command, str(rank), str(size), str(store.port)], rank) for rank in range(1, size)]
+    try:
+        await_all(store, others)
+        with group(store, 0, size, device) as ranks:
+            yield ranks
+    except RankLost as error:
+        raise why_lost(others) or error from None
+    finally:
+        for other in others:
+            other.end()
+
+
+@contextmanager
+def joined(rank: int, size: int, port: int, device: torch.device) -> Iterator[ProcessGroup]:
+    """Takes part as one of the ranks that `started` started."""
+    store = TCPStore(HOST, port, None, is_master=False)
+    store.set(ready(rank), "yes")
+    with group(store, rank, size, device) as ranks:
+        yield ranks
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another rank's process, and what it says when it fails."""
+
+    rank: int
+    process: subprocess.Popen[bytes]
+    words: IO[bytes]
+
+    @classmethod
+    def start(cls, arguments: Sequence[str], rank: int) -> Other:
+        """Python in a session of its own, so that Ctrl-C reaches rank 0 alone."""
+        words = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `end`
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=words,
+            env=environment,
+            start_new_session=True,
+        )
+        return cls(rank, process, words)
+
+    def failure(self) -> str | None:
+        """Why it ended, if it did not end well."""
+        if self.process.poll() in (None, 0):
+            return None
+        self.words.seek(0)
+        said = self.words.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        return f"rank {self.rank} ended with exit code {self.process.returncode}: {said[-1]}"
+
+    def end(self) -> None:
+        """Ends it if it has not."""
+        self.process.kill()
+        self.process.wait()
+        self.words.close()
+
+
+def ready(rank: int) -> str:
+    """The key under which a rank says that it can begin."""
+    return f"rank {rank} is ready"
+
+
+def await_all(store: Store, others: Sequence[Other]) -> None:
+    """Waits until every rank has its data and model."""
+    while not store.check([ready(other.rank) for other in others]):
+        failures = [failure for other in others if (failure := other.failure())]
+        if failures:
+            raise RecrunError(failures[0])
+        time.sleep(0.02)
+
+
+def why_lost(others: Sequence[Other], seconds: float = 5.0) -> RecrunError | None:
+    """The error of a rank that ended, as soon as it shows."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for other in others:
+            if failure := other.failure():
+                return RecrunError(f"{failure}. What was saved is whole: resume the run")
+        time.sleep(0.05)
+    return None

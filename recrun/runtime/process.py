@@ -1,0 +1,86 @@
+"""What a process does around a run: holds its directory, keeps its log, hears the signals to stop, tidies up less."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from recrun.console import report
+from recrun.errors import RecrunError
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Holds a run directory; a second process that wants it is refused."""
+    with (directory / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RecrunError(f"{directory} is being run by another process") from None
+        yield
+
+
+class Told(logging.Handler):
+    """Shows what is logged on the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One note."""
+        report.note(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+@contextmanager
+def log_file(directory: Path) -> Iterator[None]:
+    """Sends the log of everything under `recrun` to recrun.log, and its warnings to the person as well."""
+    handler = logging.FileHandler(directory / "recrun.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("recrun")
+    told = Told(logging.WARNING)
+    logger.addHandler(handler)
+    logger.addHandler(told)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(told)
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """The first SIGINT or SIGTERM asks the run to stop after its step; a second one stops it at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Spares the garbage collector what exists already; else it looks once through all of torch, for a tenth second."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

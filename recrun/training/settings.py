@@ -1,0 +1,70 @@
+"""Every key of the group `trainer`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
+
+import torch
+
+from recrun.objectives.base import Objective
+from recrun.training.loss_weighting import Weighting
+from recrun.training.regularization import Regularization
+from recrun.types import Count, Index, NonNegative, Positive
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How a stage trains.
+
+    Attributes:
+        objective: What is minimised.
+        optimizer: Makes the optimizer from parameter groups.
+        epochs: Passes over the training part.
+        lr: Learning rate.
+        batch_size: Units (users, sessions, impressions) per step.
+        part_lr: Learning rates of parts of the model by parameter-name prefix, in context of `lr`.
+        weighting: Makes from the model what turns its tasks' losses into gradients; None for their sum.
+        scheduler: Makes a torch scheduler from the optimizer; see recrun.training.schedulers.
+        scheduler_every: When it steps; a ReduceLROnPlateau always does so at validations, with the monitored value.
+        regularization: Penalties of the weights.
+        clip_norm: Largest global gradient norm.
+        patience: Validations without improvement after which training stops.
+        min_improvement: A value must beat the best by more than this to count as an improvement.
+        monitor: Metric that decides; the data set's own by default. `mean/auc` is the mean of the tasks' auc.
+        earlystop_taskid: Task whose auc or rmse decides, by number or name; in context of `monitor`.
+        keep: Which weights the stage hands on, saves and is tested with.
+        trainable: Prefixes of the parameters that move; the others are frozen.
+        eval_every: Epochs between validations; the last epoch is always validated.
+        eval_every_steps: Steps between validations, counted through the epochs, in context of `eval_every`.
+        test_every: Epochs between looks at the test part, which decide nothing; None for the end of the stage alone.
+        save_step: Epochs between extra checkpoints `epoch-<n>`.
+        show_step: Steps between updates of the live line; None for four a second.
+        save_seconds: Seconds between checkpoints `last`, also within an epoch: a killed run repeats at most these.
+    """
+
+    objective: Objective
+    optimizer: Callable[..., torch.optim.Optimizer]
+    epochs: Count
+    lr: Positive
+    batch_size: Count
+    _: KW_ONLY
+    part_lr: Mapping[str, Positive] | None = None
+    weighting: Callable[..., Weighting] | None = None
+    scheduler: Callable[..., Any] | None = None
+    scheduler_every: Literal["epoch", "step"] = "epoch"
+    regularization: Regularization | None = None
+    clip_norm: Positive | None = None
+    patience: Count | None = None
+    min_improvement: NonNegative = 0.0
+    monitor: str | None = None
+    earlystop_taskid: Index | str | None = None
+    keep: Literal["best", "last"] = "best"
+    trainable: Sequence[str] | None = None
+    eval_every: Count = 1
+    eval_every_steps: Count | None = None
+    test_every: Count | None = None
+    save_step: Count | None = None
+    save_seconds: NonNegative = 30.0
+    show_step: Count | None = None

@@ -1,0 +1,1 @@
+"""Small data, models and runs that tests share."""
