@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recrun.errors import DataError
 from recrun.evaluation import metrics as M
+from recrun.evaluation.finite import NaNLast
 from recrun.evaluation.top_k import top_k
 from recrun.interfaces import ComputeDevice, Dataset
 from recrun.types import Batch, Count, Counts, Evaluation, Split
@@ -66,18 +67,21 @@ class FullRanking:
 
         Raises:
             DataError: The split has no unit to judge.
+            RecrunError: A unit's scores are no numbers.
         """
         model.eval()
         n_items = dataset.sizes["n_items"]
         batches = islice(dataset.eval_batches(split, self.batch_size(n_items)), limit)
         parts: list[dict[str, Tensor]] = []
+        numbers = NaNLast(f"the {split} part")
         shown_KI = torch.zeros(len(self.ks), n_items + 1, dtype=torch.bool)  # the last column is for "nothing left"
         for batch in map(device.move, batches):
             with device.autocast():
-                hits_BK, top_BK, relevant_B = rank(model, batch, max(self.ks))
+                hits_BK, top_BK, relevant_B = rank(model, batch, max(self.ks), numbers)
             parts.append(M.ranking(self.per_unit, self.ks, hits_BK, relevant_B))
             for at, k in enumerate(self.ks if self.coverage else ()):
                 shown_KI[at, top_BK[:, :k].cpu()] = True
+        numbers.warn()
         if not parts:
             raise DataError(f"the {split} part has no unit with a held-out item: there is nothing to evaluate")
         units = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
@@ -91,10 +95,10 @@ class FullRanking:
     def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each of a user's best items, as many as the largest cut-off: user, item, rank, score."""
         model.eval()
-        users, items = iter(dataset.units(split)), dataset.vocabulary()["items"]
+        users, items, numbers = iter(dataset.units(split)), dataset.vocabulary()["items"], NaNLast(f"the {split} part")
         for batch in map(device.move, dataset.eval_batches(split, self.batch_size(len(items)))):
             with device.autocast():
-                scores_BI = full_sort_scores(model, batch)
+                scores_BI = full_sort_scores(model, batch, numbers)
             top_BK = top_k(scores_BI, max(self.ks))
             for user, row, scores in zip(
                 islice(users, len(top_BK)), top_BK.tolist(), scores_BI.gather(1, top_BK).tolist(), strict=True
@@ -102,17 +106,18 @@ class FullRanking:
                 for place, (item, score) in enumerate(zip(row, scores, strict=True), 1):
                     if score > -math.inf:
                         yield f"{user}\t{items[item]}\t{place}\t{score:.7g}"
+        numbers.warn()
 
 
-def rank(model: nn.Module, batch: Batch, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Ranks the catalogue for a batch.
+def rank(model: nn.Module, batch: Batch, k: int, numbers: NaNLast) -> tuple[Tensor, Tensor, Tensor]:
+    """Ranks the catalogue for a batch; scores that are no numbers rank last.
 
     Returns:
         hits_BK: bool, whether the item at each of the first k ranks is one of the targets.
         top_BK: int64, the items themselves; -1 where only seen items are left.
         relevant_B: int64, the number of targets.
     """
-    scores_BI = full_sort_scores(model, batch)
+    scores_BI = full_sort_scores(model, batch, numbers)
     top_BK = top_k(scores_BI, k)
     reachable_BK = scores_BI.gather(1, top_BK) > -torch.inf
     relevant_BI = torch.zeros_like(scores_BI, dtype=torch.bool)
@@ -121,9 +126,9 @@ def rank(model: nn.Module, batch: Batch, k: int) -> tuple[Tensor, Tensor, Tensor
     return hits_BK, top_BK.where(reachable_BK, -1), batch["target_offsets"].diff()
 
 
-def full_sort_scores(model: nn.Module, batch: Batch) -> Tensor:
+def full_sort_scores(model: nn.Module, batch: Batch, numbers: NaNLast) -> Tensor:
     """The model's scores of all items, float [B, I], with the items to leave out at -inf."""
-    scores_BI: Tensor = model(batch).float()
+    scores_BI = numbers(model(batch).float())
     scores_BI[rows(batch["seen_offsets"]), batch["seen"]] = -torch.inf
     return scores_BI
 

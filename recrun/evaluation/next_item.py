@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recrun.errors import DataError
+from recrun.evaluation.finite import NaNLast
 from recrun.evaluation.top_k import top_k
 from recrun.interfaces import ComputeDevice, Dataset
 from recrun.types import Batch, Count, Counts, Evaluation, Metrics, Split
@@ -59,13 +60,16 @@ class NextItem:
 
         Raises:
             DataError: The split has no event to predict.
+            RecrunError: An event's scores are no numbers.
         """
         model.eval()
+        numbers = NaNLast(f"the {split} part")
         found = [
             part
             for batch in islice(dataset.eval_batches(split, SESSIONS_AT_ONCE), limit)
-            for part in self.blocks(model, device.move(batch), device, dataset.sizes["n_items"])
+            for part in self.blocks(model, device.move(batch), device, dataset.sizes["n_items"], numbers)
         ]
+        numbers.warn()
         if not found:
             raise DataError(f"the {split} part has no event to predict: there is nothing to evaluate")
         rank, bpr = (np.concatenate(values) for values in zip(*found, strict=True))
@@ -78,7 +82,7 @@ class NextItem:
         return [*self.values(np.ones(1), np.ones(1))]
 
     def blocks(
-        self, model: nn.Module, batch: Batch, device: ComputeDevice, n_items: int
+        self, model: nn.Module, batch: Batch, device: ComputeDevice, n_items: int, numbers: NaNLast
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Ranks and bpr losses of the judged events, some at a time under the memory budget."""
         with device.autocast():
@@ -86,7 +90,7 @@ class NextItem:
         hidden_ND, target_N = hidden_ND[batch["judged"]], batch["target"][batch["judged"]]
         size = max(1, self.memory_mb * MB // (4 * n_items))
         for at in range(0, len(target_N), size):
-            scores_BI = model.score(hidden_ND[at : at + size].float())  # type: ignore[operator]  # in 16 bits many tie
+            scores_BI = numbers(model.score(hidden_ND[at : at + size].float()))  # type: ignore[operator]  # 16 bits tie
             target_B1 = target_N[at : at + size, None]
             rank_B = ranks(scores_BI, target_B1, self.ties).cpu().numpy()
             yield rank_B, bpr(scores_BI, target_B1).cpu().numpy() if "bpr" in self.metrics else rank_B
@@ -95,18 +99,19 @@ class NextItem:
     def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each of a session's best next items, up to the largest cut-off: session, item, rank, score."""
         model.eval()
-        items = dataset.vocabulary()["items"]
+        items, numbers = dataset.vocabulary()["items"], NaNLast(f"the {split} part")
         size = max(1, self.memory_mb * MB // (4 * len(items)))
         for names, batch in dataset.entities("user", split):
             with device.autocast():
                 hidden_BD = model.embed_users(device.move(batch))  # type: ignore[operator]
             for at in range(0, len(names), size):
-                scores_BI = model.score(hidden_BD[at : at + size].float())  # type: ignore[operator]
+                scores_BI = numbers(model.score(hidden_BD[at : at + size].float()))  # type: ignore[operator]
                 top_BK = top_k(scores_BI, max(self.ks))
                 found = zip(names[at : at + size], top_BK.tolist(), scores_BI.gather(1, top_BK).tolist(), strict=True)
                 for name, row, scores in found:
                     for place, (item, score) in enumerate(zip(row, scores, strict=True), 1):
                         yield f"{name}\t{items[item]}\t{place}\t{score:.7g}"
+        numbers.warn()
 
     def values(self, rank: np.ndarray, bpr: np.ndarray) -> dict[str, np.ndarray]:
         """One value per event for every metric, float64."""

@@ -15,6 +15,7 @@ import torch
 from recrun.checkpoints import checkpoint
 from recrun.config.schema import signature
 from recrun.errors import ConfigError, DataError, RecrunError
+from recrun.evaluation.finite import NaNLast
 from recrun.evaluation.top_k import top_k
 from recrun.experiments.load import load
 from recrun.experiments.run import build_model
@@ -129,7 +130,7 @@ def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str
     checkpoint.load_weights(checkpoint.find(directory), model)
     batch = {"items": torch.tensor(known), "items_offsets": torch.tensor([0, len(known)])}
     with torch.inference_mode():
-        scores = model(batch)
+        scores = NaNLast("this session")(model(batch))
     best = top_k(scores, k)[0]
     return [(ids[item], float(scores[0, item])) for item in best.tolist()], len(session) - len(known)
 

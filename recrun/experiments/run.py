@@ -35,7 +35,7 @@ from recrun.runtime.distributed import ProcessGroup
 from recrun.runtime.launch import started
 from recrun.runtime.process import exclusive, log_file, settled, stop_signals
 from recrun.training.context import StageContext
-from recrun.training.monitor import which, with_mean
+from recrun.training.monitor import names_of_tasks, which, with_mean
 from recrun.training.progress import Progress
 from recrun.training.trainer import Trainer
 from recrun.types import Evaluation, Split
@@ -299,7 +299,8 @@ def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
 
 def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Results:
     """One stage's entry of results.json: with the metric that decided, also where it is a mean over tasks."""
-    metrics = {split: with_mean(progress.monitor, evaluation.metrics) for split, evaluation in found.items()}
+    decided = names_of_tasks(progress.monitor, found["valid"].metrics) if "valid" in found else None
+    metrics = {split: with_mean(progress.monitor, evaluation, decided) for split, evaluation in found.items()}
     return {
         "valid": metrics.get("valid", {}),
         "test": metrics.get("test", {}),

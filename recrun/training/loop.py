@@ -23,11 +23,20 @@ from recrun.training.context import StageContext
 from recrun.training.loss_meter import LossMeter
 from recrun.training.loss_weighting import weighting_group
 from recrun.training.monitor import judged_by, which
-from recrun.training.param_groups import carried, carry_on, freeze_others, hold_frozen_norms, parameter_groups
+from recrun.training.param_groups import (
+    carried,
+    carry_on,
+    freeze_others,
+    hold_frozen_norms,
+    largest,
+    parameter_groups,
+)
 from recrun.training.progress import Progress
 from recrun.training.schedulers import make_scheduler, needs_metric
 from recrun.training.settings import TrainerSettings
 from recrun.types import Batch, Evaluation, Metrics, Split
+
+LARGEST_WEIGHT = 2.0**64  # the product of two larger ones overflows
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +112,8 @@ class TrainingLoop:
                 self.finish_epoch()
         self.save("last")
         if self.trainer.keep == "best":
+            if self.progress.best is None:
+                raise self.diverged(f"{self.monitor} was not finite at any validation, so that no weights are the best")
             checkpoint.load_weights(self.context.directory / "best", self.model)
         return self.progress
 
@@ -235,14 +246,9 @@ class TrainingLoop:
         """Evaluates on the validation part, writes the row, keeps the best and steps the scheduler."""
         value = self.monitored(self.judge("valid"))
         self.context.reporter.evaluated(self.monitor, value)
-        if self.progress.improved(value, self.trainer.min_improvement, lower_is_better(self.monitor)):
-            progress = self.progress
-            progress.best, progress.stale = value, 0
-            progress.best_epoch, progress.best_step = progress.in_epoch, progress.steps
-            if self.trainer.keep == "best":
-                self.save("best")
-        else:
-            self.progress.stale += 1
+        best = self.progress.validated(value, self.trainer.min_improvement, lower_is_better(self.monitor))
+        if best and self.trainer.keep == "best":
+            self.save("best")
         if needs_metric(self.scheduler):
             self.scheduler.step(value)
 
@@ -261,7 +267,7 @@ class TrainingLoop:
         name, value = judged_by(self.monitor, found)
         if name != self.monitor:
             logger.warning("%s is undefined on the validation part; %s decides instead", self.monitor, name)
-            self.progress.monitor, self.progress.best, self.progress.stale = name, None, 0
+            self.progress.decide_by(name)
             self.scheduler = self.make_scheduler() if needs_metric(self.scheduler) else self.scheduler
         return value
 
@@ -319,14 +325,21 @@ class TrainingLoop:
         return self.trainer.patience is not None and self.progress.stale >= self.trainer.patience
 
     def check_finite(self) -> None:
-        """Raises Diverged if a loss has been NaN or infinite. Waits for the device."""
+        """Raises Diverged if a loss has been NaN or infinite, or a weight is no usable number. Waits for the device."""
         bad = self.losses.first_bad_step()
         if bad >= 0:
             step, epoch = bad - self.losses.steps + self.progress.step, self.progress.epoch + 1
-            raise Diverged(
-                f"stage {self.context.stage}: the loss is not finite at step {step} of epoch {epoch}. "
-                f"Checkpoints in {self.context.directory} are from before; try a lower lr or trainer.clip_norm"
-            )
+            raise self.diverged(f"the loss is not finite at step {step} of epoch {epoch}")
+        size = largest(self.moved)  # a step's loss is from before its update
+        if not size <= LARGEST_WEIGHT:
+            raise self.diverged(f"the weights blew up: after step {self.progress.steps} the largest is {size:.3g}")
+
+    def diverged(self, what: str) -> Diverged:
+        """The error, with what is left of the training and what to try."""
+        directory = self.context.directory
+        kept = any(checkpoint.exists(directory / name) for name in ("best", "last"))
+        left = f". Checkpoints in {directory} are from before" if kept else ""
+        return Diverged(f"stage {self.context.stage}: {what}{left}; try a lower lr or trainer.clip_norm")
 
     def save(self, name: str) -> None:
         """Writes a checkpoint of the stage; `last` carries the state that `restore` reads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from recrun.errors import ConfigError, did_you_mean
@@ -62,26 +62,40 @@ def judged_by(monitor: str, found: Evaluation) -> tuple[str, float]:
         ConfigError: Nothing of that name is computed.
     """
     instead = found.instead.get(monitor)
-    if monitor.startswith(MEAN):  # a mean over fewer tasks would be another metric
+    if monitor.startswith(MEAN):
         others = of_tasks(monitor, found.instead)
         instead = MEAN + last_part(others[0]) if others else None
     if instead is not None:
         return judged_by(instead, found)
-    metrics = with_mean(monitor, found.metrics)
+    metrics = with_mean(monitor, found)
     if monitor not in metrics:
         raise ConfigError(f"trainer.monitor={monitor} is not computed here; there are: {', '.join(found.metrics)}")
     return monitor, metrics[monitor]
 
 
-def with_mean(monitor: str, found: Metrics) -> Metrics:
-    """The metrics found and, if it is a mean over these, the monitored one."""
-    values = of_tasks(monitor, found) if monitor.startswith(MEAN) else []
-    return {**found, monitor: sum(values) / len(values)} if values else found
+def with_mean(monitor: str, found: Evaluation, tasks: Collection[str] | None = None) -> Metrics:
+    """The metrics found and, if it is a mean over tasks and all of them have it, the monitored one.
+
+    Args:
+        monitor: The metric that decides.
+        found: What was found on a split.
+        tasks: The metrics that the mean must be over: over others, for example those of fewer tasks, it is another one.
+    """
+    names = names_of_tasks(monitor, found.metrics) if monitor.startswith(MEAN) else []
+    same = tasks is None or set(names) == set(tasks)
+    if not names or not same or of_tasks(monitor, found.instead):
+        return dict(found.metrics)
+    return {**found.metrics, monitor: sum(found.metrics[name] for name in names) / len(names)}
+
+
+def names_of_tasks(mean: str, names: Iterable[str]) -> list[str]:
+    """The metrics that "mean/<metric>" is over."""
+    return [name for name in names if last_part(name) == last_part(mean)]
 
 
 def of_tasks(mean: str, by_name: Mapping[str, T]) -> list[T]:
     """The values of the metrics that "mean/<metric>" is over."""
-    return [value for name, value in by_name.items() if last_part(name) == last_part(mean)]
+    return [by_name[name] for name in names_of_tasks(mean, by_name)]
 
 
 def last_part(name: str) -> str:

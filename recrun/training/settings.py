@@ -31,7 +31,8 @@ class TrainerSettings:
         regularization: Penalties of the weights.
         clip_norm: Largest global gradient norm.
         patience: Validations without improvement after which training stops.
-        min_improvement: A value must beat the best by more than this to count as an improvement.
+        min_improvement: For patience alone, a value must beat by more than this the one that last did so; the best
+            weights are those of the best value.
         monitor: Metric that decides; the data set's own by default. `mean/auc` is the mean of the tasks' auc.
         earlystop_taskid: Task whose auc or rmse decides, by number or name; in context of `monitor`.
         keep: Which weights the stage hands on, saves and is tested with.

@@ -12,11 +12,14 @@ from worlds.training import Fitted, Line, Points, Squared, context_in, trainer_o
 from recrun.checkpoints import checkpoint
 from recrun.config.compose import compose
 from recrun.errors import ConfigError, Diverged, Interrupted
+from recrun.experiments import run
 from recrun.experiments.run import build
 from recrun.features import Task
 from recrun.runtime import seeds
 from recrun.training.loop import TrainingLoop
 from recrun.training.loss_meter import LossMeter
+from recrun.training.param_groups import largest
+from recrun.training.progress import Progress
 from recrun.training.regularization import Regularization
 from recrun.types import Evaluation
 
@@ -354,6 +357,66 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_checkp
     assert checkpoint.read_card(tmp_path / "train" / "best")["epoch"] == 1
 
 
+class LastStep(torch.optim.SGD):
+    """The step with a number turns the weights into `value`."""
+
+    def __init__(self, params, lr, at, value):
+        super().__init__(params, lr=lr)
+        self.left, self.value = at, value
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.left -= 1
+        if not self.left:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.data.fill_(self.value)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e25])
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_weights_that_the_last_step_blew_up_are_not_kept(tmp_path, keep, value):
+    """The loss of a step is from before its update: after an epoch's last one nothing else looks at the weights."""
+    made = trainer_of(epochs=2, keep=keep, optimizer=partial(LastStep, at=14, value=value), save_seconds=0)
+    with pytest.raises(Diverged, match=r"the weights blew up: after step 14 the largest is .*\. Checkpoints in"):
+        made.fit(line(), Points(), context_in(tmp_path))
+    if keep == "best":
+        assert checkpoint.read_card(tmp_path / "train" / "best")["epoch"] == 1
+    assert not any(checkpoint.read_card(path)["step"] >= 14 for path in (tmp_path / "train").iterdir())
+
+
+def test_checkpoints_are_named_only_where_there_are_some(tmp_path):
+    with pytest.raises(Diverged, match=r"not finite at step 2 of epoch 1; try a lower lr or trainer\.clip_norm$"):
+        trainer_of(objective=NotFinite(2)).fit(line(), Points(), context_in(tmp_path))
+
+
+def test_the_largest_weight():
+    assert largest([torch.tensor([1.0, -3e38]), torch.tensor([[2.0]]), torch.empty(0)]) == pytest.approx(3e38)
+    assert not largest([torch.tensor([1.0]), torch.tensor([float("nan"), 2.0])]) <= 1e300
+    assert largest([]) == 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_validation_that_is_no_number_never_becomes_the_best(tmp_path, bad):
+    progress = trainer_of(epochs=3).fit(line(), scripted([bad, 0.2, bad]), context_in(tmp_path))
+    assert (progress.best_epoch, progress.best) == (2, 0.2)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(Diverged, match="fit was not finite at any validation"):
+        trainer_of(epochs=2).fit(line(), scripted([bad, bad]), context_in(tmp_path / "none"))
+
+
+def test_min_improvement_is_for_patience_alone(tmp_path):
+    """0.5, 0.55, 0.58: none beats 0.5 by 0.1, so that patience ends, and the last one is the best nevertheless."""
+    made = trainer_of(epochs=9, patience=2, min_improvement=0.1)
+    progress = made.fit(line(), scripted([0.5, 0.55, 0.58, 0.9]), context_in(tmp_path))
+    assert (progress.epoch, progress.best_epoch, progress.best) == (3, 3, 0.58)
+    assert checkpoint.read_card(tmp_path / "train" / "best")["epoch"] == 3
+    (tmp_path / "slowly").mkdir()
+    slowly = [0.5, 0.58, 0.61, 0.65, 0.72, 0.7, 0.75]  # 0.61 and 0.72 beat what counted before
+    progress = made.fit(line(), scripted([*slowly, 0.0]), context_in(tmp_path / "slowly"))
+    assert (progress.epoch, progress.best) == (7, 0.75)
+
+
 def finished(directory, **changes):
     model = line(dropout=0.3)
     keys = {"scheduler": lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 2), **changes}
@@ -543,6 +606,20 @@ def test_a_mean_is_over_all_tasks_or_another_decides(tmp_path, caplog):
     progress = trainer_of(epochs=1, monitor="mean/auc").fit(line(), data, context_in(tmp_path))
     assert (progress.monitor, progress.best) == ("mean/logloss", pytest.approx(0.4))
     assert "mean/auc is undefined on the validation part" in caplog.text
+
+
+def test_a_mean_over_fewer_tasks_is_left_out_of_results():
+    """Tasks a and b on valid, a alone on test: the mean over one task is no mean/auc, whoever leaves the other out."""
+    both = Evaluation({"a/auc": 0.9, "b/auc": 0.5}, None, {})
+    told = Evaluation({"a/auc": 0.7, "b/logloss": 0.1}, None, {}, {"b/auc": "b/logloss"})
+    silent = Evaluation({"a/auc": 0.7}, None, {})
+    for test in (told, silent):
+        found = run.stage_results(Progress("mean/auc"), {"valid": both, "test": test})
+        assert found["valid"]["mean/auc"] == pytest.approx(0.7)
+        assert found["test"] == test.metrics
+    found = run.stage_results(Progress("mean/auc"), {"valid": both, "test": both})
+    assert found["test"]["mean/auc"] == pytest.approx(0.7)
+    assert "mean/auc" not in run.stage_results(Progress("mean/auc"), {"test": told})["test"]
 
 
 @pytest.mark.parametrize(("monitor", "decides"), [("a/auc", "a/logloss"), ("mean/auc", "mean/logloss")])
