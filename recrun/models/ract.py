@@ -144,7 +144,7 @@ class CriticLoss(Objective):
     """Stage 2: the critic learns to predict the NDCG of the frozen actor's stochastic ranking.
 
     Args:
-        l2: Weight of the sum of the critic's squared weights, divided by the users of the batch.
+        l2: Weight of the sum of the critic's squared weights, divided by the users of the whole batch.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("actor", "critic")
@@ -159,14 +159,14 @@ class CriticLoss(Objective):
             code: Encoded = model.actor.encode(batch)
             decoded = decode_actor(model, batch, code, kept_N=code.kept_N)
         features_B3 = critic_features(batch["items_offsets"], code.kept_N, decoded.nll_B)
-        return critic_losses(model.critic, features_B3, decoded.ndcg_B, self.l2)
+        return critic_losses(model.critic, features_B3, decoded.ndcg_B, self.l2, self.whole_terms)
 
 
 class ActorCriticLoss(Objective):
     """Stage 3: the actor climbs the critic's prediction while the critic keeps learning, in one pass.
 
     Args:
-        l2: Weight of the sum of the critic's squared weights, divided by the users of the batch.
+        l2: Weight of the sum of the critic's squared weights, divided by the users of the whole batch.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("actor", "critic")
@@ -187,7 +187,10 @@ class ActorCriticLoss(Objective):
 
         decoded = decode_actor(model, batch, code, row_loss=row_loss, kept_N=code.kept_N)
         features_B3 = critic_features(offsets, code.kept_N, decoded.nll_B)
-        return {"actor": decoded.loss, **critic_losses(model.critic, features_B3, decoded.ndcg_B, self.l2)}
+        return {
+            "actor": decoded.loss,
+            **critic_losses(model.critic, features_B3, decoded.ndcg_B, self.l2, self.whole_terms),
+        }
 
 
 def split_counts(offsets: Tensor, kept_N: Tensor) -> Tensor:
@@ -226,8 +229,18 @@ def decode_actor(
     )
 
 
-def critic_losses(critic: Critic, features_B3: Tensor, target_B: Tensor, l2: float) -> dict[str, Tensor]:
-    """Squared error of the critic, and `l2 * sum(w^2) / B` over its weights and biases."""
+def critic_losses(
+    critic: Critic, features_B3: Tensor, target_B: Tensor, l2: float, users: int | None = None
+) -> dict[str, Tensor]:
+    """Squared error of the critic, and `l2 * sum(w^2) / users` over its weights and biases.
+
+    Args:
+        critic: Predicts the target.
+        features_B3: Its input.
+        target_B: NDCG.
+        l2: Weight of the penalty.
+        users: Of the whole batch, where this is a part of one.
+    """
     penalty = torch.stack([parameter.square().sum() for parameter in critic.parameters()]).sum()
     mse = (critic(features_B3) - target_B).square().mean()
-    return {"mse": mse, "l2": penalty * (l2 / len(target_B))}
+    return {"mse": mse, "l2": penalty * (l2 / (users or len(target_B)))}

@@ -23,12 +23,15 @@ class Objective(nn.Module, ABC):
         demands: Values that other keys must have, one of those listed, for example {"dataset.num_negatives": (0,)};
             a key without a dot in front of a group's name is a trainer's. A plain literal.
         refuses: Values that other keys must not have, each with what to do instead. A plain literal.
+        whole_terms: `terms` of the whole batch, of which several devices have a part each; set before every step of a
+            training. A loss that is no mean over terms, a penalty divided by them, needs it. None outside one.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     excludes: ClassVar[tuple[str, ...]] = ()
     demands: ClassVar[dict[str, tuple[Any, ...]]] = {}
     refuses: ClassVar[dict[str, dict[Any, str]]] = {}
+    whole_terms: int | None = None
 
     @abstractmethod
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -2,7 +2,8 @@
 
 Rank 0 is the run: it decides, judges and writes. A step's batch is cut into one part per rank, and
 gradients and losses are averaged by how many terms the losses of each part are means over: such a mean comes out as on
-one device. What looks at a whole batch sees a rank's own part: batch normalisation, in-batch negatives, and weightings
+one device. Counters and running statistics are made the same on all ranks after every step, also on one that had no
+part of it. What looks at a whole batch sees a rank's own part: batch normalisation, in-batch negatives, and weightings
 that look at losses or gradients of tasks (GradNorm, MetaBalance), which come to weights of their own on each rank.
 """
 
@@ -80,6 +81,10 @@ class ProcessGroup:
             yield item
             item = next(left, None)
 
+    def total(self, count: int) -> int:
+        """The sum of every rank's count."""
+        return count if self.size == 1 else int(self._gather_integers([count]).sum())
+
     def average(
         self, parameters: Sequence[nn.Parameter], losses: Mapping[str, Tensor], units: int, terms: int
     ) -> tuple[dict[str, Tensor], int]:
@@ -101,7 +106,7 @@ class ProcessGroup:
         weight, forms_RP = terms / all_terms, table_RP[:, 2:]
         forms = forms_RP.max(0).values.tolist()
         dense = [parameter for parameter, form in zip(parameters, forms, strict=True) if form == DENSE]
-        found = [torch.stack([*losses.values()]).float(), *(gradient_of(parameter) for parameter in dense)]
+        found = [torch.stack([*losses.values()]).detach().float(), *(gradient_of(parameter) for parameter in dense)]
         flat = torch.cat([value.flatten() for value in found]) * weight
         with talking():
             dist.all_reduce(flat)
@@ -112,6 +117,29 @@ class ProcessGroup:
             if form >= 0:
                 self._average_rows(parameter, rows_R, weight)
         return dict(zip(losses, means.unbind(), strict=True)), all_units
+
+    def pool(self, tensors: Sequence[Tensor], moved: Sequence[bool], weight: float) -> None:
+        """Makes those of some tensors that moved on any rank the same on all, in place.
+
+        Args:
+            tensors: The same on every rank but for their values.
+            moved: Which of them moved on this rank.
+            weight: Of this rank in the means of floating numbers; other tensors become those of rank 0.
+        """
+        flags = self._gather_integers([*map(int, moved)]).amax(0).tolist()
+        chosen = [tensor for tensor, flag in zip(tensors, flags, strict=True) if flag]
+        numbers = [tensor for tensor in chosen if tensor.is_floating_point()]
+        others = [tensor for tensor in chosen if not tensor.is_floating_point()]
+        with torch.no_grad(), talking():
+            if numbers:
+                flat = torch.cat([tensor.flatten().float() for tensor in numbers])
+                flat = flat * weight if weight else torch.zeros_like(flat)
+                dist.all_reduce(flat)
+                put_back(numbers, flat)
+            if others:
+                flat = torch.cat([tensor.flatten().long() for tensor in others])
+                dist.broadcast(flat, src=0)
+                put_back(others, flat)
 
     def _gather_integers(self, values: Sequence[int]) -> Tensor:
         """Every rank's integers, int64 [R, N], on the CPU."""
@@ -153,6 +181,12 @@ def form_of(parameter: nn.Parameter) -> int:
 def gradient_of(parameter: nn.Parameter) -> Tensor:
     """The dense gradient; zeros if there is none."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def put_back(tensors: Sequence[Tensor], flat: Tensor) -> None:
+    """Writes the numbers of a flat tensor into others, one after the other."""
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view(tensor.shape))
 
 
 @contextmanager

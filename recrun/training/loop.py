@@ -34,6 +34,7 @@ from recrun.training.param_groups import (
 from recrun.training.progress import Progress
 from recrun.training.schedulers import make_scheduler, needs_metric
 from recrun.training.settings import TrainerSettings
+from recrun.training.shared_buffers import SharedBuffers
 from recrun.types import Batch, Evaluation, Metrics, Split
 
 LARGEST_WEIGHT = 2.0**64  # the product of two larger ones overflows
@@ -53,6 +54,7 @@ class TrainingLoop:
         groups = parameter_groups(model, self.objective, trainer.lr, trainer.part_lr or {}, context.stage)
         self.optimizer = trainer.optimizer([*groups, *weighting_group(self.weighting, trainer.lr)], lr=trainer.lr)
         self.moved = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.buffers = SharedBuffers(model, self.objective)
         self.scheduler = self.make_scheduler()
         self.scaler = context.device.scaler()
         self.losses = LossMeter(context.device.torch)
@@ -166,10 +168,13 @@ class TrainingLoop:
         Args:
             batch: This rank's part, on the CPU; None where only other ranks have one.
         """
+        ranks = self.context.ranks
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.backward(batch) if batch is not None else self.losses.zeros()
         units, terms = (units_in(batch), self.objective.terms(batch)) if batch is not None else (0, 0)
-        losses, units = self.context.ranks.average(self.moved, losses, units, terms)
+        self.objective.whole_terms = whole = ranks.total(terms)
+        losses = self.backward(batch) if batch is not None else self.losses.zeros()
+        losses, units = ranks.average(self.moved, losses, units, terms)
+        self.buffers.share(ranks, terms / max(1, whole))
         self.shape_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
