@@ -69,7 +69,7 @@ def fit_of(words, folder):
 
 def ours(words):
     """One whole training: events per CPU second, and the test metrics."""
-    from recrun.experiments.run_record import peak_memory_mb
+    from recrun.runtime.memory import peak_memory_mb
 
     with tempfile.TemporaryDirectory() as folder:
         fit = fit_of(words, Path(folder))

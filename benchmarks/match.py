@@ -70,8 +70,8 @@ def ours(words, epochs):
 
     from recrun.config.compose import compose
     from recrun.experiments.run import build, build_model, build_trainers
-    from recrun.experiments.run_record import peak_memory_mb
     from recrun.runtime.device import Device
+    from recrun.runtime.memory import peak_memory_mb
 
     torch.set_num_threads(1)
     config = compose(words).config

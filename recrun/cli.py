@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recrun import __version__
-from recrun.console import report
+from recrun.console import report, tables
 from recrun.errors import ConfigError, RecrunError, did_you_mean
 from recrun.types import Split
 
@@ -150,7 +150,7 @@ def carry_out(directory: Path) -> int:
     elif outcome.results is None:
         report.error(outcome.error)
     else:
-        report.results_table(outcome.results, directory)
+        tables.results_table(outcome.results, directory)
     return outcome.code
 
 

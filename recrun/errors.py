@@ -29,6 +29,10 @@ class CheckpointError(RecrunError):
     """A checkpoint that cannot be read, or does not fit this run."""
 
 
+class InUse(RecrunError):
+    """Another process holds a run or a sweep."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop (SIGINT or SIGTERM); its state is saved and it can be resumed."""
 

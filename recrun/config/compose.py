@@ -220,6 +220,8 @@ class Composer:
 
     def jobs(self, overrides: Sequence[str]) -> list[list[str]]:
         """The overrides of each job of a sweep: the product of all that hold several values."""
+        from hydra.core.override_parser.types import Glob
+
         lists: dict[str, list[str]] = {}
         for override in self.parse(overrides):
             key = override.get_key_element()
@@ -229,7 +231,9 @@ class Composer:
                 lists[key] = [str(override.input_line)]
                 continue
             with explained():
-                values = [value for value in override.sweep_string_iterator() if not value.startswith("_")]
+                values = list(override.sweep_string_iterator())
+            if isinstance(override.value(), Glob):  # finds hidden options as well
+                values = [value for value in values if not value.startswith("_")]
             if not values:
                 raise ConfigError(f"{override.input_line}: this sweeps over nothing")
             lists[key] = [f"{key}={value}" for value in values]

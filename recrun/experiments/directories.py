@@ -15,7 +15,7 @@ from typing import Any
 from recrun.config import schema
 from recrun.config.compose import Composition, compose
 from recrun.config.validate import check
-from recrun.errors import ConfigError, Interrupted, RecrunError
+from recrun.errors import ConfigError, Interrupted, InUse, RecrunError
 
 INTERRUPTED = 130
 
@@ -27,6 +27,7 @@ class Outcome:
     results: dict[str, Any] | None = None
     error: str = ""
     code: int = 0
+    in_use: bool = False  # another process is at it
 
 
 def train(overrides: Sequence[str]) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def attempt(directory: Path) -> Outcome:
     try:
         return Outcome(execute(directory))
     except RecrunError as error:
-        return Outcome(error=str(error), code=error.exit_code)
+        return Outcome(error=str(error), code=error.exit_code, in_use=isinstance(error, InUse))
     except KeyboardInterrupt as interruption:
         return Outcome(error=str(interruption), code=INTERRUPTED)
     except Exception as error:

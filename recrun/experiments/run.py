@@ -29,7 +29,7 @@ from recrun.errors import ConfigError, Interrupted, RecrunError
 from recrun.experiments import run_record
 from recrun.experiments.trackers import Tracker, tracked
 from recrun.interfaces import Dataset, Log, Reporter
-from recrun.runtime import seeds
+from recrun.runtime import memory, seeds
 from recrun.runtime.device import Device
 from recrun.runtime.distributed import ProcessGroup
 from recrun.runtime.launch import started
@@ -103,6 +103,7 @@ class Run:
         self.directory, self.config, self.record, self.stop = directory, config, record, stop
         self.device = Device.of_ranks(config["device"], config["precision"], config["devices"])[rank]
         torch.set_num_threads(config["threads"] or max(1, ALL_THREADS // config["devices"]))
+        memory.begin_run(self.device.torch)
         self.trainers = build_trainers(config)
         self.dataset: Dataset = build(config["dataset"])
         for trainer in self.trainers.values():
@@ -215,7 +216,7 @@ class Run:
         self.results["stages"][stage] = results
         self.results |= {key: results[key] for key in ("valid", "test", "monitor")}
         self.results["unit"] = self.dataset.unit
-        self.results["peak_memory_mb"] = run_record.peak_memory_mb()
+        self.results["peak_memory_mb"] = memory.peak_memory_mb()
         if self.device.torch.type == "cuda":
             self.results["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device.torch) / 2**20, 1)
         run_record.write_json(self.directory / "results.json", self.results)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from recrun.config.compose import Composition, composer, key_of
+from recrun.config.compose import Composition, composer
 from recrun.config.hints import remarks
 from recrun.config.validate import check
-from recrun.console import report
+from recrun.console import report, tables
 from recrun.errors import ConfigError
 from recrun.experiments import directories
+from recrun.experiments.sweep_results import best_of, distinct, found_in, over_seeds
+from recrun.runtime.process import exclusive
 
 PLAN, RESULTS = "sweep.json", "results.json"
 
@@ -38,7 +38,7 @@ def start(overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
 
 def compose_all(overrides: Sequence[str], folders: Sequence[Path]) -> list[Composition]:
     """The checked configs of all jobs; the error of a bad one says which it is."""
-    composed = []
+    composed: dict[str, Composition] = {}
     with composer(folders) as compose:
         for number, words in enumerate(compose.jobs(overrides)):
             try:
@@ -46,10 +46,12 @@ def compose_all(overrides: Sequence[str], folders: Sequence[Path]) -> list[Compo
                 check(job)
             except ConfigError as error:
                 raise ConfigError(f"{error}\nin job {number}: {' '.join(words)}") from None
-            composed.append(job)
-    if len({job.config["output_dir"] for job in composed}) > 1:
+            same = composed.setdefault(json.dumps(job.config, sort_keys=True, default=str), job)
+            if same is not job:
+                report.note(f"left out: {' '.join(words)} is the same job as {' '.join(same.overrides)}")
+    if len({job.config["output_dir"] for job in composed.values()}) > 1:
         raise ConfigError("output_dir must be the same for all jobs of a sweep")
-    return composed
+    return [*composed.values()]
 
 
 def plan(composed: Sequence[Composition]) -> Path:
@@ -68,80 +70,59 @@ def carry_out(directory: Path) -> int:
     """Runs the jobs of a sweep that are not finished, in order, and shows what came of all.
 
     Returns:
-        0, 1 if a job failed, 130 if it was interrupted.
+        0, 1 if a job did not finish, 130 if it was interrupted.
+
+    Raises:
+        InUse: Another process carries out the sweep.
     """
-    listed = json.loads((directory / PLAN).read_text(encoding="utf-8"))["jobs"]
-    changes = distinct([job["overrides"] for job in listed])
-    rows: list[dict[str, Any]] = []
-    for job, change in zip(listed, changes, strict=True):
-        place = directory / job["directory"]
-        row = {"job": job["number"], "changes": change, "overrides": job["overrides"]}
-        if directories.status(place) == "finished":
-            results = json.loads((place / "results.json").read_text(encoding="utf-8"))
-            rows.append({**row, "status": "finished", **found_in(results)})
-            continue
-        report.note(f"job {job['number']} of {len(listed)}: {change or 'no overrides'}")
-        outcome = directories.attempt(place)
-        if outcome.code == directories.INTERRUPTED:
-            report.note(f"interrupted; go on with: recrun resume {directory}")
-            return directories.INTERRUPTED
-        if outcome.code:
-            report.error(f"job {job['number']} ({change}) failed: {outcome.error}")
-        ended = "failed" if outcome.code else "finished"
-        rows.append({**row, "status": ended, **found_in(outcome.results or {})})
-    return conclude(directory, rows)
+    with exclusive(directory):
+        listed = json.loads((directory / PLAN).read_text(encoding="utf-8"))["jobs"]
+        changes = distinct([job["overrides"] for job in listed])
+        rows: list[dict[str, Any]] = []
+        for job, change in zip(listed, changes, strict=True):
+            row = carry_out_job(directory / job["directory"], job["number"], change, len(listed))
+            if row["status"] == "interrupted":
+                report.note(f"interrupted; go on with: recrun resume {directory}")
+                return directories.INTERRUPTED
+            rows.append({**row, "overrides": job["overrides"]})
+        return conclude(directory, rows)
+
+
+def carry_out_job(place: Path, number: int, change: str, count: int) -> dict[str, Any]:
+    """One job, unless it is finished; its line of the table. A process that resumes it by itself goes on."""
+    row = {"job": number, "changes": change}
+    if directories.status(place) == "finished":
+        results = json.loads((place / "results.json").read_text(encoding="utf-8"))
+        return {**row, "status": "finished", **found_in(results)}
+    report.note(f"job {number} of {count}: {change or 'no overrides'}")
+    outcome = directories.attempt(place)
+    status = {0: "finished", directories.INTERRUPTED: "interrupted"}.get(outcome.code, "failed")
+    if outcome.in_use:
+        status = "running"
+        report.note(f"job {number} ({change}) is being run by another process")
+    elif status == "failed":
+        report.error(f"job {number} ({change}) failed: {outcome.error}")
+    return {**row, "status": status, **found_in(outcome.results or {})}
 
 
 def conclude(directory: Path, rows: Sequence[dict[str, Any]]) -> int:
-    """The table of all jobs, also as a file, and what to do about those that failed."""
+    """The table of all jobs, also as a file, and what to do about those that did not finish."""
     settings = over_seeds(rows)
-    text = json.dumps({"jobs": rows, "over_seeds": settings}, indent=2) + "\n"
+    best = best_of(rows, settings)
+    text = json.dumps({"jobs": rows, "over_seeds": settings, "best": best}, indent=2) + "\n"
     (directory / RESULTS).write_text(text, encoding="utf-8")
-    report.sweep_table(rows, settings)
-    failed = [str(row["job"]) for row in rows if row["status"] == "failed"]
-    if failed:
+    tables.sweep_table(rows, settings, best)
+    missing = {status: [str(row["job"]) for row in rows if row["status"] == status] for status in ("failed", "running")}
+    if missing["failed"]:
+        failed = missing["failed"]
         report.error(
             f"{len(failed)} of {len(rows)} jobs failed: {', '.join(failed)}\ntry them again: recrun resume {directory}"
         )
-    else:
-        report.text(str(directory))
-    return 1 if failed else 0
-
-
-def found_in(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the line of a job shows: its metrics of the test part, or of validation without one, and which decided."""
-    return {"monitor": results.get("monitor"), "metrics": results.get("test") or results.get("valid") or {}}
-
-
-def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of finished jobs that differ by `seed` alone, each metric's mean and its standard deviation (n - 1)."""
-    changes = distinct([[word for word in row["overrides"] if key_of(word) != "seed"] for row in rows])
-    settings: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for change, row in zip(changes, rows, strict=True):
-        if row["status"] == "finished":
-            settings[change].append(row)
-    found = []
-    for change, same in settings.items():
-        if len(same) == 1:
-            continue
-        values = {name: [row["metrics"][name] for row in same] for name in common([row["metrics"] for row in same])}
-        found.append(
-            {
-                "changes": change,
-                "jobs": [row["job"] for row in same],
-                "mean": {name: fmean(each) for name, each in values.items()},
-                "sd": {name: stdev(each) for name, each in values.items()},
-            }
+    if missing["running"]:
+        report.error(
+            f"not finished: jobs {', '.join(missing['running'])}, which another process runs\n"
+            f"when it has ended: recrun resume {directory}"
         )
-    return found
-
-
-def common(mappings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys that all of some mappings have."""
-    return [key for key in mappings[0] if all(key in other for other in mappings[1:])]
-
-
-def distinct(overrides: Sequence[Sequence[str]]) -> list[str]:
-    """Of each job the overrides that not all jobs share."""
-    shared = set.intersection(*(set(words) for words in overrides)) if len(overrides) > 1 else set()
-    return [" ".join(word for word in words if word not in shared) for words in overrides]
+    if not any(missing.values()):
+        report.text(str(directory))
+    return 1 if any(missing.values()) else 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from recrun.console import report
-from recrun.errors import RecrunError
+from recrun.errors import InUse
 
 
 @contextmanager
@@ -23,8 +23,20 @@ def exclusive(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RecrunError(f"{directory} is being run by another process") from None
+            raise InUse(f"{directory} is being run by another process") from None
         yield
+
+
+def held(directory: Path) -> bool:
+    """Whether a process holds a run directory; one that was killed does not."""
+    try:
+        with (directory / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 class Told(logging.Handler):
