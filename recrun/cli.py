@@ -182,10 +182,12 @@ def is_dotted(word: str) -> bool:
 
 
 def resume(words: list[str]) -> int:
-    """`resume RUN`: a run or a sweep that was interrupted or failed."""
+    """`resume RUN [epochs=N]`: a run or a sweep that was interrupted or failed, or a run that gets more epochs."""
     directory = run_directory("resume", words[:1])
     if words[1:]:
-        raise ConfigError("resume takes a run directory alone: it goes on with the config that is in it")
+        from recrun.experiments import extend
+
+        extend.extend(directory, words[1:])
     if (directory / "sweep.json").is_file():
         from recrun.experiments import sweep
 

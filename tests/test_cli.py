@@ -10,6 +10,7 @@ from worlds.fake_run import run  # noqa: F401  # a fixture
 
 from recrun import __version__, cli, train
 from recrun.errors import ConfigError, DataError, Interrupted
+from recrun.runtime import process
 
 
 def test_a_run_makes_its_directory_and_ends_with_0(run):  # noqa: F811
@@ -141,6 +142,23 @@ def test_list_runs(run, capsys):  # noqa: F811
     assert f"{run.seen[0]}" in told
     assert "finished" in told
     assert "failed" in told
+
+
+def test_a_run_that_was_killed_is_not_running(run, capsys):  # noqa: F811
+    """After `kill -9` run.json still says running, but nobody holds the directory."""
+    assert cli.main(["seed=1"]) == 0
+    (directory,) = run.seen
+    (directory / "run.json").write_text('{"status": "running", "start": "2030-01-02T03:04:05", "stages": {}}')
+    capsys.readouterr()
+    for _ in range(2):
+        assert cli.main(["list", "runs"]) == 0
+        assert "interrupted" in capsys.readouterr().out
+        (directory / ".lock").touch()
+    with process.exclusive(directory):
+        assert cli.main(["list", "runs"]) == 0
+    assert "running" in capsys.readouterr().out
+    assert cli.main(["list", "runs", "nowhere"]) == 2
+    assert "list runs: nowhere is no folder" in capsys.readouterr().err
 
 
 def test_help_and_version(run, capsys):  # noqa: F811

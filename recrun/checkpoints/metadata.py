@@ -44,11 +44,12 @@ def read_card(directory: Path) -> dict[str, Any]:
     return dict(card)
 
 
-def find(path: Path, stages: Sequence[str] = ()) -> Path:
+def find(path: Path, stages: Sequence[str] = (), begins: str | None = None) -> Path:
     """The checkpoint directory that `path` (a run, stage or checkpoint directory) stands for.
 
     A stage directory stands for its `best` weights, or its `last` where it keeps no best; a run directory for
-    the last of its stages, in the order of its run.json, that is in `stages` (any, if `stages` is empty).
+    the last of its stages, in the order of its run.json, that is in `stages` (any, if `stages` is empty), and for the
+    stage `begins` itself only if there is no other: a stage starts from the one before it.
 
     Raises:
         CheckpointError: There is none; the message says what was looked for.
@@ -62,14 +63,24 @@ def find(path: Path, stages: Sequence[str] = ()) -> Path:
         if exists(path / name):
             return path / name
     run = path / "run.json"
+    if (path / "sweep.json").is_file():
+        raise CheckpointError(f"{path} is a sweep, give one of its runs: {jobs_in(path / 'sweep.json')}")
     if not run.is_file():
         raise CheckpointError(f"{path} holds no checkpoint: expected {CARD}, best/, last/ or a run directory")
     finished = [name for name in json.loads(run.read_text()).get("stages", {}) if (path / name).is_dir()]
-    for name in reversed(finished):
+    order = [name for name in reversed(finished) if name != begins] + [name for name in finished if name == begins]
+    for name in order:
         if not stages or name in stages:
             return find(path / name)
     wanted = f" of stage {' or '.join(stages)}" if stages else ""
     raise CheckpointError(f"{path} holds no checkpoint{wanted}; its stages are: {', '.join(finished) or 'none yet'}")
+
+
+def jobs_in(plan: Path, most: int = 3) -> str:
+    """The first run directories of a sweep, each with what was typed for it."""
+    jobs = json.loads(plan.read_text(encoding="utf-8"))["jobs"]
+    told = [f"{plan.parent / job['directory']} ({' '.join(job['overrides'])})" for job in jobs[:most]]
+    return ", ".join([*told, "…"] if len(jobs) > most else told)
 
 
 def refuse_damaged(directory: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from recrun.config.search_path import GROUPS, options, search_path
 from recrun.console import report
 from recrun.errors import ConfigError, did_you_mean
+from recrun.runtime.process import held
 
 SHOWN = ("models", "datasets", "trainers", "stages", "experiments")  # by `recrun list` alone
 KINDS = (*(f"{group}s" for group in GROUPS), "runs")
@@ -22,6 +23,8 @@ def show(words: Sequence[str]) -> int:
         raise ConfigError(f"cannot list '{what}'{did_you_mean(what, KINDS)} (there are: {', '.join(KINDS)})")
     if what == "runs":
         folder = Path(rest[0] if rest else "outputs")
+        if rest and not folder.is_dir():
+            raise ConfigError(f"list runs: {folder} is no folder")
         report.listing(f"runs in {folder}", list(runs(folder)))
         return 0
     for kind in [what] if what else SHOWN:
@@ -61,4 +64,7 @@ def runs(folder: Path) -> Iterator[tuple[str, str]]:
             found.append((record.get("start", ""), place, record))
     for start, place, record in sorted(found, key=lambda run: run[:2]):
         stages = ", ".join(record.get("stages", {})) or "no stage done"
-        yield place, f"{record.get('status', '?'):<11}  {start[:19]:<19}  {stages}"
+        status = record.get("status", "?")
+        if status == "running" and not held(Path(place)):  # it was killed
+            status = "interrupted"
+        yield place, f"{status:<11}  {start[:19]:<19}  {stages}"

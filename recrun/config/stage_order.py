@@ -33,9 +33,9 @@ class Start:
 
     def checkpoint(self, path: str) -> str:
         """The stage that the checkpoint at `pre_model_path` is of."""
-        first = next(iter(self.config["stage"].values())) or {}
+        name, first = next(iter(self.config["stage"].items()))
         try:
-            directory = metadata.find(Path(path), first.get("follows") or ())
+            directory = metadata.find(Path(path), (first or {}).get("follows") or (), name)
             metadata.refuse_damaged(directory)
             return str(metadata.read_card(directory).get("stage"))
         except CheckpointError as error:

@@ -24,6 +24,7 @@ from torch import nn
 
 from recrun import __version__
 from recrun.checkpoints import checkpoint
+from recrun.console import report
 from recrun.console.progress_bar import progress_bar
 from recrun.errors import ConfigError, Interrupted, RecrunError
 from recrun.experiments import run_record
@@ -119,6 +120,7 @@ class Run:
         pre_model = self.start_weights()
         if pre_model is not None:
             self.record.update(pre_model=pre_model)
+            say_start(pre_model)
         command = ["-m", "recrun.experiments.worker", str(self.directory)]
         with (
             tracked(self.log, self.tracker()) as log,
@@ -155,9 +157,9 @@ class Run:
         name, first = next(iter(self.config["stage"].items()))
         if self.config["pre_model_path"] is None or checkpoint.exists(self.directory / name / "last"):
             return None
-        source = checkpoint.find(Path(self.config["pre_model_path"]), (first or {}).get("follows") or ())
+        source = checkpoint.find(Path(self.config["pre_model_path"]), (first or {}).get("follows") or (), name)
         card = checkpoint.load_weights(source, self.model, self.dataset.fingerprint)
-        return {"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch")}}
+        return {"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch", "weights_sha256")}}
 
     def hand_on(self, trainer: Trainer, context: StageContext) -> bool:
         """Loads the weights of a stage that an earlier attempt finished; False if there is none."""
@@ -220,6 +222,13 @@ class Run:
         if self.device.torch.type == "cuda":
             self.results["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device.torch) / 2**20, 1)
         run_record.write_json(self.directory / "results.json", self.results)
+
+
+def say_start(pre_model: Mapping[str, Any]) -> None:
+    """Says on the terminal and in the log which weights a run starts from."""
+    text = "starts from stage {stage}, epoch {epoch}: {path} (sha256 {weights_sha256:.12}…)".format(**pre_model)
+    report.note(text)
+    logger.info(text)
 
 
 def refuse_full_disk(directory: Path, model: nn.Module, stages: int) -> None:

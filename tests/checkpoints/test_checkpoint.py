@@ -131,6 +131,26 @@ def test_run_stage_and_checkpoint_directories_are_found(tmp_path):
         checkpoint.find(tmp_path / "nowhere")
 
 
+def test_a_run_directory_stands_for_the_stage_before_the_one_that_begins(tmp_path):
+    stages = ("critic_pretrain", "finetune")
+    for stage in stages:
+        checkpoint.save(tmp_path / stage / "last", nn.Linear(1, 1), {**CARD, "stage": stage})
+    (tmp_path / "run.json").write_text(json.dumps({"stages": {stage: {} for stage in stages}}))
+    assert checkpoint.find(tmp_path, stages) == tmp_path / "finetune" / "last"
+    assert checkpoint.find(tmp_path, stages, "finetune") == tmp_path / "critic_pretrain" / "last"
+    assert checkpoint.find(tmp_path / "finetune", stages, "finetune") == tmp_path / "finetune" / "last"
+    (tmp_path / "run.json").write_text(json.dumps({"stages": {"finetune": {}}}))
+    assert checkpoint.find(tmp_path, stages, "finetune") == tmp_path / "finetune" / "last"
+
+
+def test_of_a_sweep_its_runs_are_named(tmp_path):
+    jobs = [{"directory": str(number), "overrides": [f"seed={number}"]} for number in range(5)]
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": jobs}))
+    told = rf"is a sweep, give one of its runs: {tmp_path}/0 \(seed=0\), {tmp_path}/1 \(seed=1\), .*2.*, …$"
+    with pytest.raises(CheckpointError, match=told):
+        checkpoint.find(tmp_path)
+
+
 def test_a_full_disk_leaves_the_checkpoint_before(saved, monkeypatch):
     directory, model = saved
 

@@ -69,6 +69,25 @@ def test_three_stages_in_one_run_equal_three_runs(chain, tmp_path):
         assert same_weights(before / stage / kept, chain / stage / kept), stage
 
 
+def test_a_stage_of_a_whole_run_starts_from_the_one_before_it(chain, tmp_path, capsys):
+    """Not from its own weights: the same bits as in the whole run. What was loaded is said in three places."""
+    alone = prepared(tmp_path, "stage=finetune", "epochs=2", f"pre_model_path={chain}")
+    run.execute(alone)
+    assert same_weights(alone / "finetune" / "best", chain / "finetune" / "best")
+    start = chain / "critic_pretrain" / "last"
+    digest = json.loads((start / "model.json").read_text())["weights_sha256"]
+    record = json.loads((alone / "run.json").read_text())
+    expected = {"path": str(start.resolve()), "stage": "critic_pretrain", "epoch": 2, "weights_sha256": digest}
+    assert record["pre_model"] == expected
+    told = f"starts from stage critic_pretrain, epoch 2: {start.resolve()} (sha256 {digest[:12]}…)"
+    assert told in capsys.readouterr().err
+    assert told in (alone / "recrun.log").read_text()
+    again = prepared(tmp_path, "stage=finetune", "epochs=2", f"pre_model_path={chain}/finetune")
+    run.execute(again)
+    assert json.loads((again / "run.json").read_text())["pre_model"]["stage"] == "finetune"
+    assert not same_weights(again / "finetune" / "last", chain / "finetune" / "last")
+
+
 def test_the_record_tells_what_was_run(chain):
     record = json.loads((chain / "run.json").read_text())
     config = run.load_config(chain)
