@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recrun.config import peers
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
 from recrun.errors import ConfigError, did_you_mean
 from recrun.types import Count, Index, Precision
@@ -280,7 +281,7 @@ class Composer:
         key = override.key_or_group
         parts = key.split(".")
         if parts[0] not in config:
-            hint = did_you_mean(parts[0], [*map(str, config), *GROUPS])
+            hint = peers.hint(key) or did_you_mean(parts[0], [*map(str, config), *GROUPS])
             raise ConfigError(f"unknown key {key}{hint or elsewhere(parts[-1], config)}")
         if parts[0] == "stage" and len(parts) > 1 and parts[1] not in config.stage:
             names = list(map(str, config.stage))

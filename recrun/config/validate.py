@@ -7,10 +7,12 @@ say is in recrun.config.compatibility and recrun.config.stage_order.
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from recrun.config import peers
 from recrun.config.compatibility import Together
 from recrun.config.compose import Composition, elsewhere
 from recrun.config.origins import NODES, Origins
@@ -38,6 +40,9 @@ GIVEN = {
     },
 }
 
+# What the program computes for a target where it is not given.
+COMPUTED = {"scheduler": ("T_max", "max_lr", "total_steps")}
+
 
 def check(composed: Composition, training: bool = True) -> None:
     """Raises ConfigError, in one or two lines, for the first thing in a composed config that cannot work.
@@ -47,6 +52,7 @@ def check(composed: Composition, training: bool = True) -> None:
         training: False where only a stored model is used: then stages, start and output do not matter.
     """
     keys, together, start = Keys(composed), Together(composed), Start(composed)
+    keys.finite()
     keys.settings()
     keys.components()
     together.dataset_suits_model()
@@ -64,6 +70,15 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
+def numbers_in(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """The floating numbers of a config and their keys."""
+    if isinstance(value, float):
+        yield path, value
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in items:
+        yield from numbers_in(part, f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}".lstrip("."))
+
+
 class Keys:
     """Checks of each key by itself: whether it is known, and whether its value can be what it is."""
 
@@ -71,6 +86,12 @@ class Keys:
         self.composed = composed
         self.config = composed.config
         self.origins = Origins(composed)
+
+    def finite(self) -> None:
+        """Every number is one: infinity and NaN pass many a limit and then spoil whatever is computed."""
+        for path, number in numbers_in(self.config):
+            if not math.isfinite(number):
+                raise ConfigError(f"{path}={number}: expected a finite number{self.origins.of(path)}")
 
     def components(self) -> None:
         """All nodes that name a class, and the stages."""
@@ -152,8 +173,12 @@ class Keys:
         raise ConfigError(f"{path}{keys}={shown}: expected {wanted}{hint}{self.origins.of(path)}")
 
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
-        """Parameters without a default must be given, except what the data give to a model."""
+        """Parameters without a default must be given, but for those that the program or the data give."""
+        group = path.rpartition(".")[2]
+        given = [*GIVEN.get(group, {}), *COMPUTED.get(group, ())] if group in NODES else []
         for name, field in schema.fields.items():
+            if name in given:
+                continue
             from_data = path == "model" and (name.startswith("n_") or name in GIVEN["model"])
             if field.required and name not in node and not from_data:
                 raise ConfigError(
@@ -172,7 +197,7 @@ class Keys:
 
     def unknown(self, path: str, key: str, known: list[str], target: str) -> str:
         """What to say of a key that nothing takes."""
-        hint = did_you_mean(key, known) or elsewhere(key, self.config, path)
+        hint = peers.hint(key) or did_you_mean(key, known) or elsewhere(key, self.config, path)
         takes = "" if hint else f"\n{target} takes: {', '.join(known) or 'no keys'}"
         return f"unknown key {path}{hint}{self.origins.of(path)}{takes}"
 

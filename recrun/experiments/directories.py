@@ -16,6 +16,7 @@ from recrun.config import schema
 from recrun.config.compose import Composition, compose
 from recrun.config.validate import check
 from recrun.errors import ConfigError, Interrupted, InUse, RecrunError
+from recrun.experiments import preflight
 
 INTERRUPTED = 130
 
@@ -53,7 +54,11 @@ def prepare(composed: Composition, directory: Path | None = None) -> Path:
     Args:
         composed: A checked config.
         directory: Where; by default <output_dir>/<model>/<dataset>/<time>.
+
+    Raises:
+        ConfigError: This machine or the evaluator cannot do what the config wants, or no directory can be made.
     """
+    preflight.check(composed.config)
     if directory is None:
         group = Path(composed.option("model") or "model") / (composed.option("dataset") or "dataset")
         directory = new_directory(Path(composed.config["output_dir"]) / group)

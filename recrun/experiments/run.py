@@ -43,6 +43,8 @@ from recrun.types import Evaluation, Split
 
 COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optimizer
 
+FINISHED_BY_TRAINER = ("optimizer", "scheduler", "weighting")  # what it makes of parameters, optimizer and model
+
 ALL_THREADS = torch.get_num_threads()  # before a run of this process asked for fewer
 
 logger = logging.getLogger(__name__)
@@ -288,6 +290,7 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
     for name, changes in config["stage"].items():
         keys = {**config["trainer"], **(changes or {})}
         keys.pop("follows", None)
+        keys |= {key: {**keys[key], "_partial_": True} for key in FINISHED_BY_TRAINER if keys.get(key)}
         if config["epochs"] is not None:
             keys["epochs"] = config["epochs"]
         trainers[name] = build(keys)

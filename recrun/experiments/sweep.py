@@ -13,7 +13,7 @@ from recrun.config.hints import remarks
 from recrun.config.validate import check
 from recrun.console import report, tables
 from recrun.errors import ConfigError
-from recrun.experiments import directories
+from recrun.experiments import directories, preflight
 from recrun.experiments.sweep_results import best_of, distinct, found_in, over_seeds
 from recrun.runtime.process import exclusive
 
@@ -44,6 +44,7 @@ def compose_all(overrides: Sequence[str], folders: Sequence[Path]) -> list[Compo
             try:
                 job = compose(words)
                 check(job)
+                preflight.check(job.config)
             except ConfigError as error:
                 raise ConfigError(f"{error}\nin job {number}: {' '.join(words)}") from None
             same = composed.setdefault(json.dumps(job.config, sort_keys=True, default=str), job)

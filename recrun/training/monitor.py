@@ -34,13 +34,16 @@ def which(monitor: str | None, task: int | str | None, dataset: Dataset) -> str:
     chosen = (monitor or dataset.monitor) if task is None else of_task(task, dataset)
     names = getattr(dataset.evaluator, "names", None)
     if names is not None and len(dataset.units("valid")):
-        known = names(dataset)
-        if chosen not in known and not (chosen.startswith(MEAN) and of_tasks(chosen, dict.fromkeys(known))):
-            key = "dataset.monitor" if monitor is None else "trainer.monitor"
-            raise ConfigError(
-                f"{key}={chosen} is not computed here{did_you_mean(chosen, known)}\nthere are: {', '.join(known)}"
-            )
+        refuse_unknown(chosen, names(dataset), "dataset.monitor" if monitor is None else "trainer.monitor")
     return chosen
+
+
+def refuse_unknown(monitor: str, known: Sequence[str], key: str) -> None:
+    """Raises ConfigError unless a metric, or those that it is a mean over, are among those that an evaluator knows."""
+    if monitor not in known and not (monitor.startswith(MEAN) and names_of_tasks(monitor, known)):
+        raise ConfigError(
+            f"{key}={monitor} is not computed here{did_you_mean(monitor, known)}\nthere are: {', '.join(known)}"
+        )
 
 
 def of_task(task: int | str, dataset: Dataset) -> str:

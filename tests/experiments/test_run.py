@@ -194,8 +194,14 @@ def test_what_decided_is_what_results_say(tmp_path):
         assert stage[split]["mean/auc"] == pytest.approx(mean)
 
 
-def test_a_misspelt_monitor_of_a_later_stage_is_refused_before_the_first(tmp_path):
-    directory = prepared(tmp_path, "stage.finetune.monitor=ndgc@100", "epochs=1")
+def test_a_misspelt_monitor_of_a_later_stage_is_refused_before_the_first(tmp_path, monkeypatch):
+    keys = ["stage.finetune.monitor=ndgc@100", "epochs=1"]
+    told = r"finetune\.monitor=ndgc@100 is not computed here; did you mean 'ndcg@100'"
+    with pytest.raises(ConfigError, match=told):
+        prepared(tmp_path, *keys)
+    assert not [*tmp_path.iterdir()]
+    monkeypatch.setattr("recrun.experiments.preflight.monitors", lambda config: None)  # as where the data decide
+    directory = prepared(tmp_path, *keys)
     with pytest.raises(ConfigError, match=r"trainer\.monitor=ndgc@100 is not computed here; did you mean 'ndcg@100'"):
         run.execute(directory)
     assert not (directory / "actor_pretrain").exists()
@@ -241,8 +247,14 @@ def test_a_disk_without_room_is_found_before_training(tmp_path, monkeypatch):
 def test_a_device_that_is_not_there(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ConfigError, match="no usable GPU"):
-        run.execute(prepared(tmp_path, "device=cuda"))
+    for words, told in (
+        (["device=cuda"], "no usable GPU"),
+        (["device=cuda:1"], "no usable GPU"),
+        (["precision=fp16"], "precision=fp16 needs a GPU"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            prepared(tmp_path, *words)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.cuda
