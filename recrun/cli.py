@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recrun import __version__
-from recrun.console import report, tables
+from recrun.console import report, tables, usage
 from recrun.errors import ConfigError, RecrunError, did_you_mean
 from recrun.types import Split
 
@@ -19,29 +19,6 @@ TRAINING = (
     *("seed", "epochs", "devices", "pre_model_path", "output_dir"),
 )  # keys that change nothing once weights are stored
 FLAGS = ("--help", "--version", "--multirun", "--config-dir", *(flag for flag in INSPECT if flag.startswith("--")))
-
-USAGE = """\
-recrun {version}: config-driven experiments with recommender models
-
-  recrun [key=value ...]             train and evaluate: the stages of a model, in one run directory
-  recrun -m key=a,b [key=value ...]  a run for every combination of the values
-  recrun resume RUN                  go on with an interrupted run or sweep, exactly where it stood
-  recrun evaluate RUN [key=value]    judge the stored weights again, or on other data
-  recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
-  recrun predict RUN --session ITEM,ITEM,... [--k K]    the best next items of one session
-  recrun embed RUN --side user|item --output FILE    ids and vectors, .npz or .tsv
-  recrun list [WHAT]                 models, datasets, trainers, stages, experiments or runs
-
-  recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
-  recrun model=ract stage=finetune stage.finetune.lr=1e-6 pre_model_path=outputs/ract/ml_100k/...
-  recrun step_limit=10 epochs=1      a smoke run
-  recrun --cfg job                   show the config and do nothing
-
-{groups}
-
-Options: -m/--multirun, --config-dir DIR (searched before ./conf), --version, -h/--help, and Hydra's for looking:
---cfg job|hydra|all, --resolve, --package KEY, --info, --shell-completion, --hydra-help.
-Exit codes: 0 done, 1 the run failed, 2 wrong usage or config, 130 interrupted (resume it)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command(words: list[str]) -> int:
     """Finds out what is wanted and does it."""
     if "-h" in words or "--help" in words:
-        return show_help()
+        return show_help(words[0])
     if "--version" in words:
         report.text(f"recrun {__version__}")
         return 0
@@ -216,7 +193,7 @@ def evaluate(words: list[str]) -> int:
 
 
 def predict(words: list[str]) -> int:
-    """`predict RUN --output FILE [--split SPLIT] [--input PATH] [overrides]`: what the stored weights predict."""
+    """`predict RUN --output FILE [--k K] [--split SPLIT] [--input PATH] [overrides]`: what the weights predict."""
     directory = run_directory("predict", words[:1])
     values, overrides = named_values("predict", words[1:], ("--output", "--split", "--input", "--session", "--k"))
     if "--session" in values:
@@ -232,7 +209,8 @@ def predict(words: list[str]) -> int:
     check(composed, training=False)
     from recrun.experiments import predict
 
-    report.note(f"{predict.predict(directory, composed.config, split, output):,} lines in {output}")
+    k = whole_number(values, "--k") if "--k" in values else None
+    report.note(f"{predict.predict(directory, composed.config, split, output, k):,} lines in {output}")
     return 0
 
 
@@ -241,13 +219,11 @@ def predict_next(directory: Path, values: dict[str, str], overrides: list[str]) 
     unused = [name for name in values if name not in ("--session", "--k")] + overrides
     if unused:
         raise ConfigError(f"--session goes with --k alone, not with {', '.join(unused)}")
-    k = values.get("--k", "20")
-    if not k.isdecimal() or int(k) == 0:
-        raise ConfigError(f"--k {k}: expected a whole number, at least 1")
+    k = whole_number({"--k": "20", **values}, "--k")
     session = [item for item in values["--session"].split(",") if item]
     from recrun.experiments import predict, run
 
-    best, unknown = predict.next_items(directory, run.load_config(directory), session, int(k))
+    best, unknown = predict.next_items(directory, run.load_config(directory), session, k)
     if unknown:
         report.note(f"{unknown} of {len(session)} items are unknown and were ignored")
     for item, score in best:
@@ -306,6 +282,14 @@ def named_values(verb: str, words: list[str], names: Sequence[str]) -> tuple[dic
     return values, overrides
 
 
+def whole_number(values: dict[str, str], name: str) -> int:
+    """The value of an option that counts something."""
+    value = values[name]
+    if not value.isdecimal() or int(value) == 0:
+        raise ConfigError(f"{name} {value}: expected a whole number, at least 1")
+    return int(value)
+
+
 def needed(values: dict[str, str], name: str, verb: str) -> str:
     """The value of an option that must be given."""
     if not values.get(name):
@@ -349,9 +333,12 @@ def show_list(words: list[str]) -> int:
     return listing.show(words)
 
 
-def show_help() -> int:
-    """Usage, and the options of each group."""
+def show_help(first: str) -> int:
+    """Usage: of a verb, or of the program with the options of each group."""
     from recrun.config import listing
 
-    report.text(USAGE.format(version=__version__, groups=listing.groups_in_short()))
+    if first in usage.VERBS:
+        report.text(usage.VERBS[first])
+    else:
+        report.text(usage.USAGE.format(version=__version__, groups=listing.groups_in_short()))
     return 0

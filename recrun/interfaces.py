@@ -136,8 +136,8 @@ class Reporter(Protocol):
     def step(self, status: TrainingStatus) -> None:
         """After every step."""
 
-    def evaluated(self, monitor: str, value: float) -> None:
-        """After every validation, with the monitored metric."""
+    def evaluated(self, row: Mapping[str, Any], monitored: tuple[str, float] | None) -> None:
+        """After every validation, or epoch without one: the row of metrics.jsonl, and what decides, if anything."""
 
 
 class Log(Protocol):

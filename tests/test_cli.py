@@ -161,6 +161,18 @@ def test_a_run_that_was_killed_is_not_running(run, capsys):  # noqa: F811
     assert "list runs: nowhere is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["resume", "evaluate", "predict", "embed", "list"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_a_verb_has_help_of_its_own(run, capsys, verb, flag):  # noqa: F811
+    for words in ([verb, flag], [verb, "RUN", flag]):
+        assert cli.main(words) == 0
+        told = capsys.readouterr().out
+        assert told.startswith(f"recrun {verb} ")
+        assert "model=" not in told
+    own = {"resume": "epochs=N", "predict": "--k K", "embed": "--side", "list": "runs", "evaluate": "eval_limit"}
+    assert own[verb] in told
+
+
 def test_help_and_version(run, capsys):  # noqa: F811
     assert cli.main(["--help"]) == 0
     told = capsys.readouterr().out

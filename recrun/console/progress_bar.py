@@ -1,14 +1,16 @@
-"""What a person sees while a run works: one live line on a terminal, nothing but the tables elsewhere."""
+"""What a person sees while a run works: one live line on a terminal, a line for each evaluation elsewhere."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from recrun.console import report
 from recrun.interfaces import TrainingStatus
 
 REFRESH_SECONDS = 0.25  # reading the losses waits for the device, so not after every step
@@ -53,14 +55,23 @@ class ProgressBar:
             self.task = self.progress.add_task(stage, total=steps, epoch="", losses="", speed="", validation="")
         return self.task
 
-    def evaluated(self, monitor: str, value: float) -> None:
-        """After every validation."""
-        self.validation = f"valid {monitor} {value:.4f}"
+    def evaluated(self, row: Mapping[str, Any], monitored: tuple[str, float] | None) -> None:
+        """After every validation, or every epoch without one."""
+        self.validation = "valid {} {:.4f}".format(*monitored) if monitored else ""
+        if self.progress is None:
+            report.note(line_of(row, self.validation))
+
+
+def line_of(row: Mapping[str, Any], validation: str) -> str:
+    """An evaluation in a line: stage, epoch, losses and what decides."""
+    losses = [f"{name} {value:.4g}" for name, value in row["losses"].items()]
+    told = ", ".join([*losses, validation] if validation else losses)
+    return f"{row['stage']} epoch {row['epoch']}, step {row['step']}: {told}"
 
 
 @contextmanager
 def progress_bar() -> Iterator[ProgressBar]:
-    """A progress bar for as long as the block lasts; quiet when stderr is not a terminal."""
+    """A progress bar for as long as the block lasts; lines when stderr is not a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield ProgressBar(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class FullRanking:
         ks: Cut-offs.
         memory_mb: Memory for scores, in MiB; it decides how many units are scored at once.
     """
+
+    ranks_catalogue: ClassVar[bool] = True  # `predict --k` says how many items
 
     def __init__(
         self,

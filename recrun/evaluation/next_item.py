@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ class NextItem:
         ties: See above.
         memory_mb: Memory for scores, in MiB.
     """
+
+    ranks_catalogue: ClassVar[bool] = True  # `predict --k` says how many items
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ Score: TypeAlias = tuple[str, float]  # an item's id and its score
 PREDICTION = "prediction.txt"  # the name that leaderboards expect inside a .zip
 
 
-def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Path) -> int:
+def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Path, k: int | None = None) -> int:
     """Writes what the data set's evaluator makes of the model's scores: a line per impression, ranked item, ….
 
     Args:
@@ -35,15 +35,20 @@ def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Pa
         config: The run's config, perhaps with changes.
         split: Whose units are scored; labels are not needed.
         output: The file; a zip archive with prediction.txt in it, if its name ends in .zip.
+        k: Items of each unit, where the evaluator ranks the catalogue; its largest cut-off by default.
 
     Returns:
         Lines written.
 
     Raises:
+        ConfigError: The file cannot be written, or `k` means nothing to the evaluator.
         DataError: The data have no such part.
     """
     refuse_folder(output, "")
+    refuse_k(config, k)
     model, dataset, device, _ = load(directory, config)
+    if k is not None:
+        dataset.evaluator.ks = [k]  # type: ignore[attr-defined]  # as `refuse_k` found
     lines = (f"{line}\n" for line in dataset.evaluator.predict(model, dataset, split, device))
     first = next(lines, None)
     if first is None:
@@ -140,6 +145,13 @@ def nothing_in(dataset: Dataset, split: Split, found: str) -> DataError:
     other: Split = "valid" if split == "test" else "test"
     there = next(iter(dataset.eval_batches(other, 1)), None)
     return DataError(f"the {split} part has {found}{f'; there is a {other} part: --split {other}' if there else ''}")
+
+
+def refuse_k(config: Mapping[str, Any], k: int | None) -> None:
+    """Raises ConfigError for a number of items where the evaluator does not rank a catalogue."""
+    target = config["dataset"]["evaluator"]["_target_"] if k is not None else ""
+    if target and not signature(target).attributes.get("ranks_catalogue"):
+        raise ConfigError(f"--k {k}: {target} does not rank a catalogue; all candidates or rows are predicted")
 
 
 def refuse_folder(output: Path, *endings: str) -> None:

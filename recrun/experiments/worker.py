@@ -22,7 +22,7 @@ class Silent:
     def step(self, status: TrainingStatus) -> None:
         """Nothing."""
 
-    def evaluated(self, monitor: str, value: float) -> None:
+    def evaluated(self, row: Mapping[str, Any], monitored: tuple[str, float] | None) -> None:
         """Nothing."""
 
     def append(self, row: Mapping[str, Any]) -> None:

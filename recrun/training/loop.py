@@ -13,12 +13,13 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from recrun.checkpoints import checkpoint
-from recrun.errors import ConfigError, Diverged, Interrupted
+from recrun.errors import ConfigError, Interrupted
 from recrun.evaluation.metrics import lower_is_better
 from recrun.interfaces import Dataset, TrainingStatus
 from recrun.objectives.base import units_in
 from recrun.optim.row_optimizers import clip_norm
 from recrun.runtime import seeds
+from recrun.training import divergence
 from recrun.training.context import StageContext
 from recrun.training.loss_meter import LossMeter
 from recrun.training.loss_weighting import weighting_group
@@ -28,7 +29,6 @@ from recrun.training.param_groups import (
     carry_on,
     freeze_others,
     hold_frozen_norms,
-    largest,
     parameter_groups,
 )
 from recrun.training.progress import Progress
@@ -36,8 +36,6 @@ from recrun.training.schedulers import make_scheduler, needs_metric
 from recrun.training.settings import TrainerSettings
 from recrun.training.shared_buffers import SharedBuffers
 from recrun.types import Batch, Evaluation, Metrics, Split
-
-LARGEST_WEIGHT = 2.0**64  # the product of two larger ones overflows
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +113,8 @@ class TrainingLoop:
         self.save("last")
         if self.trainer.keep == "best":
             if self.progress.best is None:
-                raise self.diverged(f"{self.monitor} was not finite at any validation, so that no weights are the best")
+                what = f"{self.monitor} was not finite at any validation, so that no weights are the best"
+                raise divergence.diverged(what, self.context.stage, self.context.directory)
             checkpoint.load_weights(self.context.directory / "best", self.model)
         return self.progress
 
@@ -239,7 +238,7 @@ class TrainingLoop:
         if self.validates and self.validated_by_epochs():
             self.validate()
         if not self.validates:
-            self.write_row("train", {}, 0.0)
+            self.context.reporter.evaluated(self.write_row("train", {}, 0.0), None)
         if self.trainer.test_every and progress.epoch % self.trainer.test_every == 0:
             self.judge("test")
         if self.trainer.save_step and progress.epoch % self.trainer.save_step == 0:
@@ -249,23 +248,23 @@ class TrainingLoop:
 
     def validate(self) -> None:
         """Evaluates on the validation part, writes the row, keeps the best and steps the scheduler."""
-        value = self.monitored(self.judge("valid"))
-        self.context.reporter.evaluated(self.monitor, value)
+        found, row = self.judge("valid")
+        value = self.monitored(found)
+        self.context.reporter.evaluated(row, (self.monitor, value))
         best = self.progress.validated(value, self.trainer.min_improvement, lower_is_better(self.monitor))
         if best and self.trainer.keep == "best":
             self.save("best")
         if needs_metric(self.scheduler):
             self.scheduler.step(value)
 
-    def judge(self, split: Split) -> Evaluation:
-        """Evaluates on a split and writes the row."""
+    def judge(self, split: Split) -> tuple[Evaluation, dict[str, Any]]:
+        """Evaluates on a split and writes the row; returns both."""
         started = time.perf_counter()
         evaluator, context = self.dataset.evaluator, self.context
         found = context.ranks.from_first(
             lambda: evaluator(self.model, self.dataset, split, context.device, context.eval_limit)
         )
-        self.write_row(split, found.metrics, time.perf_counter() - started)
-        return found
+        return found, self.write_row(split, found.metrics, time.perf_counter() - started)
 
     def monitored(self, found: Evaluation) -> float:
         """The value of the monitored metric; where it is undefined another one decides from now on."""
@@ -276,7 +275,7 @@ class TrainingLoop:
             self.scheduler = self.make_scheduler() if needs_metric(self.scheduler) else self.scheduler
         return value
 
-    def write_row(self, split: str, found: Metrics, seconds: float) -> None:
+    def write_row(self, split: str, found: Metrics, seconds: float) -> dict[str, Any]:
         """One line of metrics.jsonl: the losses since the line before, and what the validation, if any, found."""
         progress, losses = self.progress, self.running_losses()
         row = {
@@ -298,6 +297,7 @@ class TrainingLoop:
         progress.rows += 1
         progress.close_row(seconds)
         self.losses = LossMeter(self.context.device.torch, self.losses.names)
+        return row
 
     def status(self) -> TrainingStatus:
         """What a reporter may show. Reads nothing from the device unless `losses` is called."""
@@ -330,21 +330,8 @@ class TrainingLoop:
         return self.trainer.patience is not None and self.progress.stale >= self.trainer.patience
 
     def check_finite(self) -> None:
-        """Raises Diverged if a loss has been NaN or infinite, or a weight is no usable number. Waits for the device."""
-        bad = self.losses.first_bad_step()
-        if bad >= 0:
-            step, epoch = bad - self.losses.steps + self.progress.step, self.progress.epoch + 1
-            raise self.diverged(f"the loss is not finite at step {step} of epoch {epoch}")
-        size = largest(self.moved)  # a step's loss is from before its update
-        if not size <= LARGEST_WEIGHT:
-            raise self.diverged(f"the weights blew up: after step {self.progress.steps} the largest is {size:.3g}")
-
-    def diverged(self, what: str) -> Diverged:
-        """The error, with what is left of the training and what to try."""
-        directory = self.context.directory
-        kept = any(checkpoint.exists(directory / name) for name in ("best", "last"))
-        left = f". Checkpoints in {directory} are from before" if kept else ""
-        return Diverged(f"stage {self.context.stage}: {what}{left}; try a lower lr or trainer.clip_norm")
+        """Raises Diverged if the training went astray. Waits for the device."""
+        divergence.check(self.losses, self.moved, self.progress, self.context.stage, self.context.directory)
 
     def save(self, name: str) -> None:
         """Writes a checkpoint of the stage; `last` carries the state that `restore` reads."""

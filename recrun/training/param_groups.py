@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from recrun.errors import ConfigError
@@ -75,12 +74,6 @@ def learned_around(model: nn.Module, name: str) -> list[nn.Parameter]:
     """Parameters of a module or, if it has none, of the smallest part around it that has."""
     found = [*model.get_submodule(name).parameters()]
     return found if found or not name else learned_around(model, name.rpartition(".")[0])
-
-
-def largest(parameters: Iterable[Tensor]) -> float:
-    """The largest absolute value, NaN if there is one. Waits for the device once."""
-    sizes = [parameter.detach().abs().max().float() for parameter in parameters if parameter.numel()]
-    return float(torch.stack(sizes).max()) if sizes else 0.0
 
 
 def carried(model: nn.Module) -> dict[str, Tensor]:

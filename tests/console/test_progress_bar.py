@@ -7,6 +7,8 @@ import pytest
 from recrun.console.progress_bar import ProgressBar
 from recrun.interfaces import TrainingStatus
 
+ROW = {"stage": "finetune", "epoch": 3, "step": 21, "losses": {"nll": 1.25, "kl": 0.125}}
+
 
 class Drawn:
     """Stands for rich's Progress."""
@@ -48,7 +50,7 @@ def test_without_show_step_time_decides(monkeypatch):
 
 def test_it_says_epoch_losses_speed_and_the_last_validation():
     bar = ProgressBar(Drawn())
-    bar.evaluated("ndcg@10", 0.12345)
+    bar.evaluated(ROW, ("ndcg@10", 0.12345))
     bar.step(status_at(5, 1))
     (told,) = bar.progress.updates
     assert told == {
@@ -60,5 +62,12 @@ def test_it_says_epoch_losses_speed_and_the_last_validation():
     }
 
 
-def test_off_a_terminal_it_is_quiet():
-    ProgressBar(None).step(status_at(1, 1))
+def test_off_a_terminal_every_evaluation_is_a_line(capsys):
+    bar = ProgressBar(None)
+    bar.step(status_at(1, 1))
+    bar.evaluated(ROW, ("ndcg@10", 0.12345))
+    bar.evaluated(ROW, None)
+    assert capsys.readouterr().err.splitlines() == [
+        "finetune epoch 3, step 21: nll 1.25, kl 0.125, valid ndcg@10 0.1235",
+        "finetune epoch 3, step 21: nll 1.25, kl 0.125",
+    ]

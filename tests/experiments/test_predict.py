@@ -202,3 +202,21 @@ def test_stopped_within_an_epoch_and_resumed_it_ends_bitwise_equal(tmp_path, mon
     run.execute(parted)
     one, other = (load_file(place / "train" / "last" / "model.safetensors") for place in (whole, parted))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_k_says_how_many_items_of_each_unit(ranking_run, tmp_path, capsys):
+    files = [tmp_path / f"{name}.tsv" for name in ("all", "five")]
+    assert cli.main(["predict", str(ranking_run), "--output", str(files[0])]) == 0
+    assert cli.main(["predict", str(ranking_run), "--output", str(files[1]), "--k", "5"]) == 0
+    whole, five = ([line.split("\t") for line in file.read_text().splitlines()] for file in files)
+    assert five == [line for line in whole if int(line[2]) <= 5]
+    assert {line[2] for line in five} == set("12345")
+    capsys.readouterr()
+    assert cli.main(["predict", str(ranking_run), "--output", str(files[1]), "--k", "none"]) == 2
+    assert "--k none: expected a whole number" in capsys.readouterr().err
+
+
+def test_k_is_refused_where_no_catalogue_is_ranked(news_run, tmp_path, capsys):
+    assert cli.main(["predict", str(news_run), "--output", str(tmp_path / "p.txt"), "--k", "5"]) == 2
+    assert "does not rank a catalogue" in capsys.readouterr().err
+    assert not (tmp_path / "p.txt").exists()

@@ -16,9 +16,9 @@ from recrun.experiments import run
 from recrun.experiments.run import build
 from recrun.features import Task
 from recrun.runtime import seeds
+from recrun.training.divergence import largest
 from recrun.training.loop import TrainingLoop
 from recrun.training.loss_meter import LossMeter
-from recrun.training.param_groups import largest
 from recrun.training.progress import Progress
 from recrun.training.regularization import Regularization
 from recrun.types import Evaluation

@@ -94,7 +94,7 @@ class Silent:
     def step(self, fit):
         pass
 
-    def evaluated(self, fit, value):
+    def evaluated(self, row, monitored):
         pass
 
 

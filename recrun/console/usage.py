@@ -1,0 +1,73 @@
+"""What `--help` says: of the program, and of each verb."""
+
+from __future__ import annotations
+
+USAGE = """\
+recrun {version}: config-driven experiments with recommender models
+
+  recrun [key=value ...]             train and evaluate: the stages of a model, in one run directory
+  recrun -m key=a,b [key=value ...]  a run for every combination of the values
+  recrun resume RUN [epochs=N]       go on with an interrupted run or sweep, exactly; give a finished run more epochs
+  recrun evaluate RUN [key=value]    evaluate the stored weights again, or on other data
+  recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
+  recrun predict RUN --session ITEM,ITEM,... [--k K]    the best next items of one session
+  recrun embed RUN --side user|item --output FILE    ids and vectors, .npz or .tsv
+  recrun list [WHAT]                 models, datasets, trainers, stages, experiments or runs
+  recrun VERB --help                 the options of a verb
+
+  recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
+  recrun model=ract stage=finetune stage.finetune.lr=1e-6 pre_model_path=outputs/ract/ml_100k/...
+  recrun step_limit=10 epochs=1      a smoke run
+  recrun --cfg job                   show the config and do nothing
+
+{groups}
+
+Options: -m/--multirun, --config-dir DIR (searched before ./conf), --version, -h/--help, and Hydra's for looking:
+--cfg job|hydra|all, --resolve, --package KEY, --info, --shell-completion, --hydra-help.
+Exit codes: 0 done, 1 the run failed, 2 wrong usage or config, 130 interrupted (resume it)."""
+
+VERBS = {
+    "resume": """\
+recrun resume RUN [epochs=N]
+recrun resume SWEEP
+
+Goes on with a run that was interrupted, killed or failed, to the same bits; of a sweep with all jobs that are not
+finished.
+
+  epochs=N   the last stage gets N epochs in all, with the state of its optimizer; also for a finished run""",
+    "evaluate": """\
+recrun evaluate RUN [key=value ...]
+
+Evaluates the weights that a finished run kept, on its own data or on others. What is found is added to the run's
+evaluations.jsonl.
+
+  dataset.…=…   other data or another evaluation, for example dataset.path=newer.csv or dataset.evaluator.ks=[5]
+  eval_limit=N  evaluation batches; also device, precision and threads""",
+    "predict": """\
+recrun predict RUN --output FILE [--k K] [--split valid|test] [--input PATH] [key=value ...]
+recrun predict RUN --session ITEM,ITEM,... [--k K]
+
+Writes what the model predicts for the units of a split; labels are not needed.
+
+  --output FILE     the file; .zip for MIND's leaderboard
+  --k K             items of each unit, where a catalogue is ranked (default: the evaluator's largest cut-off)
+  --split SPLIT     valid or test (default: test)
+  --input PATH      new data in place of the test part
+  --session ITEMS   the best next items of one session, on stdout (default: --k 20)
+  key=value         dataset.…, device, precision, threads""",
+    "embed": """\
+recrun embed RUN --side user|item --output FILE [--split valid|test] [key=value ...]
+
+Writes ids and vectors of users or items.
+
+  --side SIDE     user or item
+  --output FILE   .npz with `ids` and `vectors`, or .tsv with an id and its numbers in each line
+  --split SPLIT   whose histories (default: test)
+  key=value       dataset.…, device, precision, threads""",
+    "list": """\
+recrun list [WHAT]
+recrun list runs [FOLDER]
+
+Shows what there is: models, datasets, trainers, stages, objectives, weightings, optimizers, schedulers, trackers,
+experiments; or the runs in a folder (default: outputs) with their status.""",
+}
