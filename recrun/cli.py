@@ -172,7 +172,7 @@ def resume(words: list[str]) -> int:
     from recrun.experiments import directories
 
     if directories.status(directory) == "finished":
-        report.text(f"{directory} is finished: nothing to resume")
+        report.text(f"{directory} is finished: nothing to resume; for more epochs: recrun resume {directory} epochs=N")
         return 0
     return carry_out(directory)
 
