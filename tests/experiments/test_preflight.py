@@ -41,6 +41,11 @@ def test_known_monitors_pass(words):
     preflight.check(compose(words).config)
 
 
+def test_an_evaluator_that_cannot_be_made_here_is_left_to_the_run():
+    assert preflight.names_of({"_target_": "recrun.evaluation.full_ranking.FullRanking", "ks": 3}, {}) == []
+    assert preflight.names_of({"_target_": "recrun.evaluation.rows.RowMetrics"}, {}) == []  # the data know the tasks
+
+
 def test_the_machine_is_asked_for_what_it_may_not_have(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     for words in (["device=cuda"], ["device=cuda:0"], ["precision=fp16"], ["device=cuda", "devices=2"]):
