@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recrun.data.events.rows import Int32, Int64
+from recrun.data.types import Int32, Int64
 
 
 def spans(begin: Int64, end: Int64) -> tuple[Int64, Int64]:
