@@ -14,7 +14,7 @@ from recrun.data.events.rows import Core, Duplicates, Filters, Ids, Int64, Sourc
 from recrun.data.io.cache import cached
 from recrun.data.io.columns import Columns
 from recrun.data.io.download import Archive
-from recrun.data.io.files import RatingsFiles
+from recrun.data.io.readers import RatingsFiles
 from recrun.errors import ConfigError, DataError
 from recrun.interfaces import Evaluator
 from recrun.types import Batch, Count, Fraction, Index, Side, Split

@@ -16,7 +16,7 @@ from recrun.data.events.rows import Ids, Int64, Rows
 from recrun.data.events.side_tables import Encoded, Side, Wanted, encode, read_side
 from recrun.data.io.columns import Columns
 from recrun.data.io.download import Download
-from recrun.data.io.files import RatingsFiles
+from recrun.data.io.readers import RatingsFiles
 from recrun.data.loaders.negatives import Contrast, Drawing
 from recrun.data.loaders.queries import Epoch, RowName, interactions, learners, sequences, shares, targets
 from recrun.data.loaders.samplers import SamplerName

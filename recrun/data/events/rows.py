@@ -7,21 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recrun.data.types import TEST as TEST
+from recrun.data.types import TRAIN as TRAIN
+from recrun.data.types import VALID as VALID
+from recrun.data.types import Float as Float
+from recrun.data.types import Ids as Ids
+from recrun.data.types import Int8 as Int8
+from recrun.data.types import Int32 as Int32
+from recrun.data.types import Int64 as Int64
+from recrun.data.types import Mask as Mask
+from recrun.data.types import Times as Times
 from recrun.errors import DataError
-
-Int32: TypeAlias = NDArray[np.int32]
-Int64: TypeAlias = NDArray[np.int64]
-Int8: TypeAlias = NDArray[np.int8]
-Mask: TypeAlias = NDArray[np.bool_]
-Float: TypeAlias = NDArray[np.float64]
-Times: TypeAlias = NDArray[Any]  # float64 seconds, or int32 ranks
-Ids: TypeAlias = NDArray[Any]  # int64 or unicode, sorted
 
 Duplicates: TypeAlias = Literal["first", "last", "error"]
 Core: TypeAlias = Literal["fixed_point", "once"]
-TRAIN, VALID, TEST = 0, 1, 2  # codes of the parts, as in `Rows.part`
 
 
 @dataclass(frozen=True)

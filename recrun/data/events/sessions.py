@@ -21,7 +21,7 @@ from recrun.data.events.sequences import (
 )
 from recrun.data.io.columns import Columns
 from recrun.data.io.download import Download
-from recrun.data.io.files import RatingsFiles
+from recrun.data.io.readers import RatingsFiles
 from recrun.data.loaders.session_schedule import Negatives, Popularity, Schedule
 from recrun.errors import ConfigError
 from recrun.interfaces import Evaluator
@@ -29,7 +29,6 @@ from recrun.types import Batch, Count, Index, NonNegative, Probability, Side, Sp
 
 SESSIONS_AT_ONCE = 4096
 BLOCK = 16  # training batches that are put together at once: so few that the cache holds them
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 class Sessions:
@@ -118,10 +117,9 @@ class Sessions:
     ) -> None:
         """Reads, filters and splits."""
         self.evaluator, self.monitor, self.num_negatives, self.bptt = evaluator, monitor, num_negatives, bptt
-        seconds = SECONDS[time_unit]
-        columns = Columns(session_column, item_column, time=time_column, sessions=True, time_unit=seconds)
+        columns = Columns(session=session_column, item=item_column, time=time_column, time_unit=time_unit)
         if source is None:
-            source = RatingsFiles(_required(path), root, columns, None, split == "provided", part_files, download)
+            source = RatingsFiles(_required(path), root, columns, None, split == "provided", part_files, download, True)
         elif path is not None:
             raise ConfigError("dataset.path does nothing with dataset.source; give one of the two")
         if valid_days and valid_fraction:
@@ -130,7 +128,7 @@ class Sessions:
         how = SessionSplits(split, test_days, valid_days, test_fraction, valid_fraction)
         self._parts: SessionParts = how.divide(filters.apply(source.rows(with_time=True)))
         if test_path is not None:
-            new = RatingsFiles(test_path, root, columns, None, False, None, None).rows(with_time=True)
+            new = RatingsFiles(test_path, root, columns, None, False, None, None, True).rows(with_time=True)
             self._parts = with_test(self._parts, new)
         self._valid = _sample(self._parts.valid, validation_sample_size)
         self.fingerprint = self._parts.fingerprint()

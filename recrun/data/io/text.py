@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recrun.data.io.columns import Columns, Role
+from recrun.data.io.columns import ID_ROLES, Columns, Role
 from recrun.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 CHUNK_ROWS = 1 << 19
 SAMPLE_BYTES = 1 << 16
 MOVIELENS = ("user_id", "item_id", "rating", "timestamp")  # the columns of u.data and ratings.dat, which have no header
@@ -59,7 +60,7 @@ class Layout:
         return (len(self.header) - 1) * self.step + 1
 
 
-def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: bool) -> Iterator[dict[Role, Any]]:
+def text_chunks(path: Path, columns: Columns, rated: bool, text_ids: bool) -> Iterator[dict[Role, Any]]:
     """The wanted columns of a text file, some rows at a time: ids int64 or object arrays, numbers float64.
 
     Raises:
@@ -67,8 +68,9 @@ def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: 
         TextIdsError: `text_ids` is off and an id is not a plain integer ("007" is not).
     """
     with open_bytes(path) as stream:
-        layout = _layout(path, stream)
-        places = columns.find(layout.header, path, needed)
+        layout = _layout(path, stream, columns.header)
+        names = columns.find(layout.header, path, rated)
+        places = {role: layout.header.index(name) for role, name in names.items()}
         layout = replace(layout, text_time="time" in places and _dates(stream, layout, places["time"]))
         if not text_ids and not _integers(stream, layout, places):
             raise TextIdsError
@@ -78,7 +80,11 @@ def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: 
             for frame in _frames(watched, layout, places, text_ids):
                 chunk = {role: frame[place * layout.step].to_numpy() for role, place in places.items()}
                 if "time" in chunk:
-                    chunk["time"] = seconds(chunk["time"]) if layout.text_time else chunk["time"] * columns.time_unit
+                    chunk["time"] = (
+                        seconds(chunk["time"])
+                        if layout.text_time
+                        else chunk["time"] * SECONDS[columns.time_unit or "s"]
+                    )
                 _check(chunk)
                 if watched.odd_number and not text_ids:
                     raise TextIdsError
@@ -141,7 +147,7 @@ class Watched(io.RawIOBase):
         return size
 
 
-def _layout(path: Path, stream: io.BufferedReader) -> Layout:
+def _layout(path: Path, stream: io.BufferedReader, header: Sequence[str] | None) -> Layout:
     """Reads the header line, if the file has one."""
     sample = stream.peek(SAMPLE_BYTES)
     if not sample.strip():
@@ -149,6 +155,9 @@ def _layout(path: Path, stream: io.BufferedReader) -> Layout:
     kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
     first = decoded(path, 1, sample.split(b"\n", 1)[0])
     separator = "\t" if kind in ("tsv", "inter", "data") else sniff(first)
+    if header is not None:
+        blank = not any(mark in first for mark in ",\t;|") and "::" not in first
+        return Layout(" " if blank else separator, tuple(header), has_header=False)
     if kind in ("dat", "data") and first.split(separator)[0].strip().isdigit():
         return Layout(separator, MOVIELENS, has_header=False)
     line = decoded(path, 1, stream.readline(1 << 20)).strip("\r\n")
@@ -177,8 +186,8 @@ def _integers(stream: io.BufferedReader, layout: Layout, places: dict[Role, int]
     """Whether the ids at the beginning of the file are integers that are written plainly."""
     lines = stream.peek(SAMPLE_BYTES).decode(errors="replace").splitlines()
     for row in csv.reader(lines[:1000], delimiter=layout.delimiter):
-        for role in ("user", "item"):
-            place = places[role] * layout.step
+        for role in ID_ROLES:
+            place = places.get(role, layout.width) * layout.step
             if place < len(row) and not _is_plain(row[place]):
                 return False
     return True
@@ -210,7 +219,13 @@ def _frames(stream: Any, layout: Layout, places: dict[Role, int], text_ids: bool
     import pandas as pd
 
     ids = object if text_ids else np.int64
-    kinds = {"user": ids, "item": ids, "time": object if layout.text_time else np.float64, "rating": np.float64}
+    kinds: dict[Role, Any] = {
+        "user": ids,
+        "item": ids,
+        "session": ids,
+        "time": object if layout.text_time else np.float64,
+        "rating": np.float64,
+    }
     types: dict[int, Any] = {place * layout.step: kinds[role] for role, place in places.items()}
     try:
         with pd.read_csv(
@@ -263,7 +278,7 @@ def _fault(row: list[str], layout: Layout, places: dict[Role, int]) -> str | Non
         return f"the row has {fields} fields, expected {len(layout.header)}: {', '.join(layout.header)}"
     for role, place in places.items():
         value, name = row[place * layout.step], layout.header[place]
-        if role in ("user", "item"):
+        if role in ID_ROLES:
             if not value:
                 return f"the {role} id is empty (column {name})"
         elif role == "time" and layout.text_time:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from recrun.data.events.rows import Ids, Int64
 from recrun.data.news.files import Behaviors, Names, News
 from recrun.data.news.parts import FILES, Fields, draw, load, prepare
 from recrun.data.news.vocabulary import (
@@ -21,6 +20,7 @@ from recrun.data.news.vocabulary import (
     vector_table,
     word_numbers,
 )
+from recrun.data.types import Ids, Int64
 from recrun.errors import ConfigError, DataError
 from recrun.interfaces import Evaluator
 from recrun.types import Batch, Count, Side, Split

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recrun.data.events.parts import Ragged
-from recrun.data.events.rows import Int32, Int64
+from recrun.data.types import Int32, Int64
 from recrun.errors import DataError
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]

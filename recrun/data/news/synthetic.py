@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.events.rows import Float, Int64
 from recrun.data.news.files import offsets_of
+from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Probability
 
 FORMAT = 1  # raise it when the same arguments would give other files than before

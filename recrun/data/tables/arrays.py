@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.events.rows import Float
 from recrun.data.tables.chunks import Chunk, Lists, Texts, Wanted
+from recrun.data.types import Float
 from recrun.errors import DataError
 
 CHUNK_ROWS = 1 << 17

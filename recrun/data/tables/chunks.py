@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Ids, Int32, Int64
 from recrun.data.ragged import expand
+from recrun.data.types import Float, Ids, Int32, Int64
 
 NO_CODES, NO_NUMBERS, NO_VALUES = np.zeros(0, np.int32), np.zeros(0), np.empty(0, object)
 

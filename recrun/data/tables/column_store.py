@@ -14,8 +14,8 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
-from recrun.data.events.rows import Int64
 from recrun.data.ragged import expand
+from recrun.data.types import Int64
 
 Array: TypeAlias = np.ndarray
 Ragged: TypeAlias = tuple[Int64, Array]  # offsets [R + 1] and entries

@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from recrun.data.events.rows import TEST, VALID, Ids
 from recrun.data.io.download import Download
 from recrun.data.tables.cache import Prepared, prepared
 from recrun.data.tables.chunks import TableSource
@@ -23,6 +22,7 @@ from recrun.data.tables.schema import Schema, TaskKind, read_schema
 from recrun.data.tables.shuffle import windows
 from recrun.data.tables.spec import Recipe, read_fitting
 from recrun.data.tables.split import TableSplit, TableSplitName
+from recrun.data.types import TEST, VALID, Ids
 from recrun.errors import ConfigError
 from recrun.features import Features, Field
 from recrun.interfaces import Evaluator

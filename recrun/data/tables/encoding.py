@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Ids, Int32, Int64
+from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import CheckpointError
 
 ScaleKind: TypeAlias = Literal["standard", "log", "minmax", "none"]

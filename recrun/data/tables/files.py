@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recrun.data.events.rows import TRAIN
 from recrun.data.io.download import Download
 from recrun.data.io.files import sha256
 from recrun.data.tables.arrays import ArrayTable
@@ -16,6 +15,7 @@ from recrun.data.tables.join import Side
 from recrun.data.tables.parquet import ParquetTable
 from recrun.data.tables.split import PARTS
 from recrun.data.tables.text import TextTable
+from recrun.data.types import TRAIN
 from recrun.errors import ConfigError, DataError, did_you_mean
 
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".data")

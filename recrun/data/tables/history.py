@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recrun.data.events.rows import TRAIN, Int8, Int32, Int64
 from recrun.data.ragged import spans
 from recrun.data.tables.column_store import Columns, Ragged
+from recrun.data.types import TRAIN, Int8, Int32, Int64
 
 
 @dataclass(frozen=True)

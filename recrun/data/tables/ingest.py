@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Ids, Int32
 from recrun.data.tables.chunks import Chunk, Lists, TableSource, Texts
 from recrun.data.tables.column_store import Columns, Writer, stacked
 from recrun.data.tables.schema import Schema
 from recrun.data.tables.split import PARTS
+from recrun.data.types import Float, Ids, Int32
 from recrun.errors import DataError
 
 LARGEST = float(np.finfo(np.float32).max)

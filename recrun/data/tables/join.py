@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recrun.data.events.rows import Int64
 from recrun.data.tables.chunks import Chunk, TableFile, Wanted, joined_chunks
+from recrun.data.types import Int64
 from recrun.errors import DataError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.events.rows import Float
 from recrun.data.tables.chunks import Chunk, Lists, Texts, Wanted
+from recrun.data.types import Float
 from recrun.errors import DataError
 
 CHUNK_ROWS = 1 << 17

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.events.rows import TRAIN, Float, Ids, Int8, Int32, Int64
 from recrun.data.tables.chunks import TableSource
 from recrun.data.tables.column_store import Columns, Writer, read, stacked
 from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
@@ -21,6 +20,7 @@ from recrun.data.tables.ingest import gather
 from recrun.data.tables.schema import Schema
 from recrun.data.tables.spec import Fitting, Recipe
 from recrun.data.tables.split import PARTS
+from recrun.data.types import TRAIN, Float, Ids, Int8, Int32, Int64
 from recrun.errors import DataError
 
 ROWS_AT_ONCE = 1 << 18

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from recrun.data.events.rows import Float
 from recrun.data.tables.chunks import Chunk, Wanted
 from recrun.data.tables.history import History
+from recrun.data.types import Float
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.features import Task
 

@@ -8,7 +8,7 @@ from math import ceil
 
 import numpy as np
 
-from recrun.data.events.rows import Int64
+from recrun.data.types import Int64
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Int64
 from recrun.data.tables.chunks import Chunk, Lists, Texts, Wanted
+from recrun.data.types import Float, Int64
 from recrun.errors import ConfigError
 from recrun.types import Count, Index, NonNegative, Probability
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recrun.data.events.rows import Float
 from recrun.data.io.text import Watched, decoded, open_bytes, sniff
 from recrun.data.tables.chunks import Chunk, Lists, Texts, Wanted
+from recrun.data.types import Float
 from recrun.errors import DataError
 
 if TYPE_CHECKING:
