@@ -36,8 +36,8 @@ def train_steps(path: str, stage: str, batch: int, steps: int, threads: int) -> 
     import numpy as np
     import scipy.sparse as sp
     import torch
-
     from recrun.data.events.parts import Ragged
+
     from recrun.models.ract import ActorCriticLoss, ActorLoss, CriticLoss, RaCT
 
     torch.set_num_threads(threads)
@@ -67,8 +67,8 @@ def train_steps(path: str, stage: str, batch: int, steps: int, threads: int) -> 
 def evaluate(folder: str, threads: int) -> Record:
     """CPU and wall seconds of one evaluation of the test part, after one that is not counted."""
     import torch
-
     from recrun.data.events.interactions import Interactions
+
     from recrun.evaluation.full_ranking import FullRanking
     from recrun.models.ract import RaCT
     from recrun.runtime.device import Device

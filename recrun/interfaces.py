@@ -37,22 +37,26 @@ class Dataset(Protocol):
     Attributes:
         kind: What the batches hold; a model names the kind it reads. A plain literal in the class body.
         sequential: Whether a batch goes on where the one before it ended; False if absent.
+        train_unit: What a row of a training batch is, in the plural: "users", "events". Progress is counted in it.
         sizes: Constructor arguments of the model that the data decide, for example {"n_items": 1682}; besides
             numbers, an array to start from.
         monitor: The metric that early stopping and `keep: best` watch by default.
-        evaluator: The object that judges a model on this data (see recrun.evaluation.full_ranking).
-        fingerprint: Hash of the data and its split: equal fingerprints mean equal train, valid and test rows.
+        evaluator: Evaluates a model on this data (see recrun.evaluation.full_ranking).
+        fingerprints: Hashes by name: `dataset_fingerprint` of the data, where there is a split of them
+            `split_fingerprint`, and where the model reads features `features_fingerprint`. Weights and training state
+            go with equal ones.
     """
 
     kind: ClassVar[str]
     sizes: Mapping[str, Any]
     monitor: str
     evaluator: Evaluator
-    fingerprint: str
 
     @property
-    def unit(self) -> str:
-        """What a row of a training batch is, in the plural: "users", "sessions". Progress is counted in it."""
+    def train_unit(self) -> str: ...
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]: ...
 
     def describe(self) -> Mapping[str, float]:
         """Counts for the person who reads the run: users, items, interactions of each part, rows dropped."""
@@ -85,22 +89,32 @@ class Dataset(Protocol):
 
 
 class Evaluator(Protocol):
-    """Judges a model on a split of a data set; see recrun.evaluation.full_ranking.
+    """Evaluates a model on a split of a data set; see recrun.evaluation.full_ranking.
 
     Where `names(dataset)` lists the metrics that it may find, a monitor that is none of them is refused at once.
+
+    Attributes:
+        kind: The kind of data that it evaluates on: "events", "news", "table". A plain literal in the class body.
+        monitor: The metric that early stopping watches by default; None = the data set says.
     """
+
+    @property
+    def monitor(self) -> Any: ...
+
+    def greater_is_better(self, name: str) -> bool:
+        """Whether a greater value of a metric means a better model."""
 
     def __call__(
         self,
         model: nn.Module,
-        dataset: Dataset,
+        dataset: Any,
         split: Split,
         device: ComputeDevice,
         limit: int | None = None,
     ) -> Evaluation:
         """Metrics, and one value per unit, on a split or its first `limit` batches."""
 
-    def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
+    def predict(self, model: nn.Module, dataset: Any, split: Split, device: ComputeDevice) -> Iterator[str]:
         """Lines of a file of predictions for the units of a split, in order."""
 
 

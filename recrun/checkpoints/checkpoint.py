@@ -38,6 +38,13 @@ __all__ = [
 ]
 
 
+DIFFERS = {
+    "dataset_fingerprint": "other data: rows, columns or tasks differ",
+    "split_fingerprint": "another split of these data",
+    "features_fingerprint": "other features of users or items",
+}
+
+
 def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> str:
     """Writes a checkpoint whole, or not at all: a reader sees the old one or the new one, even after `kill -9`.
 
@@ -106,24 +113,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_weights(directory: Path, model: nn.Module, fingerprint: str | None = None) -> dict[str, Any]:
+def load_weights(directory: Path, model: nn.Module, fingerprints: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Puts a checkpoint's weights into `model` and returns its card.
 
     Args:
         directory: A checkpoint directory.
         model: Must have exactly the checkpoint's parameter names and shapes.
-        fingerprint: Of the data at hand; a checkpoint that was trained on other rows is refused. None: not checked.
+        fingerprints: Of the data at hand, by name; a checkpoint that was trained on other data, another split or other
+            features is refused. None = not checked.
 
     Raises:
         CheckpointError: Damaged, from another model, or from other data. The model is then as it was.
     """
     card = read_card(directory)
-    if fingerprint is not None and card["dataset_fingerprint"] != fingerprint:
-        raise CheckpointError(
-            f"{directory} was trained on other data: rows, columns, tasks or parts differ (fingerprint "
-            f"{card['dataset_fingerprint'][:12]}, here {fingerprint[:12]}); its training rows may be your test rows. "
-            "Use the data settings of its run"
-        )
+    for name, here in (fingerprints or {}).items():
+        there = str(card.get(name))
+        if there != here:
+            raise CheckpointError(
+                f"{directory} was trained on {DIFFERS[name]} ({name} {there[:12]}, here {here[:12]}); "
+                "its training events may be your test events. Use the dataset and split settings of its run"
+            )
     weights = read_weights(directory, card)
     refuse_other_shapes(directory, weights, dict(model.state_dict()))
     model.load_state_dict(weights)

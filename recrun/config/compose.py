@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recrun.config import peers
+from recrun.config import own_values, peers, renamed
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
 from recrun.errors import ConfigError, did_you_mean
 from recrun.types import Count, Index, Precision
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-SECTIONS = ("model", "dataset", "trainer", "stage")  # where the groups land
+SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")  # where the groups land
 
 _folders: list[Path] = []  # searched before ours by the composition under way; read by Hydra's plugin
 
@@ -201,6 +201,7 @@ class Composer:
             whole = copy.deepcopy(self.files[tuple(chosen)])
             with open_dict(whole):
                 own = whole.pop("hydra")
+                own_values.keep(whole, own.runtime.choices, chosen, self.folders)
                 own.overrides.task = list(overrides)
                 for value in values:
                     kept += kept_by(whole, value)
@@ -271,6 +272,7 @@ class Composer:
             raise ConfigError(f"{group} takes one option; only stage takes several (to try several: -m {group}=a,b)")
         for name in value if isinstance(value, list) else [value]:
             if not any((folder / group / f"{name}.yaml").is_file() for folder in self.folders):
+                renamed.refuse_option(group, str(name))
                 known = list(options(group, self.folders))
                 hint = did_you_mean(str(name), known)
                 raise ConfigError(f"unknown {group} '{name}'{hint} (there are: {', '.join(known) or 'none'})")
@@ -281,7 +283,7 @@ class Composer:
         key = override.key_or_group
         parts = key.split(".")
         if parts[0] not in config:
-            hint = peers.hint(key) or did_you_mean(parts[0], [*map(str, config), *GROUPS])
+            hint = renamed.hint(key) or peers.hint(key) or did_you_mean(parts[0], [*map(str, config), *GROUPS])
             raise ConfigError(f"unknown key {key}{hint or elsewhere(parts[-1], config)}")
         if parts[0] == "stage" and len(parts) > 1 and parts[1] not in config.stage:
             names = list(map(str, config.stage))

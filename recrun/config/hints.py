@@ -48,7 +48,7 @@ def idle_trainer(composed: Composition) -> Iterator[str]:
 def idle_features(composed: Composition) -> Iterator[str]:
     """A note for each typed key of features of users or items that the model does not look at."""
     model = signature(composed.config["model"]["_target_"])
-    if model.is_open or model.attributes.get("kind") != "retrieval":
+    if model.is_open or model.attributes.get("kind") != "histories":
         return
     for word, key in typed(composed):
         section, _, name = key.partition(".")

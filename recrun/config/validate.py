@@ -12,13 +12,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recrun.config import peers
+from recrun.config import peers, renamed
 from recrun.config.compatibility import Together
 from recrun.config.compose import Composition, elsewhere
+from recrun.config.data_compatibility import DataCompatibility
 from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
-from recrun.config.value_types import Items, Text, choices, fault
+from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault
 from recrun.errors import ConfigError, did_you_mean
 
 Node = Mapping[str, Any]
@@ -36,8 +37,9 @@ GIVEN = {
         **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
         **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
         "word_vectors": "set dataset.word_vectors",
-        "n_places": "set dataset.his_size",
+        "max_length": "set loader.his_size",
     },
+    "dataset": {"evaluator": "choose evaluator=…", "split": "choose split=…", "loader": "choose loader=…"},
 }
 
 # What the program computes for a target where it is not given.
@@ -55,7 +57,7 @@ def check(composed: Composition, training: bool = True) -> None:
     keys.finite()
     keys.settings()
     keys.components()
-    together.dataset_suits_model()
+    DataCompatibility(composed).check()
     if training:
         together.stages_suit_model()
         together.tasks()
@@ -63,6 +65,11 @@ def check(composed: Composition, training: bool = True) -> None:
         keys.tracker()
         start.predecessors()
         start.output()
+
+
+def kind_of(schema: Schema, key: str) -> Kind:
+    """What a parameter may be; of one that a class does not have, nothing."""
+    return schema.fields[key].kind if key in schema.fields else Text()
 
 
 def installed(package: str) -> bool:
@@ -95,8 +102,11 @@ class Keys:
 
     def components(self) -> None:
         """All nodes that name a class, and the stages."""
-        for section in ("model", "dataset", "trainer"):
+        for section in ("model", "dataset", "trainer", "evaluator"):
             self.component(section, self.section(section))
+        for section in ("split", "loader"):
+            if self.config.get(section) is not None:
+                self.component(section, self.section(section))
         self.stages()
 
     def settings(self) -> None:
@@ -136,7 +146,7 @@ class Keys:
         """A node with a `_target_`: every key, and every node under it."""
         schema = self.schema(path, node)
         fields = {**schema.fields, **(extra or {})}
-        given = GIVEN.get(path.rpartition(".")[2], {})
+        given = self.given(path, schema)
         for key, value in node.items():
             where = f"{path}.{key}"
             if key in given:
@@ -148,6 +158,13 @@ class Keys:
                 raise ConfigError(self.unknown(where, key, known, schema.target))
         if not node.get("_partial_"):
             self.all_there(path, node, schema)
+
+    def given(self, path: str, schema: Schema) -> Mapping[str, str]:
+        """Parameters that the program gives; a data set may have keys of these names that are plain values."""
+        given = GIVEN.get(path.rpartition(".")[2], {})
+        if path != "dataset":
+            return given
+        return {key: text for key, text in given.items() if isinstance(kind_of(schema, key), Made | Anything)}
 
     def schema(self, path: str, node: Node) -> Schema:
         """The signature of a node's `_target_`."""
@@ -175,7 +192,7 @@ class Keys:
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
         """Parameters without a default must be given, but for those that the program or the data give."""
         group = path.rpartition(".")[2]
-        given = [*GIVEN.get(group, {}), *COMPUTED.get(group, ())] if group in NODES else []
+        given = [*GIVEN.get(group, {}), *COMPUTED.get(group, ())] if group in (*NODES, "dataset") else []
         for name, field in schema.fields.items():
             if name in given:
                 continue
@@ -197,7 +214,7 @@ class Keys:
 
     def unknown(self, path: str, key: str, known: list[str], target: str) -> str:
         """What to say of a key that nothing takes."""
-        hint = peers.hint(key) or did_you_mean(key, known) or elsewhere(key, self.config, path)
+        hint = renamed.hint(path) or peers.hint(key) or did_you_mean(key, known) or elsewhere(key, self.config, path)
         takes = "" if hint else f"\n{target} takes: {', '.join(known) or 'no keys'}"
         return f"unknown key {path}{hint}{self.origins.of(path)}{takes}"
 

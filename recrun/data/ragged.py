@@ -24,7 +24,7 @@ class Ragged:
     @classmethod
     def of(cls, row: Int32 | Int64, items: Int32 | Int64, n_rows: int) -> Ragged:
         """From the row of each entry, ascending, and its value."""
-        return cls.of_lengths(np.bincount(row, minlength=n_rows), np.ascontiguousarray(items))
+        return cls.of_lengths(np.bincount(row, minlength=n_rows), items)
 
     @classmethod
     def of_lengths(cls, lengths: Int64, items: Int32 | Int64) -> Ragged:
@@ -47,6 +47,11 @@ class Ragged:
         positions, offsets = expand(self.offsets, index)
         return Ragged(offsets, self.items[positions])
 
+    def gather(self, index: Int32 | Int64) -> tuple[Int64, Int64]:
+        """The rows `index` [B] as fields of a batch: items int64 [N] and offsets int64 [B + 1]."""
+        positions, offsets = expand(self.offsets, index)
+        return self.items[positions].astype(np.int64), offsets
+
     def keep(self, mask: Mask) -> Ragged:
         """The same rows with those entries only that a mask [N] selects."""
         kept = np.concatenate([[0], np.cumsum(mask)])
@@ -64,7 +69,7 @@ class Ragged:
         key.sort()
         key = key[np.diff(key, prepend=-1) > 0]
         row, item = np.divmod(key, n_items)
-        return Ragged.of(row, item.astype(self.items.dtype), len(self))
+        return Ragged.of(row, item.astype(np.int32), len(self))
 
 
 def joined(first: Ragged, second: Ragged) -> Ragged:

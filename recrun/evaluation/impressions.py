@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from recrun.errors import DataError, RecrunError
+from recrun.evaluation.metrics import greater_is_better
 from recrun.interfaces import ComputeDevice, Dataset
 from recrun.types import Count, Counts, Evaluation, Split
 
@@ -37,15 +38,22 @@ class GroupedByImpression:
     Args:
         ks: Cut-offs of ndcg.
         batch_size: Impressions of an evaluation batch, as a limit counts them.
+        monitor: The metric that early stopping watches by default.
     """
 
-    def __init__(self, ks: Counts = (5, 10), batch_size: Count = 1024) -> None:
-        self.ks = sorted(ks)
+    kind: ClassVar[str] = "news"
+
+    def __init__(self, ks: Counts = (5, 10), batch_size: Count = 1024, monitor: str = "group_auc") -> None:
+        self.ks, self.monitor = sorted(ks), monitor
         self.batch_size = batch_size
 
     def names(self, dataset: Dataset) -> list[str]:
         """Every metric this evaluator computes; the same on all data."""
         return ["group_auc", "mean_mrr", *(f"ndcg@{k}" for k in self.ks), "one_class_impressions"]
+
+    def greater_is_better(self, name: str) -> bool:
+        """The direction of a metric."""
+        return greater_is_better(name)
 
     @torch.inference_mode()
     def __call__(

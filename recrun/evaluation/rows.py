@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import nn
 from recrun.errors import DataError, RecrunError
 from recrun.evaluation.auc import auc
 from recrun.evaluation.impressions import impression_metrics
+from recrun.evaluation.metrics import greater_is_better
 from recrun.features import Task
 from recrun.interfaces import ComputeDevice, Dataset
 from recrun.types import Count, Evaluation, Split
@@ -45,10 +46,18 @@ class RowMetrics:
         batch_size: Rows of an evaluation batch.
         group_weights: What a group counts in group_auc: its rows, as in DIN (Zhou et al. 2018), or the same as others.
             Groups of one class have none and are left out.
+        monitor: The metric that early stopping watches by default; None = auc, or rmse, of the first task.
     """
 
-    def __init__(self, batch_size: Count = 8192, group_weights: Literal["rows", "equal"] = "rows") -> None:
-        self.batch_size = batch_size
+    kind: ClassVar[str] = "table"
+
+    def __init__(
+        self,
+        batch_size: Count = 8192,
+        group_weights: Literal["rows", "equal"] = "rows",
+        monitor: str | None = None,
+    ) -> None:
+        self.batch_size, self.monitor = batch_size, monitor
         self.group_weights = group_weights
 
     def names(self, dataset: Dataset) -> list[str]:
@@ -56,6 +65,10 @@ class RowMetrics:
         tasks: Sequence[Task] = dataset.sizes["tasks"]
         kinds = {"classification": ("auc", "logloss", "group_auc"), "regression": ("rmse", "mae")}
         return [f"{task.name}/{name}" if len(tasks) > 1 else name for task in tasks for name in kinds[task.kind]]
+
+    def greater_is_better(self, name: str) -> bool:
+        """The direction of a metric."""
+        return greater_is_better(name)
 
     @torch.inference_mode()
     def __call__(

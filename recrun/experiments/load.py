@@ -20,7 +20,7 @@ from recrun.experiments.run import (
     ALL_THREADS,
     Config,
     Results,
-    build,
+    build_dataset,
     build_model,
     judge_parts,
     lines,
@@ -51,8 +51,8 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
     model, dataset, device, card = load(directory, config)
     found = judge_parts(model, dataset, device, config["eval_limit"])
     if not found:
-        raise DataError(f"no valid and no test part with {dataset.unit} to judge: empty, or without labels")
-    results = {"stage": card["stage"], "epoch": card["epoch"], "dataset_fingerprint": dataset.fingerprint}
+        raise DataError("the valid and the test split have nothing to evaluate: empty, or without labels")
+    results = {"stage": card["stage"], "epoch": card["epoch"], **dataset.fingerprints}
     results |= {split: evaluation.metrics for split, evaluation in found.items()}
     with (directory / "evaluations.jsonl").open("a") as file:
         file.write(json.dumps({"time": run_record.now(), "dataset": config["dataset"], **results}) + "\n")
@@ -69,17 +69,19 @@ def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset
     Raises:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
     """
-    trained = load_config(directory)["dataset"]
-    if config["dataset"] != trained:
+    own = load_config(directory)
+    trained = own["dataset"]
+    if any(config.get(part) != own.get(part) for part in ("dataset", "split")):
         config = on_catalogue_of(directory, config, trained)
     device = Device.named(config["device"], config["precision"])
     torch.set_num_threads(config["threads"] or ALL_THREADS)
-    dataset: Dataset = build(config["dataset"])
+    dataset: Dataset = build_dataset(config)
     model = build_model(config, dataset).to(device.torch)
     same_vocabulary(directory, config, dataset)
     card = checkpoint.load_weights(checkpoint.find(directory), model)
-    if same_source(config["dataset"], trained) and dataset.fingerprint != card["dataset_fingerprint"]:
-        logger.warning("these parts are not those of the training: rows that were trained on may be among those judged")
+    here = dataset.fingerprints
+    if same_source(config["dataset"], trained) and any(here[name] != card.get(name) for name in here):
+        logger.warning("the data split differs from the training run's: evaluated rows may overlap its training rows")
     return model, dataset, device, card
 
 
@@ -101,7 +103,7 @@ def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping
     accepted = inspect.signature(made).parameters
     folder = directory / "vocabulary"
     unseen = other_rows(config["dataset"], trained)
-    known = {"catalogue": str(folder / "items.txt"), "vocabulary": str(folder), "unseen": unseen}
+    known = {"vocabulary": str(folder), "run_vocabulary": str(folder), "unseen": unseen}
     given = {key: value for key, value in known.items() if key in accepted}
     return {**config, "dataset": {**config["dataset"], **given}}
 

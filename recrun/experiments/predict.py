@@ -124,7 +124,7 @@ def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str
         ConfigError: The model reads no sessions, or knows none of the items.
     """
     target = config["model"]["_target_"]
-    if signature(target).attributes.get("kind") != "sessions":
+    if not signature(target).attributes.get("encodes_sequences"):
         raise ConfigError(f"--session: {target} reads no sessions")
     ids = (directory / "vocabulary" / "items.txt").read_text(encoding="utf-8").splitlines()
     number = {name: index for index, name in enumerate(ids)}
@@ -149,7 +149,7 @@ def nothing_in(dataset: Dataset, split: Split, found: str) -> DataError:
 
 def refuse_k(config: Mapping[str, Any], k: int | None) -> None:
     """Raises ConfigError for a number of items where the evaluator does not rank a catalogue."""
-    target = config["dataset"]["evaluator"]["_target_"] if k is not None else ""
+    target = config["evaluator"]["_target_"] if k is not None else ""
     if target and not signature(target).attributes.get("ranks_catalogue"):
         raise ConfigError(f"--k {k}: {target} does not rank a catalogue; all candidates or rows are predicted")
 

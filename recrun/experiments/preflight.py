@@ -39,7 +39,7 @@ def monitors(config: Mapping[str, Any]) -> None:
         monitor = {**config["trainer"], **own}.get("monitor")
         if monitor is not None:
             chosen[key] = monitor
-    evaluator = config["dataset"].get("evaluator")
+    evaluator = config.get("evaluator")
     if not chosen or not evaluator:
         return
     from recrun.training.monitor import refuse_unknown

@@ -108,7 +108,7 @@ class Run:
         torch.set_num_threads(config["threads"] or max(1, ALL_THREADS // config["devices"]))
         memory.begin_run(self.device.torch)
         self.trainers = build_trainers(config)
-        self.dataset: Dataset = build(config["dataset"])
+        self.dataset: Dataset = build_dataset(config)
         for trainer in self.trainers.values():
             which(trainer.monitor, trainer.earlystop_taskid, self.dataset)  # refused before the first stage, not later
         self.model = build_model(config, self.dataset).to(self.device.torch)
@@ -143,7 +143,7 @@ class Run:
     def note(self) -> None:
         """Writes down what this run is made of."""
         self.record.update(
-            dataset_fingerprint=self.dataset.fingerprint,
+            **self.dataset.fingerprints,
             dataset=self.dataset.describe(),
             device=str(self.device.torch),
             devices=self.config["devices"],
@@ -160,14 +160,14 @@ class Run:
         if self.config["pre_model_path"] is None or checkpoint.exists(self.directory / name / "last"):
             return None
         source = checkpoint.find(Path(self.config["pre_model_path"]), (first or {}).get("follows") or (), name)
-        card = checkpoint.load_weights(source, self.model, self.dataset.fingerprint)
+        card = checkpoint.load_weights(source, self.model, self.dataset.fingerprints)
         return {"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch", "weights_sha256")}}
 
     def hand_on(self, trainer: Trainer, context: StageContext) -> bool:
         """Loads the weights of a stage that an earlier attempt finished; False if there is none."""
         if context.stage not in self.results["stages"]:
             return False
-        checkpoint.load_weights(context.directory / trainer.keep, self.model, self.dataset.fingerprint)
+        checkpoint.load_weights(context.directory / trainer.keep, self.model, self.dataset.fingerprints)
         return True
 
     def context(self, name: str, reporter: Reporter, log: Log, ranks: ProcessGroup) -> StageContext:
@@ -176,7 +176,7 @@ class Run:
             "recrun": __version__,
             "model": self.config["model"],
             "config_sha256": self.record.values["config_sha256"],
-            "dataset_fingerprint": self.dataset.fingerprint,
+            **self.dataset.fingerprints,
         }
         return StageContext(
             stage=name,
@@ -198,7 +198,7 @@ class Run:
         logger.info("%s begins, after %d earlier lines of metrics.jsonl", context.stage, earlier)
         progress = trainer.fit(self.model, self.dataset, context, rows=earlier)
         found = judge_parts(self.model, self.dataset, self.device, self.config["eval_limit"])
-        results = stage_results(progress, found)
+        results = stage_results(progress, found, self.dataset.evaluator.greater_is_better(progress.monitor))
         kept = progress.best_epoch if trainer.keep == "best" else progress.in_epoch
         if "test" in found:
             test_row = {"stage": context.stage, "epoch": kept, "step": progress.steps, "split": "test"}
@@ -218,8 +218,8 @@ class Run:
     def write_results(self, stage: str, results: Results) -> None:
         """results.json as it stands; a stage that is in it is done."""
         self.results["stages"][stage] = results
-        self.results |= {key: results[key] for key in ("valid", "test", "monitor")}
-        self.results["unit"] = self.dataset.unit
+        self.results |= {key: results[key] for key in ("valid", "test", "monitor", "greater_is_better")}
+        self.results["unit"] = self.dataset.train_unit
         self.results["peak_memory_mb"] = memory.peak_memory_mb()
         if self.device.torch.type == "cuda":
             self.results["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device.torch) / 2**20, 1)
@@ -284,6 +284,12 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
         raise InstantiationException(" ".join(str(error).split())) from error.__cause__
 
 
+def build_dataset(config: Mapping[str, Any]) -> Any:
+    """The data set, with the evaluator and, for event logs, the split and the loader that were chosen."""
+    chosen = {name: build(config[name]) for name in ("evaluator", "split", "loader") if config.get(name)}
+    return build(config["dataset"], **chosen)
+
+
 def build_trainers(config: Config) -> dict[str, Trainer]:
     """One trainer per stage: the trainer's keys, some of them replaced whole by the stage's."""
     trainers = {}
@@ -310,7 +316,7 @@ def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
     return {name: size for name, size in dataset.sizes.items() if name in known}
 
 
-def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Results:
+def stage_results(progress: Progress, found: Mapping[Split, Evaluation], greater_is_better: bool) -> Results:
     """One stage's entry of results.json: with the metric that decided, also where it is a mean over tasks."""
     decided = names_of_tasks(progress.monitor, found["valid"].metrics) if "valid" in found else None
     metrics = {split: with_mean(progress.monitor, evaluation, decided) for split, evaluation in found.items()}
@@ -318,6 +324,7 @@ def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Resu
         "valid": metrics.get("valid", {}),
         "test": metrics.get("test", {}),
         "monitor": progress.monitor,
+        "greater_is_better": greater_is_better,
         "best_epoch": progress.best_epoch,
         "best_step": progress.best_step,
         "train_seconds": round(progress.total_seconds, 3),
@@ -329,7 +336,7 @@ def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Resu
 def save_units(path: Path, evaluation: Evaluation) -> None:
     """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
     path.parent.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {"ids": evaluation.ids, **evaluation.units}
+    arrays: dict[str, Any] = {"ids": evaluation.ids.astype(str), **evaluation.units}
     with path.with_name(path.name + ".new").open("wb") as file:
         np.savez(file, **arrays)
     path.with_name(path.name + ".new").replace(path)

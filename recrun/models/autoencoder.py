@@ -42,7 +42,7 @@ class MultVAE(nn.Module):
         dropout_prob: Share of the interactions that a training step hides from the encoder.
     """
 
-    kind: ClassVar[str] = "interactions"
+    kind: ClassVar[str] = "user_rows"
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class MultDAE(nn.Module):
         dropout_prob: Share of the interactions that a training step hides from the encoder.
     """
 
-    kind: ClassVar[str] = "interactions"
+    kind: ClassVar[str] = "user_rows"
 
     def __init__(
         self,

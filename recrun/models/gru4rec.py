@@ -36,7 +36,8 @@ class GRU4Rec(nn.Module):
         dropout_hidden: Of each layer's output, which is also what is carried on.
     """
 
-    kind: ClassVar[str] = "sessions"
+    kind: ClassVar[str] = "session_parallel"
+    encodes_sequences: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class GRU4Rec(nn.Module):
         """The steps of the sessions of a training batch: the last layer's states, float [B, D].
 
         Args:
-            batch: See recrun.data.events.sessions.
+            batch: See recrun.data.loaders.session_parallel.
             rows: Rows of the output layer of the batch's `items`, if they are at hand.
         """
         if self.embedding_mode == "shared" and rows is not None:
@@ -121,8 +122,9 @@ class GRU4Rec(nn.Module):
         return x_N
 
     def score(self, hidden_BD: Tensor) -> Tensor:
-        """Scores of all items from the last layer's states, float [B, I]."""
-        return torch.addmm(self.bias, hidden_BD, self.output.t())
+        """Scores of all items from the last layer's states, float32 [B, I] also under autocast: 16 bits would tie."""
+        with torch.autocast(hidden_BD.device.type, enabled=False):
+            return torch.addmm(self.bias, hidden_BD.float(), self.output.t())
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of all items after the last event of each session, float [B, I]."""

@@ -33,7 +33,7 @@ class RaCT(nn.Module):
         metrics_k: The critic predicts NDCG at this cut-off.
     """
 
-    kind: ClassVar[str] = "interactions"
+    kind: ClassVar[str] = "user_rows"
 
     def __init__(
         self,

@@ -18,13 +18,13 @@ from recrun.types import Batch, Count, Positive, Probability
 
 
 class SASRec(Retriever):
-    """Blocks of causal attention and a small network, over items plus places; items share one table with the output.
+    """Blocks of causal attention and a small network, over items plus positions; items share one table with the output.
 
-    It knows no user but by the history. Training with dataset.rows=sequences asks at all places of a history at once.
+    It knows no user but by the history. Training with loader.rows=sequences asks at all places of a history at once.
 
     Args:
         n_items: Items in the catalogue.
-        n_places: Items of the longest history.
+        max_length: Items of the longest history.
         embedding_dim: Width throughout.
         n_layers: Blocks.
         head_num: Heads of each block's attention.
@@ -36,7 +36,7 @@ class SASRec(Retriever):
     def __init__(
         self,
         n_items: Count,
-        n_places: Count,
+        max_length: Count,
         *,
         embedding_dim: Count = 64,
         n_layers: Count = 2,
@@ -50,7 +50,7 @@ class SASRec(Retriever):
             raise ConfigError(f"model.embedding_dim={embedding_dim} must be a multiple of model.head_num={head_num}")
         self.dropout = dropout
         self.table = nn.Parameter(torch.randn(n_items, embedding_dim) / math.sqrt(embedding_dim))
-        self.place = nn.Parameter(torch.randn(n_places, embedding_dim) * 0.1)
+        self.position = nn.Parameter(torch.randn(max_length, embedding_dim) * 0.1)
         self.blocks = nn.ModuleList(Block(embedding_dim, head_num, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(embedding_dim)
 
@@ -60,7 +60,7 @@ class SASRec(Retriever):
         row_N = rows_of(torch.arange(len(items_N), device=items_N.device), offsets)
         padded = Padded.of(row_N, offsets[:-1], len(batch["longest"]))
         x_ND = look_up(self.table, Bags(items_N)) * math.sqrt(self.table.shape[1])
-        x_ND = x_ND + self.place[padded.places % padded.longest]
+        x_ND = x_ND + self.position[padded.places % padded.longest]
         x_ND = F.dropout(x_ND, self.dropout, self.training)
         for block in self.blocks:
             x_ND = block(x_ND, padded)

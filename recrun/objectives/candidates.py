@@ -18,12 +18,10 @@ class Listwise(Objective):
     Reads `batch["label_mask"]`, bool [B, C], if there is one: False where a row has fewer candidates.
     """
 
+    needs_candidates: ClassVar[bool] = True
     refuses: ClassVar[dict[str, dict[Any, str]]] = {
-        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
-        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
-        "dataset._target_": {
-            "recrun.data.tables.dataset.Table": "a row has no others beside it, choose objective=pointwise"
-        },
+        "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
+        "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
     }
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -37,12 +35,10 @@ class Pairwise(Objective):
     Reads `batch["label_mask"]` as `Listwise` does.
     """
 
+    needs_candidates: ClassVar[bool] = True
     refuses: ClassVar[dict[str, dict[Any, str]]] = {
-        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
-        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
-        "dataset._target_": {
-            "recrun.data.tables.dataset.Table": "a row has no others beside it, choose objective=pointwise"
-        },
+        "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
+        "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
     }
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -66,8 +62,8 @@ class Pointwise(Objective):
 
     excludes: ClassVar[tuple[str, ...]] = ("per_task",)
     refuses: ClassVar[dict[str, dict[Any, str]]] = {
-        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
-        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+        "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
+        "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
     }
 
     def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from recrun.checkpoints import checkpoint
 from recrun.errors import ConfigError, Interrupted
-from recrun.evaluation.metrics import lower_is_better
 from recrun.interfaces import Dataset, TrainingStatus
 from recrun.objectives.base import units_in
 from recrun.optim.row_optimizers import clip_norm
@@ -90,15 +89,17 @@ class TrainingLoop:
         size, batch_size = self.context.ranks.size, self.trainer.batch_size
         if size > 1 and self.dataset.train_size() <= (size - 1) * (batch_size // size):
             raise ConfigError(
-                f"stage {self.context.stage}: {self.dataset.train_size():,} training {self.dataset.unit} do not give "
-                f"each of devices={size} a part of a batch of {batch_size}; use fewer devices or a smaller batch_size"
+                f"stage {self.context.stage}: {self.dataset.train_size():,} training {self.dataset.train_unit} do not "
+                f"give each of devices={size} a part of a batch of {batch_size}; use fewer devices or a smaller "
+                "batch_size"
             )
 
     def make_scheduler(self) -> Any:
         """The trainer's scheduler, if it has one, for the metric that decides at present."""
         by_step = self.trainer.scheduler_every == "step"
+        greater = self.dataset.evaluator.greater_is_better(self.monitor)
         steps = self.trainer.epochs * (self.steps_per_epoch() if by_step else 1)
-        return make_scheduler(self.trainer.scheduler, self.optimizer, self.monitor, steps)
+        return make_scheduler(self.trainer.scheduler, self.optimizer, self.monitor, greater, steps)
 
     def run(self, rows: int) -> Progress:
         """Trains to the end and leaves the kept weights in the model."""
@@ -251,7 +252,8 @@ class TrainingLoop:
         found, row = self.judge("valid")
         value = self.monitored(found)
         self.context.reporter.evaluated(row, (self.monitor, value))
-        best = self.progress.validated(value, self.trainer.min_improvement, lower_is_better(self.monitor))
+        lower = not self.dataset.evaluator.greater_is_better(self.monitor)
+        best = self.progress.validated(value, self.trainer.min_improvement, lower)
         if best and self.trainer.keep == "best":
             self.save("best")
         if needs_metric(self.scheduler):
@@ -310,7 +312,7 @@ class TrainingLoop:
             steps_per_epoch=self.steps,
             units=progress.total_units + progress.units,
             seconds=progress.total_seconds + progress.seconds,
-            unit=self.dataset.unit,
+            unit=self.dataset.train_unit,
             show_step=self.trainer.show_step,
             losses=self.running_losses,
         )
@@ -373,7 +375,7 @@ class TrainingLoop:
     def restore(self) -> None:
         """Goes back to the stage's last checkpoint."""
         last = self.context.directory / "last"
-        checkpoint.load_weights(last, self.model, self.dataset.fingerprint)
+        checkpoint.load_weights(last, self.model, self.dataset.fingerprints)
         state = checkpoint.load_state(last)
         self.progress = Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recrun.data.events.rows import Rows
 from worlds.training import context_in
 
 from recrun.data.events import sessions as module
-from recrun.data.events.rows import Rows
 from recrun.evaluation.next_item import NextItem
 from recrun.models.gru4rec import GRU4Rec
 from recrun.objectives.session_sampled import BPRMax, CrossEntropy

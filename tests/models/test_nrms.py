@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recrun.data.events.parts import Ragged
 from worlds.attention import plain
 from worlds.news import first_batch, mind, write_world
 
-from recrun.data.events.parts import Ragged
 from recrun.data.news.dataset import Mind
 from recrun.data.news.files import Behaviors
 from recrun.data.news.parts import NewsPart

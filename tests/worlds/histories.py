@@ -1,7 +1,8 @@
 """Small histories for tests."""
 
-from recrun.config.compose import compose
 from recrun.data.events.retrieval import Retrieval
+
+from recrun.config.compose import compose
 from recrun.evaluation.full_ranking import FullRanking
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-
 from recrun.data.events.rows import Rows
 from recrun.data.events.sessions import Sessions
+
 from recrun.evaluation.next_item import NextItem
 
 

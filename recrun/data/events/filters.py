@@ -164,4 +164,3 @@ def _frequent(log: EventLog, index: Int32, size: int, minimum: int) -> EventLog:
         return log
     kept = np.bincount(index, minlength=size) >= minimum
     return log if kept.all() else log.take(kept[index])
-

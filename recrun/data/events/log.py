@@ -134,9 +134,11 @@ def unit_columns(raw: RawEvents, unit: UnitName) -> tuple[Int32, Ids, Ids | None
     A session id that occurs in two parts of a split stands for two sessions.
     """
     if unit == "user":
-        assert raw.user is not None and raw.users is not None
+        assert raw.user is not None
+        assert raw.users is not None
         return raw.user, raw.users, None
-    assert raw.session is not None and raw.sessions is not None
+    assert raw.session is not None
+    assert raw.sessions is not None
     session, ids = raw.session, raw.sessions
     if raw.part is not None:
         key = raw.part.astype(np.int64) * len(ids) + session

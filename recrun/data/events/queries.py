@@ -75,6 +75,7 @@ class NextItems:
 
     def rows(self, begin: int, end: int) -> NextItems:
         """The sequences `begin` to `end`, with their events."""
+        end = min(end, len(self.unit))
         first, last = np.searchsorted(self.row, [begin, end])
         return NextItems(
             self.ids[first:last],
@@ -113,11 +114,16 @@ class Inputs:
     Attributes:
         ids, unit: As in `Rankings`.
         inputs: Items in order.
+        seen: Items that a ranking may leave out.
     """
 
     ids: Ids
     unit: Int64
     inputs: Ragged
+    seen: Ragged
+
+    def __len__(self) -> int:
+        return len(self.unit)
 
 
 def rankings(made: SplitLog, split: Split) -> Rankings:
@@ -135,9 +141,7 @@ def rankings(made: SplitLog, split: Split) -> Rankings:
     if made.assignment.whole_units:
         seen = shown
     index = np.flatnonzero((inputs.lengths() > 0) & (targets.lengths() > 0))
-    return Rankings(
-        made.units[index], index, inputs.take(index), made.select(seen).take(index), targets.take(index)
-    )
+    return Rankings(made.units[index], index, inputs.take(index), made.select(seen).take(index), targets.take(index))
 
 
 def next_items(made: SplitLog, split: Split) -> NextItems:
@@ -169,7 +173,8 @@ def whole_inputs(made: SplitLog, split: Split) -> Inputs:
     shown = made.select(made.input_mask(split))
     mine = made.select(made.part == CODES[split])
     index = np.flatnonzero(mine.lengths())
-    return Inputs(made.units[index], index, joined(shown, mine).take(index))
+    inputs = joined(shown, mine).take(index)
+    return Inputs(made.units[index], index, inputs, inputs)
 
 
 def units_with_targets(made: SplitLog, split: Split) -> int:
@@ -201,4 +206,3 @@ def _ends(made: SplitLog, mine: Mask, last: bool) -> Mask:
     found = np.zeros(len(made.item), np.bool_)
     found[positions[edge]] = True
     return found
-

@@ -10,10 +10,10 @@ from operator import itemgetter
 
 import numpy as np
 
-from recrun.data.events.rows import Ids, Int32, Mask
 from recrun.data.tables import chunks, join
 from recrun.data.tables.encoding import escaped, plain
 from recrun.data.tables.files import existing, reader
+from recrun.data.types import Ids, Int32, Mask
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
 
@@ -142,7 +142,7 @@ def encode(side: Side | None, ids: Ids, known: Mask, wanted: Wanted, names: Ids 
         lists |= {name: table.add(name, values, known[row], None), f"{name}_offsets": offsets}
     fields, sequences = table.fields[: len(wanted.fields)], table.fields[len(wanted.fields) :]
     found = Features(tuple(fields), sequences=tuple(sequences))
-    return Encoded(found, {"sparse": sparse, **lists}, np.array(table.names, str), absent)
+    return Encoded(found, {"sparse": sparse, **lists}, np.array(table.names, object), absent)
 
 
 class _Table:

@@ -118,7 +118,7 @@ class SplitLog:
 
     def input_mask(self, split: Split) -> Mask:
         """Events that are the input of every target of a split, bool [N]; none of units that are held out whole."""
-        shown = (self.part == TRAIN) | (self.part == INPUT)
+        shown: Mask = (self.part == TRAIN) | (self.part == INPUT)
         if split == "test" and self.test_input == "train_valid":
             shown |= self.part == VALID
         return shown

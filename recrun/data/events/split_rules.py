@@ -111,7 +111,7 @@ def hold_out_latest(log: EventLog, part: Int8, code: int, fraction: float) -> In
 
 def _hold_out_from(log: EventLog, part: Int8, mine: Mask, code: int, cut: float) -> Int8:
     """Units that begin at the cut or after it get `code`; later events of other units are dropped."""
-    clock = log.rank if log.time is None else log.time
+    clock = _clock(log)
     result = part.copy()
     result[mine & (clock >= cut)] = DROPPED
     result[mine & (_starts(log) >= cut)[log.unit]] = code
@@ -127,9 +127,14 @@ def _training(part: Int8) -> Mask:
 
 def _starts(log: EventLog) -> Times:
     """When each unit begins, [U]."""
-    clock = log.rank if log.time is None else log.time
+    return _clock(log)[log.offsets[:-1]]
+
+
+def _clock(log: EventLog) -> Times:
+    """When each event is: its time where the log has times, else its rank."""
+    clock: Times | None = log.rank if log.time is None else log.time
     assert clock is not None
-    return clock[log.offsets[:-1]]
+    return clock
 
 
 def _shuffled(size: int, rng: np.random.Generator) -> Int32:

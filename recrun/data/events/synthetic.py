@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Int32, Int64, Rows
+from recrun.data.io.raw_events import RawEvents
+from recrun.data.types import Float, Int32, Int64
 from recrun.errors import ConfigError
 from recrun.types import Count, Index, NonNegative, Positive, Probability
 
@@ -62,18 +63,18 @@ class LatentTaste:
         """All arguments: they decide the rows."""
         return {"synthetic": 1, **vars(self)}
 
-    def rows(self, with_time: bool) -> Rows:
-        """Draws the rows; `time` is uniform noise."""
+    def events(self) -> RawEvents:
+        """Draws the events; `time` is uniform noise."""
         rng = np.random.default_rng(self.seed)
         chunks = list(self._chunks(rng))
         user = np.concatenate([pair // self.n_items for pair in chunks]).astype(np.int32)
         item = np.concatenate([pair % self.n_items for pair in chunks]).astype(np.int32)
-        return Rows(
-            user,
+        return RawEvents(
             item,
-            users=np.arange(self.n_users),
-            items=np.arange(self.n_items),
-            time=rng.random(len(user)) if with_time else None,
+            np.arange(self.n_items),
+            user,
+            np.arange(self.n_users),
+            time=rng.random(len(user)),
             counts={"rows_read": len(user)},
         )
 

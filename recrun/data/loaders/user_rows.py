@@ -54,8 +54,8 @@ class UserRowBatches:
         return (self._train_batch(units[first : first + batch_size].astype(np.int64)) for first in batches)
 
     def _train_batch(self, unit: Int64) -> Batch:
-        row = self.rows.take(unit)
-        return tensors(user=unit, items=row.items.astype(np.int64), items_offsets=row.offsets)
+        items, offsets = self.rows.gather(unit)
+        return tensors(user=unit, items=items, items_offsets=offsets)
 
     def inputs(self, sequences: Ragged, unit: Int64) -> Arrays:
         """The sequences as sets."""

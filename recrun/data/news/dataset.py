@@ -50,8 +50,7 @@ class Mind:
     Both have `user`, `history`, `titles` and `category` as `NewsPart.batch` describes.
 
     Args:
-        evaluator: Judges models on these data.
-        monitor: The metric that early stopping watches by default.
+        evaluator: Evaluates models on these data.
         path: Folder with the parts; relative to `root`, else to the working directory.
         root: The data folder.
         source: Makes the files instead of `path`.
@@ -73,13 +72,13 @@ class Mind:
     """
 
     kind: ClassVar[str] = "news"
-    unit: ClassVar[str] = "impressions"
+    train_unit: ClassVar[str] = "impressions"
+    has_candidates: ClassVar[bool] = True
     input_key: ClassVar[str] = "test"
 
     def __init__(
         self,
         evaluator: Evaluator,
-        monitor: str = "group_auc",
         path: str | None = None,
         root: str | None = None,
         source: NewsSource | None = None,
@@ -95,7 +94,7 @@ class Mind:
         cache: str | None = None,
     ) -> None:
         """Reads the files, or takes them from the cache."""
-        self.evaluator, self.monitor = evaluator, monitor
+        self.evaluator, self.monitor = evaluator, evaluator.monitor
         self.npratio = npratio
         if (source is None) == (path is None):
             raise ConfigError("give dataset.path, a folder in the MIND format, or dataset.source, not both or neither")
@@ -127,7 +126,8 @@ class Mind:
             )
         self._judged = [name for name, folder in folders.items() if self._judges(name, folder)]
         hashes = [digest for _, _, digest in read.values()]
-        self.fingerprint = hashlib.sha256("\n".join([*hashes, *self._words]).encode()).hexdigest()
+        fingerprint = hashlib.sha256("\n".join([*hashes, *self._words]).encode()).hexdigest()
+        self.fingerprints: Mapping[str, str] = {"dataset_fingerprint": fingerprint}
         self.sizes: Mapping[str, Any] = {"n_words": len(self._words), "n_categories": len(categories)}
         if vectors is not None:
             self.sizes = {**self.sizes, "word_vectors": vectors}

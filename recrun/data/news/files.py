@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.events.parts import Ragged
+from recrun.data.ragged import Ragged
 from recrun.data.types import Int32, Int64
 from recrun.errors import DataError
 

@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.events.parts import Ragged
 from recrun.data.io.cache import Arrays, cached_arrays, pack, unpack
 from recrun.data.io.files import sha256
 from recrun.data.news.files import Behaviors, Names, News, offsets_of, read_behaviors, read_news
+from recrun.data.ragged import Ragged
 from recrun.data.types import Int32, Int64, Mask
 
 Fields: TypeAlias = dict[str, npt.NDArray[np.generic]]

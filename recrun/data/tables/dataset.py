@@ -86,7 +86,6 @@ class Table:
             which does nothing, unless split=column or provided says what each is for.
         memory_mb: Larger tables stay on the disk; an epoch then permutes blocks of rows, see `windows`.
         cache: Folder of prepared data; None = none.
-        monitor: The metric that early stopping watches by default; None = auc, or rmse, of the first task.
 
     Raises:
         ConfigError: Settings contradict each other.
@@ -95,7 +94,7 @@ class Table:
     """
 
     kind: ClassVar[str] = "table"
-    unit: ClassVar[str] = "rows"
+    train_unit: ClassVar[str] = "rows"
     input_key: ClassVar[str] = "test_path"
     learned: ClassVar[tuple[str, ...]] = (
         "min_count",
@@ -137,7 +136,6 @@ class Table:
         unseen: bool = False,
         memory_mb: Index = 4096,
         cache: str | None = None,
-        monitor: str | None = None,
     ) -> None:
         """Reads, divides, numbers and scales, or takes what an earlier run prepared."""
         schema = read_schema(
@@ -166,7 +164,7 @@ class Table:
         if test_path is not None:
             test = TableFiles(replace(files, path=test_path, download=None))
             found.append(prepared(test, recipe.to_judge(test.header(), test.place(-1)), cache))
-        self.evaluator, self.monitor = evaluator, monitor or schema.first_metric()
+        self.evaluator, self.monitor = evaluator, evaluator.monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")
 
     def _serve(self, schema: Schema, found: Sequence[Prepared], memory_mb: int, indicator: bool) -> None:
@@ -178,7 +176,8 @@ class Table:
         for remark in remarks(self._counts):
             log.warning(remark)
         prints = [one.fingerprint for one in found]
-        self.fingerprint = prints[0] if len(found) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
+        fingerprint = prints[0] if len(found) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
+        self.fingerprints: Mapping[str, str] = {"dataset_fingerprint": fingerprint}
         self.resident = sum(part.nbytes for part in self._parts.values()) <= memory_mb * MB
         if self.resident:
             self._parts = {name: part.copy() for name, part in self._parts.items()}

@@ -29,7 +29,7 @@ class Retriever(nn.Module, ABC):
         normalize: Whether scores are cosines.
     """
 
-    kind: ClassVar[str] = "retrieval"
+    kind: ClassVar[str] = "histories"
     sparse_gradients: ClassVar[bool] = True
 
     def __init__(self, n_items: int, temperature: float, normalize: bool) -> None:
@@ -39,7 +39,7 @@ class Retriever(nn.Module, ABC):
 
     @abstractmethod
     def queries(self, batch: Batch) -> Tensor:
-        """A user's vector at each query of a batch, [Q, D]; see recrun.data.events.retrieval."""
+        """A user's vector at each query of a batch, [Q, D]; see recrun.data.loaders.histories."""
 
     @abstractmethod
     def item_vectors(self, items_U: Tensor) -> Tensor:
@@ -63,8 +63,8 @@ class Retriever(nn.Module, ABC):
             return (chosen_QCD.float() * user_QD[:, None]).sum(2)
         if self.training:
             raise ConfigError(
-                "this objective compares a target with candidates of its own: set dataset.negatives=query and "
-                "dataset.num_negatives above 0, or choose objective=in_batch or objective=catalogue_softmax"
+                "this objective compares a target with candidates of its own: set loader.negatives=query and "
+                "loader.num_negatives above 0, or choose objective=in_batch or objective=catalogue_softmax"
             )
         catalogue_ID = self.catalogue(user_QD.device)
         with torch.autocast(user_QD.device.type, enabled=False):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from recrun.data.events.rows import Float, Int64, Rows
 from recrun.data.events.side_tables import Side
+from recrun.data.io.raw_events import RawEvents
+from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Probability
 
 LIKED = 3  # genres that a user likes
@@ -14,7 +17,7 @@ LIKED = 3  # genres that a user likes
 class Watchers:
     """Every item has a genre, every user a segment; users of a segment like the same three genres.
 
-    A user watches some items of one genre, then turns to another one of those he likes; some (`noise`) are of any
+    A user watches some items of one genre, then turns to another one of those they like; some (`noise`) are of any
     genre. Within a genre popularity is a power law. Users' table: `segment`, `device` (says nothing). Items' table:
     `year` (says nothing), `tags`, the genre and another word. The same arguments give the same rows.
 
@@ -47,19 +50,24 @@ class Watchers:
         self._genre = rng.permutation(np.arange(n_items) % self.n_genres)
         self._segment = rng.integers(0, n_segments, n_users)
 
-    def rows(self, with_time: bool) -> Rows:
-        """Draws the rows; `time` counts a user's events."""
+    def identity(self) -> dict[str, Any]:
+        """All arguments: they decide the events."""
+        names = ("n_users", "n_items", "n_events", "n_genres", "n_segments", "stay", "noise", "popularity_exponent")
+        return {"watchers": 1, "seed": self.seed, **{name: getattr(self, name) for name in names}}
+
+    def events(self) -> RawEvents:
+        """Draws the events; `time` counts a user's events."""
         rng = np.random.default_rng([self.seed, 1])
         length = 3 + rng.poisson(max(self.n_events / self.n_users - 3, 0), self.n_users)
         user = np.repeat(np.arange(self.n_users), length)
         within = np.arange(len(user)) - np.repeat(np.cumsum(length) - length, length)
         item = self._items(rng, self._genres(rng, user, within))
-        return Rows(
-            user.astype(np.int32),
+        return RawEvents(
             item.astype(np.int32),
-            users=np.arange(self.n_users),
-            items=np.arange(self.n_items),
-            time=within.astype(np.float64) if with_time else None,
+            np.arange(self.n_items),
+            user.astype(np.int32),
+            np.arange(self.n_users),
+            time=within.astype(np.float64),
             counts={"rows_read": len(user)},
         )
 
