@@ -147,7 +147,7 @@ class NextItem:
     def without_seen(
         self, scores_BI: Tensor, target_B1: Tensor, events: NextItems, begin: int, end: int
     ) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Scores with each input's items at -inf, of the events whose target is not among them; which events these are."""
+        """Scores with each input's items at -inf, of events whose target is not among them; which events those are."""
         prefixes = ragged_fields("seen", events.prefixes(begin, end))
         rows, items = row_of(prefixes["seen_offsets"]).to(scores_BI.device), prefixes["seen"].to(scores_BI.device)
         scores_BI[rows, items] = -torch.inf
