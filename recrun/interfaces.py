@@ -29,6 +29,21 @@ class ComputeDevice(Protocol):
         """The context in which the forward pass runs."""
 
 
+@dataclass(frozen=True)
+class TrainingEvents:
+    """All training events of a log, for models that are solved in closed form.
+
+    Attributes:
+        unit, item: Indices, int32 [N], by unit, in order where there is one.
+        n_units, n_items: Sizes of the vocabularies.
+    """
+
+    unit: np.ndarray
+    item: np.ndarray
+    n_units: int
+    n_items: int
+
+
 class Dataset(Protocol):
     """Reads files once into arrays and yields batches. One instance serves all the stages of a run.
 
@@ -72,8 +87,11 @@ class Dataset(Protocol):
         Equal `rng` states give equal batches, and `start=n` gives exactly what is left after n batches.
         """
 
+    def training_events(self) -> TrainingEvents:
+        """All training events at once; only data sets of events have them."""
+
     def eval_size(self, split: Split) -> int:
-        """Units of a split that can be judged; 0 if there are none, or they have no labels."""
+        """Units of a split that can be evaluated; 0 if there are none, or they have no labels."""
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The units of a split, in a fixed order, `batch_size` at a time."""

@@ -22,25 +22,10 @@ from recrun.data.events.summary import refuse_empty, summary
 from recrun.data.loaders.loader import Loader, tensors
 from recrun.data.ragged import Ragged
 from recrun.data.types import Ids, Int64
-from recrun.interfaces import Evaluator
+from recrun.interfaces import Evaluator, TrainingEvents
 from recrun.types import Batch, Side, Split
 
 UNITS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class TrainingEvents:
-    """The training events, for models that are solved in closed form.
-
-    Attributes:
-        unit, item: Indices, int32 [N], by unit, in order where there is one.
-        n_units, n_items: Sizes of the vocabularies.
-    """
-
-    unit: np.ndarray
-    item: np.ndarray
-    n_units: int
-    n_items: int
 
 
 @dataclass(kw_only=True)

@@ -297,7 +297,7 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
         keys = {**config["trainer"], **(changes or {})}
         keys.pop("follows", None)
         keys |= {key: {**keys[key], "_partial_": True} for key in FINISHED_BY_TRAINER if keys.get(key)}
-        if config["epochs"] is not None:
+        if config["epochs"] is not None and "epochs" in keys:
             keys["epochs"] = config["epochs"]
         trainers[name] = build(keys)
     return trainers
