@@ -48,8 +48,9 @@ class RandomScores(nn.Module):
 
     def scores(self, unit: Tensor, item: Tensor) -> Tensor:
         """A uniform number for each pair of two int64 tensors of shapes that broadcast."""
-        hashed: Tensor = mixed(mixed(mixed(self.key) + unit) + item)
-        return (hashed & (2**BITS - 1)).float() / 2**BITS
+        hashed: Tensor = mixed(mixed(mixed(self.key) + unit) + item) & (2**BITS - 1)
+        uniform: Tensor = hashed.float() / 2**BITS
+        return uniform
 
 
 def mixed(x: Tensor) -> Tensor:
@@ -57,10 +58,11 @@ def mixed(x: Tensor) -> Tensor:
     x = x * GOLDEN + GOLDEN
     x = (x ^ shifted(x, 30)) * FIRST
     x = (x ^ shifted(x, 27)) * SECOND
-    last: Tensor = x ^ shifted(x, 31)
-    return last
+    x = x ^ shifted(x, 31)
+    return x
 
 
 def shifted(x: Tensor, bits: int) -> Tensor:
     """A logical shift to the right."""
-    return (x >> bits) & (2 ** (64 - bits) - 1)
+    without_sign: Tensor = (x >> bits) & (2 ** (64 - bits) - 1)
+    return without_sign
