@@ -36,6 +36,7 @@ class Field:
     name: str
     kind: Kind
     default: Any  # a literal, REQUIRED, or the source text of an expression
+    from_data: bool = False  # whether the data give it, `FromData[...]`
 
     @property
     def required(self) -> bool:
@@ -122,8 +123,16 @@ def _parameters(module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef, sk
     defaults: list[ast.expr | None] = [None] * (len(given) - len(node.args.defaults))
     pairs = list(zip(given, [*defaults, *node.args.defaults], strict=True))[skip:]
     pairs += list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
-    fields = [Field(arg.arg, read_kind(module, arg.annotation), _default(value)) for arg, value in pairs]
+    fields = [
+        Field(arg.arg, read_kind(module, arg.annotation), _default(value), _is_from_data(module, arg.annotation))
+        for arg, value in pairs
+    ]
     return fields, node.args.kwarg is not None
+
+
+def _is_from_data(module: Module, node: ast.expr | None) -> bool:
+    node = None if node is None else _unquoted(node)
+    return isinstance(node, ast.Subscript) and qualified(module, node.value) == "recrun.types.FromData"
 
 
 def _is_dataclass(definition: Definition) -> bool:
@@ -245,7 +254,7 @@ def _generic(module: Module, node: ast.Subscript, depth: int) -> Kind:
         return either([read_kind(module, parts[0], depth + 1), Null()])
     if name == "Union":
         return either([read_kind(module, part, depth + 1) for part in parts])
-    if name in ("Final", "ClassVar", "InitVar"):
+    if name in ("Final", "ClassVar", "InitVar", "FromData"):
         return read_kind(module, parts[0], depth + 1)
     return Made() if name == "Callable" else Anything()
 

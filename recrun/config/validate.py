@@ -33,14 +33,11 @@ GIVEN = {
     "scheduler": {"optimizer": "choose optimizer=…"},
     "weighting": {"model": "choose model=…"},
     "tracker": {"directory": "set output_dir", "config": "it is the run's"},
-    "model": {
-        **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
-        **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
-        "word_vectors": "set dataset.word_vectors",
-        "max_length": "set loader.his_size",
-    },
     "dataset": {"evaluator": "choose evaluator=…", "split": "choose split=…", "loader": "choose loader=…"},
 }
+
+# Where a person sets what the data give to a model under another name.
+DATA_KEYS = {"word_vectors": "dataset.word_vectors", "max_length": "loader.his_size"}
 
 # What the program computes for a target where it is not given.
 COMPUTED = {"scheduler": ("T_max", "max_lr", "total_steps")}
@@ -151,10 +148,13 @@ class Keys:
             where = f"{path}.{key}"
             if key in given:
                 raise ConfigError(f"{where} cannot be set: {given[key]}{self.origins.of(where)}")
+            if key in fields and fields[key].from_data:
+                instead = f"; set {DATA_KEYS[key]}" if key in DATA_KEYS else ""
+                raise ConfigError(f"{where} is given by the data and cannot be set{instead}{self.origins.of(where)}")
             if key in fields:
                 self.value(where, value, fields[key])
             elif key not in HYDRA_KEYS and not schema.is_open:
-                known = [name for name in fields if name not in given]
+                known = [name for name, field in fields.items() if name not in given and not field.from_data]
                 raise ConfigError(self.unknown(where, key, known, schema.target))
         if not node.get("_partial_"):
             self.all_there(path, node, schema)
@@ -194,12 +194,12 @@ class Keys:
         group = path.rpartition(".")[2]
         given = [*GIVEN.get(group, {}), *COMPUTED.get(group, ())] if group in (*NODES, "dataset") else []
         for name, field in schema.fields.items():
-            if name in given:
+            if name in given or field.from_data:
                 continue
-            from_data = path == "model" and (name.startswith("n_") or name in GIVEN["model"])
-            if field.required and name not in node and not from_data:
+            if field.required and name not in node:
                 raise ConfigError(
-                    f"{path}.{name} must be given: {schema.target} needs {field.kind}{self.origins.of(path)}"
+                    f"{path}.{name} is required by {schema.target} and has no default: expected {field.kind}"
+                    f"{self.origins.of(path)}"
                 )
 
     def stages(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recrun.interfaces import TrainingEvents
-from recrun.types import Batch, Count
+from recrun.types import Batch, Count, FromData
 
 
 class Popularity(nn.Module):
@@ -22,7 +22,7 @@ class Popularity(nn.Module):
     kind: ClassVar[tuple[str, ...]] = ("user_rows", "histories", "session_parallel")
     counts: Tensor
 
-    def __init__(self, n_items: Count) -> None:
+    def __init__(self, n_items: FromData[Count]) -> None:
         super().__init__()
         self.register_buffer("counts", torch.zeros(n_items))
 

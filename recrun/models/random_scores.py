@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recrun.interfaces import TrainingEvents
-from recrun.types import Batch, Count, Index
+from recrun.types import Batch, Count, FromData, Index
 
 # Odd multipliers of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), as signed.
 GOLDEN, FIRST, SECOND = -7046029254386353131, -4658895280553007687, -7723592293110705685
@@ -26,7 +26,7 @@ class RandomScores(nn.Module):
     kind: ClassVar[tuple[str, ...]] = ("user_rows", "histories", "session_parallel")
     key: Tensor
 
-    def __init__(self, n_items: Count, *, seed: Index = 0) -> None:
+    def __init__(self, n_items: FromData[Count], *, seed: Index = 0) -> None:
         super().__init__()
         self.n_items = n_items
         self.register_buffer("key", torch.tensor(seed))
