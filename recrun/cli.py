@@ -52,6 +52,8 @@ def command(words: list[str]) -> int:
         "predict": predict,
         "embed": embed,
         "list": show_list,
+        "describe": describe,
+        "explain": explain,
     }
     if words and not words[0].startswith(("-", "~")) and "=" not in words[0]:
         if words[0] not in verbs:
@@ -331,6 +333,31 @@ def show_list(words: list[str]) -> int:
     from recrun.config import listing
 
     return listing.show(words)
+
+
+def describe(words: list[str]) -> int:
+    """`describe [overrides]`: what a data set and its split hold, without training."""
+    from recrun.config.compose import compose
+    from recrun.config.validate import check
+
+    composed = compose(words)
+    check(composed, training=False)
+    from recrun.experiments.describe import describe as sections
+
+    for title, lines in sections(composed.config):
+        report.listing(title, lines)
+    return 0
+
+
+def explain(words: list[str]) -> int:
+    """`explain KEY [overrides]`: a key's meaning, type, default, and where its value comes from."""
+    if not words:
+        raise ConfigError("explain needs a key: recrun explain trainer.lr")
+    from recrun.config import explain
+    from recrun.config.compose import compose
+
+    report.listing(*explain.explain(words[0], compose(words[1:])))
+    return 0
 
 
 def show_help(first: str) -> int:

@@ -7,12 +7,23 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from recrun.config.search_path import GROUPS, options, search_path
+from recrun.config.schema import signature
+from recrun.config.search_path import GROUPS, options, search_path, target_in
 from recrun.console import report
 from recrun.errors import ConfigError, did_you_mean
 from recrun.runtime.process import held
 
-SHOWN = ("models", "datasets", "trainers", "stages", "experiments")  # by `recrun list` alone
+SHOWN = (
+    "models",
+    "datasets",
+    "splits",
+    "loaders",
+    "evaluators",
+    "trainers",
+    "stages",
+    "experiments",
+)  # by `recrun list` alone
+SUITS = {"model": "reads", "dataset": "holds", "split": "needs", "loader": "makes", "evaluator": "evaluates"}
 KINDS = (*(f"{group}s" for group in GROUPS), "runs")
 
 
@@ -29,9 +40,22 @@ def show(words: Sequence[str]) -> int:
         return 0
     for kind in [what] if what else SHOWN:
         group = kind.removesuffix("s")
-        rows = [(name, description(path, whole=bool(what))) for name, path in options(group, search_path()).items()]
+        rows = [
+            (name, "\n".join(filter(None, (description(path, whole=bool(what)), suits(group, path)))))
+            for name, path in options(group, search_path()).items()
+        ]
         report.listing(f"{kind} ({group}=…)", rows)
     return 0
+
+
+def suits(group: str, path: Path) -> str:
+    """What an option goes with, in a line; empty where it goes with anything."""
+    target = target_in(path)
+    about = signature(target).attributes if target and group in SUITS else {}
+    kinds = about.get("kind") or about.get("needs")
+    if not kinds:
+        return ""
+    return f"[{SUITS[group]} {', '.join([kinds] if isinstance(kinds, str) else kinds)}]"
 
 
 def groups_in_short() -> str:

@@ -12,7 +12,9 @@ recrun {version}: config-driven experiments with recommender models
   recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
   recrun predict RUN --session ITEM,ITEM,... [--k K]    the best next items of one session
   recrun embed RUN --side user|item --output FILE    ids and vectors, .npz or .tsv
-  recrun list [WHAT]                 models, datasets, trainers, stages, experiments or runs
+  recrun list [WHAT]                 models, datasets, splits, trainers, stages, experiments or runs
+  recrun describe dataset=… split=…  what a data set and its split hold, before any training
+  recrun explain KEY [key=value]     a key's meaning, type, default and present value
   recrun VERB --help                 the options of a verb
 
   recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
@@ -41,7 +43,8 @@ recrun evaluate RUN [key=value ...]
 Evaluates the weights that a finished run kept, on its own data or on others. What is found is added to the run's
 evaluations.jsonl.
 
-  dataset.…=…   other data or another evaluation, for example dataset.path=newer.csv or dataset.evaluator.ks=[5]
+  dataset.…=…   other data or another evaluation
+, for example dataset.path=newer.csv or evaluator.ks=[5]
   eval_limit=N  evaluation batches; also device, precision and threads""",
     "predict": """\
 recrun predict RUN --output FILE [--k K] [--split valid|test] [--input PATH] [key=value ...]
@@ -64,10 +67,25 @@ Writes ids and vectors of users or items.
   --output FILE   .npz with `ids` and `vectors`, or .tsv with an id and its numbers in each line
   --split SPLIT   whose histories (default: test)
   key=value       dataset.…, device, precision, threads""",
+    "describe": """\
+recrun describe [key=value ...]
+
+Reads, filters and splits the data as a run would, and shows what there is and what is lost: counts, density, repeats,
+events of equal time, units without an input, the share of targets that training has not seen.
+
+  key=value   dataset.…, split.…, for example dataset=ml_100k split=temporal""",
+    "explain": """\
+recrun explain KEY [key=value ...]
+
+Shows what a key means, what it may be, its default, its present value and the file that sets it; of a group, its
+options.
+
+  KEY         for example trainer.lr, split.valid_fraction, seed, loader
+  key=value   the config in which it is looked up, for example model=sasrec""",
     "list": """\
 recrun list [WHAT]
 recrun list runs [FOLDER]
 
-Shows what there is: models, datasets, trainers, stages, objectives, weightings, optimizers, schedulers, trackers,
-experiments; or the runs in a folder (default: outputs) with their status.""",
+Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages, objectives,
+weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with their status.""",
 }

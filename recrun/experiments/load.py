@@ -16,11 +16,11 @@ from torch import nn
 from recrun.checkpoints import checkpoint
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.experiments import run_record
+from recrun.experiments.build import build_dataset
 from recrun.experiments.run import (
     ALL_THREADS,
     Config,
     Results,
-    build_dataset,
     build_model,
     judge_parts,
     lines,

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import hydra.utils
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -28,6 +27,7 @@ from recrun.console import report
 from recrun.console.progress_bar import progress_bar
 from recrun.errors import ConfigError, Interrupted, RecrunError
 from recrun.experiments import run_record
+from recrun.experiments.build import build, build_dataset
 from recrun.experiments.trackers import Tracker, tracked
 from recrun.interfaces import Dataset, Log, Reporter
 from recrun.runtime import memory, seeds
@@ -219,6 +219,8 @@ class Run:
         """results.json as it stands; a stage that is in it is done."""
         self.results["stages"][stage] = results
         self.results |= {key: results[key] for key in ("valid", "test", "monitor", "greater_is_better")}
+        fingerprints = self.dataset.fingerprints
+        self.results["split_fingerprint"] = fingerprints.get("split_fingerprint", fingerprints["dataset_fingerprint"])
         self.results["unit"] = self.dataset.train_unit
         self.results["peak_memory_mb"] = memory.peak_memory_mb()
         if self.device.torch.type == "cuda":
@@ -266,28 +268,6 @@ def load_config(directory: Path) -> Config:
         raise ConfigError(f"{directory} is not a run directory: it has no config.yaml")
     loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     return dict(loaded)  # type: ignore[arg-type]
-
-
-def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """What a config node with a `_target_` describes. Errors written for people pass through unwrapped.
-
-    Raises:
-        InstantiationException: Any other; one line, for only the first is shown, names the target and the cause.
-    """
-    try:
-        if extra:  # handed over as they are: Hydra would turn data classes and arrays among them into its own kind
-            return hydra.utils.instantiate(dict(node), _partial_=True, _convert_="all")(**extra)
-        return hydra.utils.instantiate(dict(node), _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, RecrunError):
-            raise error.__cause__ from None
-        raise InstantiationException(" ".join(str(error).split())) from error.__cause__
-
-
-def build_dataset(config: Mapping[str, Any]) -> Any:
-    """The data set, with the evaluator and, for event logs, the split and the loader that were chosen."""
-    chosen = {name: build(config[name]) for name in ("evaluator", "split", "loader") if config.get(name)}
-    return build(config["dataset"], **chosen)
 
 
 def build_trainers(config: Config) -> dict[str, Trainer]:
