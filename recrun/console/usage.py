@@ -86,6 +86,7 @@ options.
 recrun list [WHAT]
 recrun list runs [FOLDER]
 
-Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages, objectives,
-weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with their status.""",
+Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages,
+objectives, weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with
+their status.""",
 }
