@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.tables.chunks import Chunk, Lists, TableSource, Texts
+from recrun.data.io.chunks import Chunk, Lists, Texts
 from recrun.data.tables.column_store import Columns, Writer, stacked
 from recrun.data.tables.schema import Schema
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.split import PARTS
-from recrun.data.types import Float, Ids, Int32
+from recrun.data.types import Float, Ids, Int32, Mask
 from recrun.errors import DataError
 
-LARGEST = float(np.finfo(np.float32).max)
+WHOLE = 2.0**24  # up to here float32 has all whole numbers
 
 
 class Coder:
@@ -65,7 +66,7 @@ def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[in
     """The first row, if there is one, that each check refuses, and why."""
     for label in schema.labels:
         values = label.of(chunk)
-        bad = ~(np.abs(values) <= LARGEST)
+        bad = ~float32_holds(values)
         if label.task.kind == "classification":
             bad |= (values != 0) & (values != 1)
         for row in np.flatnonzero(bad)[:1].tolist():
@@ -82,6 +83,13 @@ def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[in
         texts = chunk.texts[schema.part]
         for row in np.flatnonzero(~np.isin(texts.values, list(PARTS))[texts.codes])[:1].tolist():
             yield row, f"column {schema.part} is {texts.values[texts.codes[row]]!r}; it must say {', '.join(PARTS)}"
+
+
+def float32_holds(values: Float) -> Mask:
+    """Whether numbers are stored as float32 without a change that is larger than rounding below 2^24; not NaN."""
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    return np.asarray(np.isfinite(single) & ((np.abs(values) <= WHOLE) | (single == values)))
 
 
 def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
