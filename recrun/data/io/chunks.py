@@ -14,7 +14,7 @@ from recrun.data.types import Float, Ids, Int32, Int64
 
 Numbers: TypeAlias = NDArray[Any]  # of any floating type
 
-CHUNK_ROWS = 1 << 18
+CHUNK_ROWS = 1 << 17
 NO_CODES, NO_NUMBERS, NO_VALUES = np.zeros(0, np.int32), np.zeros(0), np.empty(0, object)
 
 

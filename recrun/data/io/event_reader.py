@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 
 from recrun.data.io.chunks import Chunk, NotIntegers, Times, Wanted
+from recrun.data.io.coder import Coder
 from recrun.data.io.columns import ID_ROLES, Columns, Role
 from recrun.data.io.formats import data_file
 from recrun.data.io.raw_events import RawEvents
 from recrun.data.io.sequences import sequence_chunks
+from recrun.data.io.text import is_plain_integer
 from recrun.data.io.times import seconds
-from recrun.data.types import Float, Ids, Int32
+from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import DataError
+
+INT32 = np.iinfo(np.int32)
 
 
 def read_events(
@@ -54,7 +58,7 @@ class _Collector:
 
     def __init__(self, columns: Columns, threshold: float | None, integers: bool) -> None:
         self.columns, self.threshold, self.integers = columns, threshold, integers
-        self.index: dict[Role, dict[Any, int]] = {}
+        self.coders: dict[Role, Coder] = {}
         self.parts: dict[str, list[Any]] = {}
         self.times: list[Times] = []
         self.counts = {"rows_read": 0, "below_threshold": 0}
@@ -101,7 +105,7 @@ class _Collector:
             self.counts["below_threshold"] += int(np.count_nonzero(~kept))
         for role in ID_ROLES:
             if role in names:
-                self._keep(role, self._index(role, chunk, names[role], kept))
+                self._keep(role, self._ids(role, chunk, names[role], kept))
         if "time" in names:
             times = chunk.times[names["time"]]
             self.times.append(Times(times.values[kept], times.dates))
@@ -111,25 +115,33 @@ class _Collector:
     def _keep(self, name: str, values: Any) -> None:
         self.parts.setdefault(name, []).append(values)
 
-    def _index(self, role: Role, chunk: Chunk, name: str, kept: Any) -> Int32:
-        """Index of each id in order of first appearance; one dictionary step per distinct id of the chunk."""
+    def _ids(self, role: Role, chunk: Chunk, name: str, kept: Any) -> Int32 | Int64:
+        """Ids that are integers, or codes of texts in order of first appearance."""
         import pandas as pd
 
-        if name in chunk.texts:
-            codes, used = pd.factorize(chunk.texts[name].codes[kept])
-            distinct = chunk.texts[name].values[used]
-        else:
-            codes, distinct = pd.factorize(chunk.integers[name][kept])
-        index = self.index.setdefault(role, {})
-        numbers = (index.setdefault(i, len(index)) for i in distinct.tolist())
-        return np.fromiter(numbers, np.int32, len(distinct))[codes]
+        if name in chunk.integers:
+            ids = chunk.integers[name][kept]
+            small = len(ids) and INT32.min <= ids.min() and ids.max() <= INT32.max
+            kept_ids: Int32 | Int64 = ids.astype(np.int32) if small else ids
+            return kept_ids
+        codes, used = pd.factorize(chunk.texts[name].codes[kept])
+        return self.coders.setdefault(role, Coder())(chunk.texts[name].values[used], codes)
 
     def events(self) -> RawEvents:
         """Everything that was added, under sorted ids."""
-        ids = {role: _sorted_ids(self._joined(role), self.index[role]) for role in self.index}
+        ids = {role: self._sorted(role) for role in ID_ROLES if role in self.parts}
         user, users = ids.get("user", (None, None))
         session, sessions = ids.get("session", (None, None))
         return RawEvents(*ids["item"], user, users, session, sessions, self._time(), self._joined("part"), self.counts)
+
+    def _sorted(self, role: Role) -> tuple[Int32, Ids]:
+        """Index of each id, and the ids, sorted."""
+        import pandas as pd
+
+        if role in self.coders:
+            return _sorted_texts(self._joined(role), self.coders.pop(role).values())
+        index, ids = pd.factorize(self._joined(role), sort=True)
+        return index.astype(np.int32), ids.astype(np.int64)
 
     def _joined(self, name: str) -> Any:
         arrays = self.parts.pop(name, None)
@@ -147,8 +159,8 @@ class _Collector:
         return values
 
 
-def _sorted_ids(codes: Int32, index: Mapping[Any, int]) -> tuple[Int32, Ids]:
-    ids = _as_integers(list(index))
+def _sorted_texts(codes: Int32, texts: Ids) -> tuple[Int32, Ids]:
+    ids = _as_integers(texts)
     keys = ids.tolist()
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
     rank = np.empty(len(ids), np.int32)
@@ -156,14 +168,11 @@ def _sorted_ids(codes: Int32, index: Mapping[Any, int]) -> tuple[Int32, Ids]:
     return rank[codes], ids[order]
 
 
-def _as_integers(ids: list[Any]) -> Ids:
-    """Ids as int64 if nothing is lost by it, so that they sort by value; else objects that are text."""
+def _as_integers(texts: Ids) -> Ids:
+    """Ids as int64 if nothing is lost by it, so that they sort by value; else as they are."""
+    if not all(map(is_plain_integer, texts)):
+        return texts
     try:
-        numbers = np.array([int(i) for i in ids], np.int64)
-    except (ValueError, OverflowError):
-        numbers = np.zeros(0, np.int64)
-    if len(numbers) == len(ids) and all(map(str.__eq__, map(str, numbers.tolist()), map(str, ids))):
-        return numbers
-    texts = np.empty(len(ids), object)
-    texts[:] = ids
-    return texts
+        return np.array([int(text) for text in texts], np.int64)
+    except OverflowError:
+        return texts

@@ -33,6 +33,7 @@ TYPED = (".inter", ".user", ".item")  # "user_id:token" in their headers
 PLAIN = (".tsv", ".dat", ".data", *TYPED)  # a quotation mark in them is a character like others
 TABBED = (".tsv", *TYPED)
 MOVIELENS = ("user_id", "item_id", "rating", "timestamp")  # the columns of u.data and ratings.dat, which have no header
+PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 UNIT_SEPARATOR = b"\x1f"  # stands for separators of several characters
 NUL, NUL_STAND_IN = b"\0", "\ufffe".encode()  # the parser ends a cell at NUL; U+FFFE is no character
 
@@ -105,7 +106,7 @@ class TextFile:
         """
         with self._body() as stream:
             sample = self._sample(stream)
-            if not all(_is_plain(row[name]) for row in sample for name in wanted.integers):
+            if not all(is_plain_integer(row[name]) for row in sample for name in wanted.integers):
                 raise NotIntegers
             dates = frozenset(name for name in wanted.times for row in sample[:1] if not is_finite(row[name]))
             lines = _Lines(stream, self.layout, bool(wanted.integers))
@@ -386,8 +387,9 @@ def is_finite(text: str) -> bool:
         return False
 
 
-def _is_plain(text: str) -> bool:
-    return text == "0" or (text.removeprefix("-").isdecimal() and text.isascii() and text.lstrip("-")[0] != "0")
+def is_plain_integer(text: str) -> bool:
+    """Whether an integer is written as Python writes it: "007", "+7" and "-0" are not."""
+    return bool(PLAIN_INTEGER.fullmatch(text))
 
 
 def sniff(line: str) -> str:

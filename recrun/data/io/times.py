@@ -59,25 +59,26 @@ def seconds(numbers: Float, unit: TimeUnit | None, what: str) -> Float:
     digits = _compact_dates(numbers)
     if digits is not None:
         return digits
-    low, high = float(np.abs(numbers).min()), float(np.abs(numbers).max())
+    first, last = float(numbers.min()), float(numbers.max())
+    low, high = max(first, -last, 0.0), max(-first, last)
     found = next((unit for unit, limit in LARGEST.items() if high < limit), None)
     if found is None or (found != "s" and low < LARGEST[found] / 1e3):
         raise DataError(
-            f"{what}: times between {numbers.min():.0f} and {numbers.max():.0f} are neither seconds, milliseconds, "
+            f"{what}: times between {first:.0f} and {last:.0f} are neither seconds, milliseconds, "
             "microseconds nor nanoseconds since 1970; dataset.time_unit=s, ms, us or ns states the unit"
         )
-    return numbers * SECONDS[found]
+    return numbers if found == "s" else numbers * SECONDS[found]
 
 
 def _compact_dates(numbers: Float) -> Float | None:
     """Seconds of numbers such as 20150131 or 20150131235959; None unless all of them are dates of one length."""
     length = len(str(int(numbers[0])))
-    if length not in DIGITS or not (numbers == np.floor(numbers)).all():
+    step = DIGITS.get(length, 0)
+    if numbers.min() * step < 1900_0101_000000 or numbers.max() * step > 2100_0000_000000:
         return None
-    whole = numbers * DIGITS[length]
-    if whole.min() < 1900_0101_000000 or whole.max() > 2100_0000_000000:
+    if not (numbers == np.floor(numbers)).all():
         return None
-    rest = whole.astype(np.int64)
+    rest = (numbers * step).astype(np.int64)
     parts = []
     for _ in range(5):
         rest, part = np.divmod(rest, 100)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from recrun.data.io.chunks import Chunk, Lists, Texts
+from recrun.data.io.coder import Coder
 from recrun.data.tables.column_store import Columns, Writer, stacked
 from recrun.data.tables.schema import Schema
 from recrun.data.tables.source import TableSource
@@ -17,26 +17,6 @@ from recrun.data.types import Float, Ids, Int32, Mask
 from recrun.errors import DataError
 
 WHOLE = 2.0**24  # up to here float32 has all whole numbers
-
-
-class Coder:
-    """Numbers texts in the order in which they come."""
-
-    def __init__(self) -> None:
-        self.codes: dict[str, int] = {}
-
-    def __call__(self, values: Ids, codes: Int32) -> Int32:
-        """Codes over all texts so far of cells `values[codes]`."""
-        number = np.fromiter(map(self.codes.get, values, repeat(-1)), np.int32, len(values))
-        for place in np.flatnonzero(number < 0).tolist():
-            number[place] = self.codes.setdefault(values[place], len(self.codes))
-        return number[codes]
-
-    def values(self) -> Ids:
-        """Texts by code."""
-        found = np.empty(len(self.codes), object)
-        found[:] = list(self.codes)
-        return found
 
 
 def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path) -> dict[str, Coder]:

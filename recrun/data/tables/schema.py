@@ -55,7 +55,7 @@ class Label:
         if np.isnan(label):
             return f"the label {name} is missing{column}"
         if self.task.kind == "regression":
-            value = f"the label {name} is {label:.17g}{column}"
+            value = f"the label {name} is {label!r}{column}"
             return f"{value}, which float32 cannot hold; divide the column by a constant"
         ways = f"regression, {{column: {self.column}, at_least: NUMBER}} or {{…, equals: TEXT}}"
         return (
