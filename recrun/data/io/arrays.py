@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recrun.data.io.chunks import Chunk, DataFile, Lists, NotIntegers, Numbers, Texts, Times, Wanted
+from recrun.data.io.numerals import numbers_of_texts
 from recrun.data.io.times import times_of_texts
 from recrun.data.types import Int64, Mask
 from recrun.errors import DataError
@@ -120,7 +121,10 @@ def texts_of(array: NDArray[Any], missing: Mask | None = None) -> Texts:
     if array.dtype.kind in "fM":
         absent = np.isnan(array) if array.dtype.kind == "f" else np.isnat(array)
         missing = absent if missing is None else missing | absent
-    codes, distinct = pd.factorize(array if array.dtype.kind != "f" else array + array.dtype.type(0))
+    if array.dtype.kind == "f":
+        distinct, codes = np.unique(array, return_inverse=True)
+    else:
+        codes, distinct = pd.factorize(array)
     values = np.empty(len(distinct) + 1, object)
     values[:-1] = _texts(distinct)
     values[-1] = ""
@@ -163,20 +167,16 @@ def numbers_of(array: NDArray[Any], missing: Mask | None = None) -> Numbers:
     """
     if array.dtype.kind in "SUO":
         texts = texts_of(array, missing)
-        return _numbers_of_texts(texts)
+        try:
+            return numbers_of_texts(texts.values)[texts.codes]
+        except ValueError as error:
+            raise Unusable(f"is not numbers: {error}") from None
     if array.dtype.kind not in "biuf":
         raise Unusable(f"is {array.dtype}, not numbers")
     floating = array if array.dtype.kind == "f" else array.astype(np.float64)
     if floating.dtype.itemsize > 8:
         floating = floating.astype(np.float64)
     return floating if missing is None else np.where(missing, floating.dtype.type(np.nan), floating)
-
-
-def _numbers_of_texts(texts: Texts) -> Numbers:
-    try:
-        return np.array([float(text) if text else np.nan for text in texts.values])[texts.codes]
-    except ValueError as error:
-        raise Unusable(f"is not numbers ({error})") from None
 
 
 def integers_of(array: NDArray[Any], missing: Mask | None = None) -> Int64:

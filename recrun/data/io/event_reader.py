@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recrun.data.io.chunks import Chunk, NotIntegers, Times, Wanted
+from recrun.data.io.chunks import NO_NUMBERS, Chunk, NotIntegers, Times, Wanted
 from recrun.data.io.coder import Coder
 from recrun.data.io.columns import ID_ROLES, Columns, Role
 from recrun.data.io.formats import data_file
+from recrun.data.io.numerals import is_plain_integer
 from recrun.data.io.raw_events import RawEvents
 from recrun.data.io.sequences import sequence_chunks
-from recrun.data.io.text import is_plain_integer
 from recrun.data.io.times import seconds
 from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import DataError
@@ -49,6 +50,7 @@ def read_events(
                     collector.add(path, split)
         except NotIntegers:
             continue
+        collector.refuse_empty(files)
         return collector.events()
     raise AssertionError("reading ids as text cannot ask for reading them as text")
 
@@ -62,6 +64,7 @@ class _Collector:
         self.parts: dict[str, list[Any]] = {}
         self.times: list[Times] = []
         self.counts = {"rows_read": 0, "below_threshold": 0}
+        self.rows: Counter[int | None] = Counter()
         self.roles: tuple[set[Role], Path] | None = None
 
     def add(self, path: Path, split: int | None) -> None:
@@ -77,16 +80,19 @@ class _Collector:
             times=frozenset({names["time"]} if "time" in names else ()),
             required=frozenset(names.values()),
         )
-        before = self.counts["rows_read"]
         for chunk in file.chunks(wanted):
             self._take(chunk, names, split)
-        if self.counts["rows_read"] == before:
-            raise DataError(f"{path}: no rows behind the header")
 
     def add_sequences(self, path: Path, split: int | None) -> None:
         """Takes all the lines of a sequence file."""
         for chunk in sequence_chunks(path, split is not None, self.counts):
             self._take(chunk, {"user": "user", "item": "item"}, split)
+
+    def refuse_empty(self, files: Sequence[tuple[int | None, Path]]) -> None:
+        """Raises DataError for a split without rows, or a log without any; single files of many may be empty."""
+        for split, path in files:
+            if not self.rows[split]:
+                raise DataError(f"{path}: no rows behind the header")
 
     def _require_roles(self, roles: set[Role], path: Path) -> None:
         first, where = self.roles = self.roles or (roles, path)
@@ -100,6 +106,7 @@ class _Collector:
     def _take(self, chunk: Chunk, names: Mapping[Role, str], split: int | None) -> None:
         kept: Any = slice(None)
         self.counts["rows_read"] += chunk.size
+        self.rows[split] += chunk.size
         if self.threshold is not None:
             kept = chunk.numbers[names["rating"]] >= float(self.threshold)  # in the precision of the file
             self.counts["below_threshold"] += int(np.count_nonzero(~kept))
@@ -151,12 +158,13 @@ class _Collector:
         """Seconds; the unit of those that are numbers is recognised by all of them."""
         if not self.times:
             return None
-        dates = np.repeat([times.dates for times in self.times], [len(times.values) for times in self.times])
-        values = np.concatenate([times.values for times in self.times])
-        if not dates.all():
-            what = "the time column" if self.roles is None else str(self.roles[1])
-            values[~dates] = seconds(values[~dates], self.columns.time_unit, what)
-        return values
+        where = "the log" if self.roles is None else str(self.roles[1])
+        numbers = [times.values for times in self.times if not times.dates]
+        if len(numbers) == len(self.times):
+            return seconds(np.concatenate(numbers), self.columns.time_unit, where)
+        whole = seconds(np.concatenate([NO_NUMBERS, *numbers]), self.columns.time_unit, where)
+        found = iter(np.split(whole, np.cumsum([len(part) for part in numbers])))
+        return np.concatenate([times.values if times.dates else next(found) for times in self.times])
 
 
 def _sorted_texts(codes: Int32, texts: Ids) -> tuple[Int32, Ids]:

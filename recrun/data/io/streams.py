@@ -18,6 +18,14 @@ from recrun.errors import DataError
 
 BLOCK_BYTES = 1 << 20
 BOM = b"\xef\xbb\xbf"
+MAGIC = {
+    b"\x1f\x8b": "gzip (.gz)",
+    b"\xfd7zXZ\0": "xz (.xz)",
+    b"PK\x03\x04": "a zip archive (.zip, .npz, .xlsx)",
+    b"\x28\xb5\x2f\xfd": "zstandard (.zst), which is not read",
+    b"PAR1": "Parquet (.parquet)",
+}
+MAGIC_BYTES = 6
 
 
 @contextmanager
@@ -30,6 +38,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     try:
         with path.open("rb") as file:
             stream = io.BufferedReader(_plain(path, file), BLOCK_BYTES)
+            _refuse_binary(path, stream.peek(MAGIC_BYTES)[:MAGIC_BYTES])
             if stream.peek(len(BOM))[: len(BOM)] == BOM:
                 stream.read(len(BOM))
             yield stream
@@ -58,6 +67,13 @@ def _plain(path: Path, file: Any) -> Any:
             raise DataError(f"{path}: the archive asks for a password; unpack it")
         return archive.open(members[0])
     return file
+
+
+def _refuse_binary(path: Path, begin: bytes) -> None:
+    """Raises DataError for content that another ending would say."""
+    for magic, what in MAGIC.items():
+        if begin.startswith(magic):
+            raise DataError(f"{path}: holds {what}, which its name does not say; rename or decompress it")
 
 
 def _broken(path: Path, error: Exception) -> DataError:

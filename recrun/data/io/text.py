@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ import numpy as np
 
 from recrun.data.io.chunks import CHUNK_ROWS, Chunk, Lists, NotIntegers, Texts, Times, Wanted
 from recrun.data.io.files import kind
+from recrun.data.io.numerals import is_finite, is_plain_integer, numbers_of_texts
 from recrun.data.io.streams import BLOCK_BYTES, CARRIAGE_RETURN, decoded, open_bytes, whole_lines
 from recrun.data.io.times import times_of_texts
 from recrun.data.io.widths import RowWidths
@@ -33,7 +35,7 @@ TYPED = (".inter", ".user", ".item")  # "user_id:token" in their headers
 PLAIN = (".tsv", ".dat", ".data", *TYPED)  # a quotation mark in them is a character like others
 TABBED = (".tsv", *TYPED)
 MOVIELENS = ("user_id", "item_id", "rating", "timestamp")  # the columns of u.data and ratings.dat, which have no header
-PLAIN_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+BLANK_RUNS = (b"\t", b"  ", b"\n ", b" \n", b" \r")
 UNIT_SEPARATOR = b"\x1f"  # stands for separators of several characters
 NUL, NUL_STAND_IN = b"\0", "\ufffe".encode()  # the parser ends a cell at NUL; U+FFFE is no character
 
@@ -62,19 +64,17 @@ class Layout:
         return self.separator.encode() if len(self.separator) == 1 else UNIT_SEPARATOR
 
     @property
-    def dialect(self) -> dict[str, Any]:
-        """For Python's csv, of lines that are `plain`."""
-        quoting = csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE
-        return {"delimiter": self.delimiter.decode(), "quoting": quoting, "skipinitialspace": self.skip_blanks}
+    def quotes(self) -> int:
+        """The same for pandas and Python's csv."""
+        return csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE
 
     def plain(self, lines: bytes) -> bytes:
         """Whole lines with one character between cells."""
         if len(self.separator) > 1:
             return lines.replace(self.separator.encode(), UNIT_SEPARATOR)
-        if self.separator == " " and not self.quoting:
-            lines = re.sub(rb"[ \t]+", b" ", lines)
-            return re.sub(rb"(?m)^ | (?=\r?$)", b"", lines)
-        return lines
+        if self.separator != " " or not any(run in b"\n" + lines for run in BLANK_RUNS):
+            return lines
+        return re.sub(rb"(?m)^ | (?=\r?$)", b"", re.sub(rb"[ \t]+", b" ", lines))
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class TextFile:
         layout = self.layout
         with open_bytes(self.path) as stream:
             if layout.has_header:
-                next(csv.reader(_texts(self.path, stream, layout), **layout.dialect))
+                next(_parsed(_texts(self.path, stream, layout), layout))
             yield stream
 
     def _sample(self, stream: io.BufferedReader) -> list[Mapping[str, str]]:
@@ -186,7 +186,7 @@ class TextFile:
         layout = self.layout
         begin = layout.plain(stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]).decode(errors="replace").splitlines()
         try:
-            rows = [row for row in csv.reader(begin, **layout.dialect) if len(row) == len(layout.names)]
+            rows = [row for row in _parsed(begin, layout) if len(row) == len(layout.names)]
         except csv.Error:
             rows = []
         return [dict(zip(layout.names, row, strict=True)) for row in rows]
@@ -215,7 +215,7 @@ class TextFile:
                 na_values={at: [""] for at in optional},
                 keep_default_na=False,
                 skipinitialspace=layout.skip_blanks,
-                quoting=csv.QUOTE_MINIMAL if layout.quoting else csv.QUOTE_NONE,
+                quoting=layout.quotes,
                 index_col=False,
                 chunksize=CHUNK_ROWS,
             ) as reader:
@@ -234,7 +234,7 @@ class TextFile:
     def _cells(self, layout: Layout) -> Iterator[tuple[int, list[str]]]:
         """Lines by number and their cells; slow. Raises DataError where they cannot be parsed."""
         with open_bytes(self.path) as stream:
-            reader = csv.reader(_texts(self.path, stream, layout), **layout.dialect, strict=True)
+            reader = _parsed(_texts(self.path, stream, layout), layout, strict=True)
             begin = 1
             try:
                 for cells in reader:
@@ -319,6 +319,18 @@ def _texts(path: Path, stream: io.BufferedReader, layout: Layout) -> Iterator[st
     return (layout.plain(decoded(path, number, line).encode()).decode() for number, line in enumerate(stream, 1))
 
 
+def _parsed(lines: Iterable[str], layout: Layout, strict: bool = False) -> Any:
+    """Rows of lines that are `Layout.plain`, by Python's csv; slow."""
+    csv.field_size_limit(sys.maxsize)
+    return csv.reader(
+        lines,
+        delimiter=layout.delimiter.decode(),
+        quoting=layout.quotes,  # type: ignore[arg-type]
+        skipinitialspace=layout.skip_blanks,
+        strict=strict,
+    )
+
+
 def _chunk(frame: Mapping[str, np.ndarray], wanted: Wanted, dates: frozenset[str], nul: bool) -> Chunk:
     """Columns as cells. Raises ValueError for one that cannot be used."""
     as_text = wanted.texts | wanted.lists.keys() | dates
@@ -328,7 +340,7 @@ def _chunk(frame: Mapping[str, np.ndarray], wanted: Wanted, dates: frozenset[str
         size=len(next(iter(frame.values()))),
         texts={name: texts[name] for name in wanted.texts},
         lists={name: Lists.split(texts[name], separator) for name, separator in wanted.lists.items()},
-        numbers={name: _numbers(texts[name]) if name in texts else frame[name] for name in wanted.numbers},
+        numbers={name: _numbers(texts.get(name), frame[name]) for name in wanted.numbers},
         integers={name: frame[name] for name in wanted.integers},
         times=times,
     )
@@ -354,11 +366,8 @@ def _times(texts: Texts | None, numbers: np.ndarray) -> Times:
     return Times(distinct.values[texts.codes], distinct.dates)
 
 
-def _numbers(texts: Texts) -> Float:
-    """Text cells as numbers; "" is NaN. Raises ValueError for one that is none."""
-    if not all(is_finite(text) for text in texts.values if text):
-        raise ValueError("not a finite number")
-    return np.array([float(text) if text else math.nan for text in texts.values])[texts.codes]
+def _numbers(texts: Texts | None, numbers: np.ndarray) -> Float:
+    return numbers if texts is None else numbers_of_texts(texts.values)[texts.codes]
 
 
 def _cell_fault(cell: str, name: str, wanted: Wanted, dates: frozenset[str]) -> str | None:
@@ -379,19 +388,6 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def is_finite(text: str) -> bool:
-    """Whether a text is a number that is neither infinite nor NaN."""
-    try:
-        return text.isascii() and "_" not in text and math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def is_plain_integer(text: str) -> bool:
-    """Whether an integer is written as Python writes it: "007", "+7" and "-0" are not."""
-    return bool(PLAIN_INTEGER.fullmatch(text))
-
-
 def sniff(line: str) -> str:
     """The separator that a first line seems to have."""
     if "::" in line:
@@ -401,6 +397,6 @@ def sniff(line: str) -> str:
 
 def refuse_twice(names: Sequence[str], where: str) -> None:
     """Raises DataError if two columns have the same name."""
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{where}: two columns are called {twice!r}; rename one")
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise DataError(f"{where}: two columns are called {name!r}; rename one")

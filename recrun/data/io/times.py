@@ -6,6 +6,7 @@ import numpy as np
 
 from recrun.data.io.chunks import Times
 from recrun.data.io.columns import TimeUnit
+from recrun.data.io.numerals import numbers_of_texts
 from recrun.data.types import Float, Ids
 from recrun.errors import DataError
 
@@ -35,7 +36,7 @@ def times_of_texts(texts: Ids) -> Times:
         ValueError: Neither.
     """
     try:
-        return Times(np.array([float(text) for text in texts]), dates=False)
+        return Times(numbers_of_texts(texts), dates=False)
     except ValueError:
         return Times(seconds_of_dates(texts), dates=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from recrun.data.io.chunks import Chunk, DataFile, Wanted
 from recrun.data.io.download import Download
-from recrun.data.io.files import ALLOWED, data_files, existing, places, sha256, split_files
+from recrun.data.io.files import ALLOWED, compression, data_files, existing, kind, places, sha256, split_files
 from recrun.data.io.formats import data_file
 from recrun.data.tables.join import Side
 from recrun.data.types import TRAIN
@@ -67,7 +67,7 @@ class TableFiles:
         """Content hashes of the files and what decides how they are read."""
         return {
             "sha256": [(part, sha256(path)) for part, path in self.files],
-            "kinds": [path.suffixes for _, path in self.files],
+            "kinds": [kind(path) + compression(path) for _, path in self.files],
             "columns": self.where.columns,
             "separator": self.where.separator,
             "join": {key: sha256(path) for key, path in self.sides.items()},

@@ -218,7 +218,7 @@ def test_provided_names(tmp_path):
         (folder / name).rename(folder / f"split.{part}.inter")
     assert build(str(folder), split="provided").fingerprint == expected
     (folder / "train.csv").write_text("")
-    with pytest.raises(DataError, match=r"more than one train file: train.csv, split.train.inter"):
+    with pytest.raises(DataError, match=r"more than one train file: split.train.inter, train.csv"):
         build(str(folder), split="provided")
     with pytest.raises(DataError, match="needs a folder"):
         build(str(folder / "train.csv"), split="provided")
