@@ -149,7 +149,8 @@ def _texts(distinct: NDArray[Any]) -> list[str]:
 
 def _number(value: np.floating) -> str:
     """As short as its precision allows: "7", "0.7"."""
-    return str(int(value)) if np.isfinite(value) and value == np.floor(value) and abs(value) < WHOLE else str(value)
+    number = float(value)
+    return str(int(number)) if abs(number) < WHOLE and number.is_integer() else str(value)
 
 
 def _decoded(values: list[bytes]) -> list[str]:
@@ -185,9 +186,12 @@ def integers_of(array: NDArray[Any], missing: Mask | None = None) -> Int64:
         raise NotIntegers
     if array.dtype.kind in "iu" and (array.dtype != np.uint64 or array.max(initial=0) <= np.uint64(INT64.max)):
         return array.astype(np.int64)
-    if array.dtype.kind == "f" and bool(((array == np.floor(array)) & (np.abs(array) < WHOLE)).all()):
-        return array.astype(np.int64)
-    raise NotIntegers
+    if array.dtype.kind != "f":
+        raise NotIntegers
+    numbers = array.astype(np.float64)
+    if not ((numbers == np.floor(numbers)) & (np.abs(numbers) < WHOLE)).all():
+        raise NotIntegers
+    return numbers.astype(np.int64)
 
 
 def times_of(array: NDArray[Any], missing: Mask | None = None) -> Times:

@@ -12,7 +12,7 @@ import numpy as np
 
 from recrun.data.io import arrays
 from recrun.data.io.arrays import Unusable
-from recrun.data.io.chunks import CHUNK_ROWS, Chunk, Lists, Numbers, Texts, Times, Wanted
+from recrun.data.io.chunks import CHUNK_ROWS, Chunk, Lists, NotIntegers, Numbers, Texts, Times, Wanted
 from recrun.data.io.text import refuse_twice
 from recrun.data.types import Int64
 from recrun.errors import DataError
@@ -82,7 +82,7 @@ class _Column:
         """See `arrays.texts_of`."""
         import pyarrow as pa
 
-        types = pa.types
+        types = _types()
         if types.is_integer(self.type) or types.is_floating(self.type) or types.is_boolean(self.type):
             return arrays.texts_of(*self._numpy())
         if types.is_nested(self.type) or types.is_duration(self.type) or types.is_interval(self.type):
@@ -113,6 +113,8 @@ class _Column:
 
     def integers(self) -> Int64:
         """See `arrays.integers_of`."""
+        if not (_types().is_integer(self.type) or _types().is_floating(self.type)):
+            raise NotIntegers
         return arrays.integers_of(*self._numpy())
 
     def times(self) -> Times:
@@ -123,7 +125,7 @@ class _Column:
         """Values, and where there are none."""
         import pyarrow as pa
 
-        types, array = pa.types, self.array
+        types, array = _types(), self.array
         missing = array.is_null().to_numpy(zero_copy_only=False)
         if types.is_null(self.type):
             return np.full(len(array), np.nan), missing
@@ -143,3 +145,9 @@ class _Column:
             raise Unusable(f"is {self.type}, which is neither a number nor a date")
         texts = self.texts()
         return texts.values[texts.codes], missing
+
+
+def _types() -> Any:
+    import pyarrow as pa
+
+    return pa.types
