@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recrun.data.tables.chunks import Chunk, Lists, Texts
+from recrun.data.io.chunks import Chunk, Lists, Texts
 from recrun.data.tables.dataset import Table
 
 CLICKS = "user,item,age,click\n" + "".join(f"u{n % 7},i{n % 5},{n % 4}.5,{n % 2}\n" for n in range(50))

@@ -11,8 +11,21 @@ from recrun.errors import ConfigError, DataError
 
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".dat", ".data")
-COMPRESSED = (".gz",)
+COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 ENDINGS = (*TEXT_ENDINGS, *(text + zipped for text in TEXT_ENDINGS for zipped in COMPRESSED), ".parquet", ".npz")
+ALLOWED = f"{' '.join(TEXT_ENDINGS)} (each also with {' '.join(COMPRESSED)}), .parquet, .npz"
+
+
+def compression(path: Path) -> str:
+    """The ending, in small letters, that says how a file is compressed; "" if it is not."""
+    ending = path.suffix.lower()
+    return ending if ending in COMPRESSED else ""
+
+
+def kind(path: Path) -> str:
+    """The ending, in small letters, that says what is in a file, apart from compression."""
+    name = path.name.lower()
+    return Path(name.removesuffix(compression(path))).suffix
 
 
 def places(path: str, root: str | None) -> list[Path]:

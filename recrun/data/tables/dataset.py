@@ -14,12 +14,12 @@ import numpy as np
 
 from recrun.data.io.download import Download
 from recrun.data.tables.cache import Prepared, prepared
-from recrun.data.tables.chunks import TableSource
 from recrun.data.tables.column_store import Columns, joined
 from recrun.data.tables.encoding import Encoding, ScaleKind
 from recrun.data.tables.files import TableFiles, Where
 from recrun.data.tables.schema import Schema, TaskKind, read_schema
 from recrun.data.tables.shuffle import windows
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Recipe, read_fitting
 from recrun.data.tables.split import TableSplit, TableSplitName
 from recrun.data.types import TEST, VALID, Ids
@@ -154,7 +154,7 @@ class Table:
         files = Where(path or "", root, None if columns is None else tuple(columns), separator, join, download)
         found = []
         if not (vocabulary and test_path):
-            source = source or TableFiles(files, split == "provided", part_files)
+            source = source or TableFiles(files, split == "provided", part_files, learning=vocabulary is None)
             whole = unseen and not how.is_stated
             recipe = recipe.to_judge(source.header(), source.place(-1)) if whole else recipe
             found.append(prepared(source, recipe, cache))
@@ -162,7 +162,7 @@ class Table:
             if whole:
                 log.warning("all %d rows of %s are the test part", len(found[0].parts["test"]), source.place(-1))
         if test_path is not None:
-            test = TableFiles(replace(files, path=test_path, download=None))
+            test = TableFiles(replace(files, path=test_path, download=None), learning=False)
             found.append(prepared(test, recipe.to_judge(test.header(), test.place(-1)), cache))
         self.evaluator, self.monitor = evaluator, evaluator.monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")

@@ -147,10 +147,10 @@ def test_users_are_sessions_where_there_are_none_and_gzip_and_parquet_are_read(t
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (HEADER + "a,1,1\na,2,soon\n", r"log\.csv:3: the time is 'soon', not a finite number"),
-        (HEADER + "a,1,2020-01-01\na,2,soon\n", r"log\.csv:3: the time is 'soon', not a date in ISO 8601"),
-        (HEADER + "a,1,1\na,,2\n", r"log\.csv:3: the item id is empty"),
-        ("item_id,timestamp\n1,2\n", "no session column.*dataset.session_column=NAME"),
+        (HEADER + "a,1,1\na,2,soon\n", r"log\.csv:3: column timestamp is 'soon', not a finite number"),
+        (HEADER + "a,1,2020-01-01\na,2,soon\n", r"log\.csv:3: column timestamp is 'soon', not a date in ISO 8601"),
+        (HEADER + "a,1,1\na,,2\n", r"log\.csv:3: column item_id is empty"),
+        ("item_id,timestamp\n1,2\n", "no user or session column.*dataset.session_column=NAME"),
         ("session_id,item_id\n1,2\n", "no time column.*dataset.time_column=NAME"),
         (HEADER + "a,1,1\nb,2,2\nc,3,3\n", "no sessions are left of 3 rows"),
     ],

@@ -154,7 +154,7 @@ def test_files_of_the_parts_and_validation_rows_from_train_where_there_is_no_fil
         with pytest.raises((ConfigError, DataError), match=fault):
             Table(None, part_files=part_files, **keys)
     (tmp_path / "train.csv.gz").write_bytes(b"")
-    with pytest.raises(DataError, match="more than one file for a part"):
+    with pytest.raises(DataError, match="more than one train file: train.csv, train.csv.gz"):
         Table(None, **keys)
     with pytest.raises(DataError, match=r"needs a folder .* dataset\.test_path takes a single file"):
         Table(None, **{**keys, "path": str(tmp_path / "test.tsv")})
@@ -252,8 +252,8 @@ def test_side_tables_are_put_beside_the_rows(tmp_path):
     assert batch["dense"][order, 0].tolist() == [30, 40, 35]  # who is missing is as old as the others
     assert batch["genres_offsets"].diff()[order].tolist() == [2, 0, 0]
     (tmp_path / "nobody.csv").write_text("user,job,age\n")
-    lonely = table(tmp_path, text, join={**join, "user": str(tmp_path / "nobody.csv")}, **keys, **whole)
-    assert decoded(lonely, next(lonely.train_batches(9, np.random.default_rng(0)))["sparse"][:, 1]) == [""] * 3
+    with pytest.raises(DataError, match=r"nobody.csv describes 0 of 3 rows .* it has no rows \(dataset.join.user\)"):
+        table(tmp_path, text, join={**join, "user": str(tmp_path / "nobody.csv")}, **keys, **whole)
     with pytest.raises(DataError, match=r"users.user: no column 'film' \(dataset.join\)"):
         table(tmp_path, text, join={**join, "film": join["user"]}, sparse=["user", "job"])
     (tmp_path / "users.user").write_text("user:token\tage:float\tjob:token\nu1\t30\tcook\nu1\t40\tcook\n")
@@ -286,7 +286,7 @@ FAULTS = {
     "large label": (
         {"tasks": {"age": "regression"}, "dense": []},
         "user,item,age\nu1,i1,-1e39\n",
-        r"is -1e\+39, too large",
+        r"is -1e\+39, which float32 cannot hold",
     ),
     "no label": ({}, "user,item,age,click\nu1,i1,3,1\nu1,i1,3,\n", r"t.csv:3: the label click is missing"),
     "text that no row has": (
@@ -316,14 +316,14 @@ FAULTS = {
     "open quote": (
         {},
         'user,item,age,click\nu1,i1,3,1\nu1,"i1,2,1\n' + "u1,i1,3,1\n" * 20_000,
-        r"t.csv:3: field larger than field limit \(131072\) \(a quote that is not closed\?\)",
+        r"t.csv:3: unexpected end of data \(a quote that is not closed\?\)",
     ),
     "no rows": ({}, "user,item,age,click\n", r"t.csv: there are no rows"),
     "empty": ({}, "", r"t.csv: the file is empty"),
     "twice": ({}, "user,item,age,user,click\nu1,i1,3,1,1\n", r"t.csv:1: two columns are called 'user'"),
     "not UTF-8": ({}, CLICKS.encode() + b"\xff,i1,1,0\n", r"t.csv:52: not UTF-8 text"),
     "names do not fit": ({"columns": ["a", "b"]}, None, r"t.csv:1: the row has 4 cells, but dataset.columns names 2"),
-    "separator": ({"separator": "::"}, None, "tables take a single character"),
+    "separator": ({"separator": "::"}, None, "no column 'user'"),
     "time": ({"split": "temporal", "time_column": "user"}, None, r"t.csv:2: the time is 'u0', neither a number nor"),
 }
 

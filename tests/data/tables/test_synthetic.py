@@ -5,7 +5,7 @@ import pytest
 
 from recrun.evaluation.auc import auc
 from recrun.data.tables import synthetic as synthetic_table
-from recrun.data.tables.chunks import Wanted
+from recrun.data.io.chunks import Wanted
 from recrun.data.tables.synthetic import FactorizationTable
 from recrun.data.tables.dataset import Table
 from recrun.errors import ConfigError

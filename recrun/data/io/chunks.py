@@ -1,16 +1,20 @@
-"""What comes out of a table's source, some rows at a time."""
+"""What readers of all formats give: some rows at a time, each column as text, lists, numbers, integers or times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recrun.data.ragged import expand
 from recrun.data.types import Float, Ids, Int32, Int64
 
+Numbers: TypeAlias = NDArray[Any]  # of any floating type
+
+CHUNK_ROWS = 1 << 17
 NO_CODES, NO_NUMBERS, NO_VALUES = np.zeros(0, np.int32), np.zeros(0), np.empty(0, object)
 
 
@@ -58,27 +62,52 @@ class Lists:
         return Lists(offsets, Texts(self.texts.codes[place], self.texts.values))
 
 
+class NotIntegers(Exception):
+    """Ids are not all plain integers ("007" is not): read the file again with ids as text."""
+
+
 @dataclass(frozen=True)
 class Wanted:
-    """Which columns are read, and as what: text, numbers, or lists of texts by their separator."""
+    """Which columns are read, and as what.
 
-    texts: frozenset[str]
-    numbers: frozenset[str]
-    lists: Mapping[str, str]
+    Attributes:
+        texts: As text.
+        numbers: As numbers.
+        lists: As lists of texts, by their separator.
+        integers: As int64; a reader raises `NotIntegers` if that would change an id.
+        times: As times, numbers or dates.
+        required: Columns without missing cells: a reader refuses them, naming the row.
+    """
+
+    texts: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
+    lists: Mapping[str, str] = field(default_factory=dict)
+    integers: frozenset[str] = frozenset()
+    times: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
 
     @property
     def columns(self) -> frozenset[str]:
         """All of them."""
-        return self.texts | self.numbers | self.lists.keys()
+        return self.texts | self.numbers | self.lists.keys() | self.integers | self.times
 
     def only(self, names: Set[str]) -> Wanted:
         """Those of some columns."""
         lists = {name: separator for name, separator in self.lists.items() if name in names}
-        return Wanted(self.texts & names, self.numbers & names, lists)
+        kinds = (self.integers & names, self.times & names, self.required & names)
+        return Wanted(self.texts & names, self.numbers & names, lists, *kinds)
 
     def and_texts(self, names: Iterable[str]) -> Wanted:
         """More columns, as text."""
-        return Wanted(self.texts | frozenset(names), self.numbers, self.lists)
+        return replace(self, texts=self.texts | frozenset(names))
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times of R rows: seconds since 1970 where they are `dates`, else numbers of a unit to be found out; float64."""
+
+    values: Float
+    dates: bool
 
 
 @dataclass(frozen=True)
@@ -88,15 +117,49 @@ class Chunk:
     Attributes:
         size: R.
         texts, lists: Cells by column.
-        numbers: float64 [R] by column; NaN = there is none. Never infinite.
-        part: TRAIN, VALID or TEST where the source says which part the rows belong to.
+        numbers: [R] by column, NaN = there is none, never infinite. Of the precision of the file: float64, or float32
+            and float16 of binary formats, so that .7 compares as .7 whichever it is.
+        integers: int64 [R] by column.
+        times: By column.
+        part: TRAIN, VALID or TEST where the source says which of them the rows belong to.
     """
 
     size: int
     texts: Mapping[str, Texts] = field(default_factory=dict)
     lists: Mapping[str, Lists] = field(default_factory=dict)
-    numbers: Mapping[str, Float] = field(default_factory=dict)
+    numbers: Mapping[str, Numbers] = field(default_factory=dict)
+    integers: Mapping[str, Int64] = field(default_factory=dict)
+    times: Mapping[str, Times] = field(default_factory=dict)
     part: int | None = None
+
+    def bad_cell(self, required: Set[str]) -> tuple[int, str, str] | None:
+        """Row, column and fault of a cell that is infinite, or missing where it must not be."""
+        for name, numbers in {**self.numbers, **{name: times.values for name, times in self.times.items()}}.items():
+            bad = np.isinf(numbers)
+            if name in required:
+                bad |= np.isnan(numbers)
+            if bad.any():
+                row = int(bad.argmax())
+                return row, name, "is missing" if np.isnan(numbers[row]) else f"is {numbers[row]}, not a finite number"
+        for name in self.texts.keys() & required:
+            empty = np.flatnonzero(self.texts[name].values == "")
+            bad = np.isin(self.texts[name].codes, empty)
+            if len(empty) and bad.any():
+                return int(bad.argmax()), name, "is missing"
+        return None
+
+
+class DataFile(Protocol):
+    """Gives rows."""
+
+    def header(self) -> list[str]:
+        """Names of the columns there are."""
+
+    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
+        """The rows in order. Raises DataError for a cell that cannot be used."""
+
+    def place(self, row: int) -> str:
+        """Where a row is, counted from 0 over all chunks, for errors: "file:line"; below 0 what the source is."""
 
 
 def joined_chunks(chunks: Sequence[Chunk], wanted: Wanted) -> Chunk:
@@ -105,8 +168,13 @@ def joined_chunks(chunks: Sequence[Chunk], wanted: Wanted) -> Chunk:
         sum(chunk.size for chunk in chunks),
         {name: joined_texts([chunk.texts[name] for chunk in chunks]) for name in wanted.texts},
         {name: joined_lists([chunk.lists[name] for chunk in chunks]) for name in wanted.lists},
-        {name: np.concatenate([NO_NUMBERS, *(chunk.numbers[name] for chunk in chunks)]) for name in wanted.numbers},
+        {name: joined_numbers([chunk.numbers[name] for chunk in chunks]) for name in wanted.numbers},
     )
+
+
+def joined_numbers(parts: Sequence[Numbers]) -> Numbers:
+    """One after another, in their precision."""
+    return np.concatenate(parts) if parts else NO_NUMBERS
 
 
 def joined_texts(parts: Sequence[Texts]) -> Texts:
@@ -121,23 +189,3 @@ def joined_lists(parts: Sequence[Lists]) -> Lists:
     lengths = [np.diff(part.offsets) for part in parts]
     offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
     return Lists(offsets, joined_texts([part.texts for part in parts]))
-
-
-class TableFile(Protocol):
-    """Gives rows."""
-
-    def header(self) -> list[str]:
-        """Names of the columns there are."""
-
-    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
-        """The rows in order. Raises DataError for a cell that cannot be used."""
-
-    def place(self, row: int) -> str:
-        """Where a row is, counted from 0 over all chunks, for errors: "file:line"; below 0 what the source is."""
-
-
-class TableSource(TableFile, Protocol):
-    """Gives the rows of a table: files, or a generator."""
-
-    def identity(self) -> Mapping[str, Any]:
-        """Plain values that change whenever the rows would: content hashes, settings, seeds."""
