@@ -12,6 +12,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
   recrun predict RUN --session ITEM,ITEM,... [--k K]    the best next items of one session
   recrun embed RUN --side user|item --output FILE    ids and vectors, .npz or .tsv
+  recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
   recrun list [WHAT]                 models, datasets, trainers, stages, experiments or runs
   recrun VERB --help                 the options of a verb
 
@@ -64,6 +65,21 @@ Writes ids and vectors of users or items.
   --output FILE   .npz with `ids` and `vectors`, or .tsv with an id and its numbers in each line
   --split SPLIT   whose histories (default: test)
   key=value       dataset.…, device, precision, threads""",
+    "compare": """\
+recrun compare RUN|SWEEP ... [--baseline NAME | --all-pairs] [--metric NAME,NAME] [--split valid|test]
+               [--correction holm|bh] [--format terminal|csv|json|latex|markdown] [--output FILE]
+
+Compares settings (runs that differ by seed alone are one) on the values per user, session or impression that runs left.
+Runs with other data, another split or another evaluation are refused.
+
+  --baseline NAME     the setting that all others are compared with: its name, its model or one of its runs
+                      (default: the first)
+  --all-pairs         every setting with every other
+  --metric NAMES      default: the metric that selected the epoch, and some others
+  --split SPLIT       valid or test (default: test)
+  --correction WHICH  of p-values, over all comparisons of the table: holm (default) or bh, Benjamini-Hochberg
+  --format FORMAT     terminal (default), csv, json, latex or markdown
+  --output FILE       where to write it (default: stdout)""",
     "list": """\
 recrun list [WHAT]
 recrun list runs [FOLDER]

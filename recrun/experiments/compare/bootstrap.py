@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -41,7 +42,7 @@ class Spread:
     @property
     def acceleration(self) -> float:
         """The a of BCa (Efron 1987): a sixth of the skewness."""
-        return self.third / (6 * self.variance**1.5) if self.variance > 0 else 0.0
+        return self.third / (6 * math.pow(self.variance, 1.5)) if self.variance > 0 else 0.0
 
 
 def resampled_means(values_CG: Floats, weights_G: Floats, rng: np.random.Generator, count: int = REPLICATES) -> Floats:
@@ -78,40 +79,70 @@ def seed_weights(seeds: int, rng: np.random.Generator, count: int = REPLICATES) 
     if seeds == 1:
         return np.ones((count, 1))
     shares = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=count) / seeds
-    return 1 / seeds + np.sqrt(seeds / (seeds - 1)) * (shares - 1 / seeds)
+    weights: Floats = 1 / seeds + np.sqrt(seeds / (seeds - 1)) * (shares - 1 / seeds)
+    return weights
 
 
-def spread(influence_G: Floats, *seed_means: Floats) -> Spread:
-    """How an estimate varies with its units and with its seeds.
+def spread(differences_U: Floats, weights_U: Floats, *sides_SU: Floats) -> Spread:
+    """How a weighted mean varies with its units and with its seeds.
+
+    Units and seeds are crossed, so that what a seed does to single units shows in the variance over units and in that
+    over seeds: it is taken out of the former (two-way random effects). The variance over units is the jackknife's.
 
     Args:
-        influence_G: What each unit adds to the estimate's deviation, times the number of units; its mean is 0.
-        seed_means: For each setting in the estimate the estimate of each of its seeds, [S]. One seed says nothing of
-            others.
+        differences_U: Of each unit the value whose mean is estimated, averaged over seeds.
+        weights_U: What a unit counts, of mean 1.
+        sides_SU: For each setting in it the values of each seed and unit. One seed says nothing of others.
     """
-    size = len(influence_G)
-    parts = [(float(influence_G @ influence_G) / (size * (size - 1)), size - 1)]
-    parts += [(float(means.var(ddof=1)) / len(means), len(means) - 1) for means in seed_means if len(means) > 1]
+    size = len(differences_U)
+    mean = (differences_U * weights_U).mean()
+    influence_U = (differences_U - mean) * weights_U / (1 - weights_U / size)
+    units = float(influence_U @ influence_U) * (size - 1) / size**3
+    several = [values_SU for values_SU in sides_SU if len(values_SU) > 1]
+    units = max(0.0, units - sum(_of_single_units(values_SU, weights_U) for values_SU in several))
+    parts = [(units, _effective(weights_U) - 1)]
+    for values_SU in several:
+        means_S = values_SU @ weights_U / size
+        parts.append((float(means_S.var(ddof=1)) / len(means_S), len(means_S) - 1))
     variance = sum(part for part, _ in parts)
     below = sum(part**2 / freedom for part, freedom in parts)
-    third = float((influence_G**3).sum()) / size**3
-    return Spread(variance, variance**2 / below if below > 0 else float(size - 1), third)
+    third = float((influence_U**3).sum()) / size**3
+    return Spread(variance, variance**2 / below if below > 0 else parts[0][1], third)
+
+
+def _effective(weights_U: Floats) -> float:
+    """How many units of equal weight tell as much of a variance: U where all weigh the same."""
+    squares_U = weights_U**2
+    return float(squares_U.sum() ** 2 / (squares_U**2).sum())
+
+
+def _of_single_units(values_SU: Floats, weights_U: Floats) -> float:
+    """The variance of the mean over seeds and units that comes of what seeds do to single units."""
+    seeds, size = values_SU.shape
+    means_S1 = (values_SU @ weights_U / size)[:, None]
+    left_SU: Floats = values_SU - values_SU.mean(0) - means_S1 + means_S1.mean()
+    squares: float = ((left_SU * weights_U) ** 2).sum() / (size**2 * seeds * (seeds - 1))
+    return float(squares)
 
 
 def bca(estimate: float, replicates_B: Floats, spread: Spread) -> Interval:
-    """The BCa interval, as wide as t with the spread's degrees of freedom makes it.
+    """The BCa interval: its shape is the replicates', its width that of t with the spread's degrees of freedom.
+
+    Replicates alone are too narrow for few seeds, and too wide where seeds move single units (Owen 2007).
 
     Args:
         estimate: The value itself.
         replicates_B: The same of resampled units and seeds, float64 [B].
         spread: Of the estimate.
     """
-    count = len(replicates_B)
+    count, deviation = len(replicates_B), float(replicates_B.std())
+    if deviation == 0 or spread.variance == 0:
+        return Interval(estimate, estimate)
     below = (np.count_nonzero(replicates_B < estimate) + np.count_nonzero(replicates_B <= estimate)) / (2 * count)
     bias = ndtri(np.clip(below, 1 / (2 * count), 1 - 1 / (2 * count)))
     normal_2 = ndtri(np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     shifted_2 = bias + (bias + normal_2) / (1 - spread.acceleration * (bias + normal_2))
     quantiles_2 = np.quantile(replicates_B, ndtr(shifted_2))
-    stretch: Any = stdtrit(spread.freedom, (1 + LEVEL) / 2) / normal_2[1]
-    low, high = estimate + stretch * (quantiles_2 - estimate)
+    wider: Any = stdtrit(spread.freedom, (1 + LEVEL) / 2) / normal_2[1]
+    low, high = estimate + wider * spread.variance**0.5 / deviation * (quantiles_2 - estimate)
     return Interval(float(low), float(high))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from recrun.console.tables import room_for
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.compare import paired_tests
-from recrun.experiments.compare.bootstrap import Floats, Interval, Spread, bca, resampled_means, seed_weights, spread
+from recrun.experiments.compare.bootstrap import Floats, Interval, bca, resampled_means, seed_weights, spread
 from recrun.experiments.compare.runs import Setting, StoredRun, inside
 from recrun.experiments.compare.units import Block, UnitValues, matched, metric_names, read_units
 from recrun.types import Split
@@ -59,7 +60,8 @@ class Comparison:
         d_z: Mean over standard deviation of the units' differences.
         better, equal, worse: Shares of the units.
         p: Of each test, uncorrected: "t", "wilcoxon" and "permutation" over units, averaged over seeds first; and the
-            one that "decides", where a setting has several seeds a t test that counts how they vary, else t.
+            one that "decides": t with the variance that the interval has, which counts how seeds vary. For one seed and
+            units of equal weight it is "t".
         corrected: The same, each corrected over all comparisons of the table.
     """
 
@@ -216,34 +218,24 @@ class Estimates:
         self.seeds = [seed_weights(len(setting.runs), rng, len(drawn)) for setting in settings]
 
     def values(self, at: int, metric: str) -> Floats:
-        """A setting's value of each unit, averaged over seeds, [U]."""
-        found: Floats = self.block.values_MRU[self.block.metrics.index(metric), self.runs[at]].mean(0)
+        """A setting's value of each seed and unit, [S, U]."""
+        found: Floats = self.block.values_MRU[self.block.metrics.index(metric), self.runs[at]]
         return found
 
     def mean(self, values_U: Floats) -> float:
         """The mean over units, each with its weight."""
         return float((values_U * self.block.weights_U).mean())
 
-    def of_seeds(self, at: int, metric: str) -> Floats:
-        """A setting's value of each seed, [S]."""
-        values_SU = self.block.values_MRU[self.block.metrics.index(metric), self.runs[at]]
-        found: Floats = values_SU @ self.block.weights_U / len(self.block.weights_U)
-        return found
-
     def drawn(self, at: int, metric: str) -> Floats:
         """A setting's value under resampled units and seeds, [B]."""
         found: Floats = (self.drawn_BMR[:, self.block.metrics.index(metric), self.runs[at]] * self.seeds[at]).sum(1)
         return found
 
-    def influence(self, values_U: Floats) -> Floats:
-        """How much each unit moves the mean of some values, times the number of units, [U]."""
-        found: Floats = (values_U - self.mean(values_U)) * self.block.weights_U
-        return found
-
     def summary(self, at: int, metric: str) -> Summary:
         """A setting's mean, with its interval."""
-        values_U, of_seeds = self.values(at, metric), self.of_seeds(at, metric)
-        mean = self.mean(values_U)
+        values_SU = self.values(at, metric)
+        values_U = values_SU.mean(0)
+        mean, of_seeds = self.mean(values_U), [self.mean(values) for values in values_SU]
         return Summary(
             setting=self.settings[at].name,
             metric=metric,
@@ -251,28 +243,30 @@ class Estimates:
             units=len(values_U),
             seeds=len(of_seeds),
             mean=mean,
-            sd=float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
-            interval=bca(mean, self.drawn(at, metric), spread(self.influence(values_U), of_seeds)),
+            sd=stdev(of_seeds) if len(of_seeds) > 1 else None,
+            interval=bca(mean, self.drawn(at, metric), spread(values_U, self.block.weights_U, values_SU)),
         )
 
     def comparison(self, pair: Pair, metric: str) -> Comparison:
         """A setting against another: uncorrected."""
         one, other = pair
-        differences_U = differences(self.values(one, metric), self.values(other, metric))
+        sides_SU = self.values(one, metric), self.values(other, metric)
+        values_U, baseline_U = (values_SU.mean(0) for values_SU in sides_SU)
+        differences_U = differences(values_U, baseline_U)
         difference = self.mean(differences_U)
-        seeds = [self.of_seeds(at, metric) for at in pair]
-        varies = spread(self.influence(differences_U), *seeds)
-        p = p_values(differences_U * self.block.weights_U, difference, varies, several=max(map(len, seeds)) > 1)
+        varies = spread(differences_U, self.block.weights_U, *sides_SU)
+        weighted_U = differences_U * self.block.weights_U
+        deviation = float(weighted_U.std(ddof=1))
+        p = p_values(weighted_U) | {"decides": paired_tests.p_of_t(difference, varies.variance**0.5, varies.freedom)}
         sign = -1 if lower_is_better(metric) else 1
-        deviation = float((differences_U * self.block.weights_U).std(ddof=1))
         return Comparison(
             setting=self.settings[one].name,
             baseline=self.settings[other].name,
             metric=metric,
             unit=self.block.unit,
             units=len(differences_U),
-            seeds=(len(seeds[0]), len(seeds[1])),
-            means=(self.mean(self.values(one, metric)), self.mean(self.values(other, metric))),
+            seeds=(len(sides_SU[0]), len(sides_SU[1])),
+            means=(self.mean(values_U), self.mean(baseline_U)),
             difference=difference,
             interval=bca(difference, self.drawn(one, metric) - self.drawn(other, metric), varies),
             d_z=difference / deviation if deviation else 0.0,
@@ -291,14 +285,12 @@ def differences(one_U: Floats, other_U: Floats) -> Floats:
     return found
 
 
-def p_values(weighted_U: Floats, difference: float, varies: Spread, several: bool) -> dict[str, float]:
-    """Of each test its p-value; a unit of weight w adds w times its difference."""
-    t = paired_tests.t_test(weighted_U)
+def p_values(weighted_U: Floats) -> dict[str, float]:
+    """Of each test of units its p-value; a unit of weight w adds w times its difference."""
     return {
-        "t": t,
+        "t": paired_tests.t_test(weighted_U),
         "wilcoxon": paired_tests.wilcoxon(weighted_U),
         "permutation": paired_tests.sign_flip(weighted_U, np.random.default_rng(SEED)),
-        "decides": paired_tests.p_of_t(difference, varies.variance**0.5, varies.freedom) if several else t,
     }
 
 

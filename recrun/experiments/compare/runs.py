@@ -104,7 +104,7 @@ def read_yaml(path: Path) -> Any:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=YAML_LOADER)):
             raise DataError(f"{path} is damaged: it has a YAML alias, which no run writes")
-        return yaml.load(text, Loader=YAML_LOADER)  # noqa: S506  # a safe loader
+        return yaml.load(text, Loader=YAML_LOADER)  # a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from None
 
