@@ -10,7 +10,8 @@ from typing import get_args
 from recrun.console import report
 from recrun.errors import ConfigError, did_you_mean
 from recrun.experiments.compare import tables
-from recrun.experiments.compare.compare import Correction, Table, compare
+from recrun.experiments.compare.compare import compare
+from recrun.experiments.compare.result import Correction, Table
 from recrun.experiments.compare.runs import (
     StoredRun,
     find_runs,

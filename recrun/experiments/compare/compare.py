@@ -3,112 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from statistics import stdev
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from recrun.console.tables import room_for
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.compare import paired_tests
-from recrun.experiments.compare.bootstrap import Floats, Interval, bca, resampled_means, seed_weights, spread
+from recrun.experiments.compare.bootstrap import Floats, bca, resampled_means, seed_weights, spread
+from recrun.experiments.compare.result import Comparison, Correction, Summary, Table, lower_is_better
 from recrun.experiments.compare.runs import Setting, StoredRun, inside
 from recrun.experiments.compare.units import Block, UnitValues, matched, metric_names, read_units
 from recrun.types import Split
 
-Correction: TypeAlias = Literal["holm", "bh"]
 Pair: TypeAlias = tuple[int, int]  # settings: the one compared, and the one that it is compared with
 
 CORRECT = {"holm": paired_tests.holm, "bh": paired_tests.benjamini_hochberg}
-LEVEL = 0.05  # of a corrected p-value
 SEED = 0  # of resampling: the same runs give the same table
-LOWER_IS_BETTER = ("loss", "logloss", "rmse", "mae", "squared_error", "bpr", "warp")
 ROUNDING = 1e-12  # relative; means over seeds that differ by less are equal
 AGREES = 1e-6  # how far results.json may be from the mean of the units' values
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A setting's value of a metric.
-
-    Attributes:
-        mean: Over units and seeds.
-        sd: Standard deviation over seeds (n - 1); None for one seed.
-        interval: For other units, and for other seeds where there are several.
-    """
-
-    setting: str
-    metric: str
-    unit: str
-    units: int
-    seeds: int
-    mean: float
-    sd: float | None
-    interval: Interval
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A setting against another one in a metric.
-
-    Attributes:
-        difference: The setting's mean less the other's.
-        interval: Of the difference.
-        d_z: Mean over standard deviation of the units' differences.
-        better, equal, worse: Shares of the units.
-        p: Of each test, uncorrected: "t", "wilcoxon" and "permutation" over units, averaged over seeds first; and the
-            one that "decides": t with the variance that the interval has, which counts how seeds vary. For one seed and
-            units of equal weight it is "t".
-        corrected: The same, each corrected over all comparisons of the table.
-    """
-
-    setting: str
-    baseline: str
-    metric: str
-    unit: str
-    units: int
-    seeds: tuple[int, int]
-    means: tuple[float, float]
-    difference: float
-    interval: Interval
-    d_z: float
-    better: float
-    equal: float
-    worse: float
-    p: Mapping[str, float]
-    corrected: Mapping[str, float]
-
-    @property
-    def verdict(self) -> Literal["better", "worse", "no difference shown"]:
-        """What the corrected test shows of the setting."""
-        if self.corrected["decides"] >= LEVEL:
-            return "no difference shown"
-        return "better" if (self.difference > 0) != lower_is_better(self.metric) else "worse"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Everything that a format shows."""
-
-    split: Split
-    correction: Correction
-    baseline: str | None
-    settings: tuple[str, ...]
-    metrics: tuple[str, ...]
-    summaries: tuple[Summary, ...]
-    comparisons: tuple[Comparison, ...]
-
-    def summary(self, setting: str, metric: str) -> Summary:
-        """One setting's value of a metric."""
-        return next(one for one in self.summaries if (one.setting, one.metric) == (setting, metric))
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value means a better model."""
-    return metric.rsplit("/", 1)[-1] in LOWER_IS_BETTER
 
 
 def compare(

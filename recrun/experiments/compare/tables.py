@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from string import ascii_lowercase
@@ -12,7 +13,7 @@ from string import ascii_lowercase
 from recrun.console import report
 from recrun.console.tables import Column, show
 from recrun.experiments.compare.bootstrap import LEVEL
-from recrun.experiments.compare.compare import Comparison, Summary, Table, lower_is_better
+from recrun.experiments.compare.result import ALPHA, Comparison, Summary, Table, lower_is_better
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 DIGITS = 4
@@ -46,7 +47,7 @@ def terminal(table: Table) -> None:
         explanation(table),
     )
     if table.comparisons:
-        show(comparison_columns(table.comparisons), shares_explained(table))
+        show(comparison_columns(table.comparisons), columns_explained(table))
         for comparison in table.comparisons:
             report.text(sentence(comparison, table))
         for note in notes(table):
@@ -66,9 +67,15 @@ def comparison_columns(comparisons: Sequence[Comparison]) -> list[Column]:
         Column("d_z", [f"{one.d_z:+.3f}" for one in comparisons]),
         Column("better", [f"{one.better:.1%}" for one in comparisons]),
         Column("worse", [f"{one.worse:.1%}" for one in comparisons]),
-        *(Column(f"p\n{test}", [p_value(one.p[test]) for one in comparisons]) for test in comparisons[0].p),
+        *(Column(f"p\n{test}", [p_value(one.p[test]) for one in comparisons]) for test in tests_shown(comparisons)),
         Column("corrected\ndecides", [p_value(one.corrected["decides"]) for one in comparisons]),
     ]
+
+
+def tests_shown(comparisons: Sequence[Comparison]) -> list[str]:
+    """The tests; "decides" only where it is another one than t."""
+    same = all(math.isclose(one.p["t"], one.p["decides"], rel_tol=1e-9) for one in comparisons)
+    return [test for test in comparisons[0].p if test != "decides" or not same]
 
 
 def limits(comparison: Comparison) -> tuple[str, str]:
@@ -103,24 +110,29 @@ def explanation(table: Table) -> str:
 def marks_explained(table: Table) -> str:
     """What the marks stand for, and by which test."""
     unit = "units and seeds" if any(max(one.seeds) > 1 for one in table.comparisons) else "units"
-    count = len(table.comparisons)
-    test = (
-        f"t test over {unit}, p < 0.05 after {CORRECTIONS[table.correction]}'s correction over {count} "
-        f"comparison{'s' if count > 1 else ''}"
-    )
+    test = f"t test over {unit}, p < {ALPHA} {correction(table)}"
     if table.baseline is not None:
         return f"* differs from {table.baseline} ({test})."
     letters = ", ".join(f"{letter(at)} {setting}" for at, setting in enumerate(table.settings))
     return f"Letters: better than that setting ({test}); {letters}."
 
 
-def shares_explained(table: Table) -> str:
+def correction(table: Table) -> str:
+    """How p-values were corrected."""
+    count = len(table.comparisons)
+    return f"corrected by {CORRECTIONS[table.correction]} over {count} comparison{'s' if count > 1 else ''}"
+
+
+def columns_explained(table: Table) -> str:
     """What the columns of the table of comparisons are."""
     units = " or ".join(dict.fromkeys(one.unit for one in table.comparisons))
-    correction = f"{CORRECTIONS[table.correction]} over {len(table.comparisons)} comparisons"
+    seeds = any(max(one.seeds) > 1 for one in table.comparisons)
+    decides = "decides" in tests_shown(table.comparisons)
+    extent = "the variance over seeds too" if seeds else "the variance that the interval has"
     return (
-        f"better, worse: shares of {units}. p: paired t, Wilcoxon and sign-flip permutation tests over {units},\n"
-        f"averaged over seeds first; 'decides' is t with the variance over seeds too; corrected by {correction}."
+        f"better, worse: shares of {units}. p: paired t, Wilcoxon and sign-flip permutation tests over {units}"
+        f"{', averaged over seeds first' if seeds else ''}{f'; decides: t with {extent}' if decides else ''}; "
+        f"{correction(table)}."
     )
 
 
