@@ -9,6 +9,17 @@ FULL = {"_target_": "recrun.evaluation.full_ranking.FullRanking", "metrics": ["n
 NEXT = {"_target_": "recrun.evaluation.next_item.NextItem", "ties": "conservative"}
 
 
+class PlainDumper(yaml.SafeDumper):
+    """Writes what occurs twice twice."""
+
+    def ignore_aliases(self, data):
+        return True
+
+
+def as_yaml(value):
+    return yaml.dump(value, Dumper=PlainDumper)
+
+
 def store_run(directory, units, ids=None, *, model="ease", seed=0, overrides=(), evaluator=FULL, config=None, **record):
     """A run directory whose test units have some values.
 
@@ -24,9 +35,9 @@ def store_run(directory, units, ids=None, *, model="ease", seed=0, overrides=(),
     own = {"seed": seed, "model": {"_target_": f"recrun.models.{model}.{model.upper()}"}, "output_dir": "outputs"}
     own |= {"dataset": {"evaluator": evaluator}, "eval_limit": None, **(config or {})}
     words = [f"model={model}", f"seed={seed}", *overrides]
-    (directory / "config.yaml").write_text(yaml.safe_dump(own))
-    (directory / ".hydra/overrides.yaml").write_text(yaml.safe_dump(words))
-    (directory / ".hydra/hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": {"model": model}}}}))
+    (directory / "config.yaml").write_text(as_yaml(own))
+    (directory / ".hydra/overrides.yaml").write_text(as_yaml(words))
+    (directory / ".hydra/hydra.yaml").write_text(as_yaml({"hydra": {"runtime": {"choices": {"model": model}}}}))
     (directory / "run.json").write_text(
         json.dumps({"status": "finished", "dataset_fingerprint": "d" * 64, "stages": {}, **record})
     )

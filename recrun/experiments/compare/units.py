@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
 
 from recrun.errors import DataError
 
@@ -61,11 +63,23 @@ def metric_names(path: Path) -> list[str]:
     Raises:
         DataError: The file cannot be read.
     """
+    with opened(path) as file:
+        return [name for name in file.files if name != IDS and ":" not in name]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[NpzFile]:
+    """An .npz file whose arrays hold plain values; an error in it names the file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return [name for name in file.files if name != IDS and ":" not in name]
-    except (*DAMAGED, AttributeError) as error:  # a lone .npy has no files
-        raise damaged(path, error) from None
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, NpzFile):
+                raise ValueError("it is no .npz file")
+            with file:
+                yield file
+    except DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} is damaged or not what a run writes: {reason}") from None
 
 
 def read_units(path: Path, metrics: Sequence[str]) -> list[UnitValues]:
@@ -74,21 +88,12 @@ def read_units(path: Path, metrics: Sequence[str]) -> list[UnitValues]:
     Raises:
         DataError: The file is damaged or not what a run writes.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name == IDS or name.split(":")[0] in metrics}
-    except (*DAMAGED, AttributeError) as error:
-        raise damaged(path, error) from None
+    with opened(path) as file:
+        arrays = {name: file[name] for name in file.files if name == IDS or name.split(":")[0] in metrics}
     grouped = [name for name in metrics if name + OWN_IDS in arrays]
     common = [name for name in metrics if name not in grouped]
     found = [unit_values(path, arrays, IDS, common)] if common else []
     return found + [unit_values(path, arrays, name + OWN_IDS, [name]) for name in grouped]
-
-
-def damaged(path: Path, error: BaseException) -> DataError:
-    """What to say of a file that cannot be read."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"{path} is damaged or not what a run writes: {reason}")
 
 
 def unit_values(path: Path, arrays: Mapping[str, npt.NDArray[Any]], key: str, metrics: Sequence[str]) -> UnitValues:

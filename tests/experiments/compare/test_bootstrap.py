@@ -45,7 +45,7 @@ def test_the_spread_over_seeds_by_hand():
 
 
 def test_what_seeds_do_to_single_units_counts_once():
-    """In worlds of noise alone the variance of a mean over 3 seeds and 50 units is 1 / 150; counted twice it is 2 / 150.
+    """In worlds of noise alone the variance of a mean over 3 seeds and 50 units is 1 / 150; counted twice, 2 / 150.
 
     What is left of the units is at least 0, hence a little more.
     """

@@ -34,7 +34,7 @@ def test_p_values_are_scipys(size):
 
 @pytest.mark.parametrize("size", [2, 3, 7, 12])
 def test_the_permutation_test_of_few_units_is_scipys_exact_one(size):
-    one, other = np.random.default_rng(size).normal(size=(2, size)) + [[0.8], [0]]
+    one, other = np.random.default_rng(size).normal([[0.8], [0]], size=(2, size))
     exact = stats.permutation_test((one, other), lambda x, y, axis: (x - y).mean(axis), permutation_type="samples")
     assert sign_flip(one - other, np.random.default_rng(0)) == pytest.approx(exact.pvalue, rel=1e-12)
 
