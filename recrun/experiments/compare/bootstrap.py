@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -86,8 +87,8 @@ def seed_weights(seeds: int, rng: np.random.Generator, count: int = REPLICATES) 
 def spread(differences_U: Floats, weights_U: Floats, *sides_SU: Floats) -> Spread:
     """How a weighted mean varies with its units and with its seeds.
 
-    Units and seeds are crossed, so that what a seed does to single units shows in the variance over units and in that
-    over seeds: it is taken out of the former (two-way random effects). The variance over units is the jackknife's.
+    Units and seeds are crossed, so that what a seed does to single units shows in the variance over units, which is the
+    jackknife's, and in that over seeds: it is taken out of the latter (two-way random effects), which is at least 0.
 
     Args:
         differences_U: Of each unit the value whose mean is estimated, averaged over seeds.
@@ -99,11 +100,7 @@ def spread(differences_U: Floats, weights_U: Floats, *sides_SU: Floats) -> Sprea
     influence_U = (differences_U - mean) * weights_U / (1 - weights_U / size)
     units = float(influence_U @ influence_U) * (size - 1) / size**3
     several = [values_SU for values_SU in sides_SU if len(values_SU) > 1]
-    units = max(0.0, units - sum(_of_single_units(values_SU, weights_U) for values_SU in several))
-    parts = [(units, _effective(weights_U) - 1)]
-    for values_SU in several:
-        means_S = values_SU @ weights_U / size
-        parts.append((float(means_S.var(ddof=1)) / len(means_S), len(means_S) - 1))
+    parts = [(units, _effective(weights_U) - 1), _beyond_units(several, weights_U)]
     variance = sum(part for part, _ in parts)
     below = sum(part**2 / freedom for part, freedom in parts)
     third = float((influence_U**3).sum()) / size**3
@@ -114,6 +111,17 @@ def _effective(weights_U: Floats) -> float:
     """How many units of equal weight tell as much of a variance: U where all weigh the same."""
     squares_U = weights_U**2
     return float(squares_U.sum() ** 2 / (squares_U**2).sum())
+
+
+def _beyond_units(sides_SU: Sequence[Floats], weights_U: Floats) -> tuple[float, float]:
+    """The variance over seeds beyond what they do to single units, and its degrees of freedom."""
+    means = [values_SU @ weights_U / len(weights_U) for values_SU in sides_SU]
+    over_seeds = [float(means_S.var(ddof=1)) / len(means_S) for means_S in means]
+    beyond = sum(over_seeds) - sum(_of_single_units(values_SU, weights_U) for values_SU in sides_SU)
+    if beyond <= 0:
+        return 0.0, 1.0
+    below = sum(part**2 / (len(means_S) - 1) for part, means_S in zip(over_seeds, means, strict=True))
+    return beyond, sum(over_seeds) ** 2 / below
 
 
 def _of_single_units(values_SU: Floats, weights_U: Floats) -> float:

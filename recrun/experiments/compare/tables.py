@@ -170,20 +170,10 @@ def as_csv(table: Table) -> str:
         row = [one.setting, "", one.metric, table.split, one.unit, one.units, one.seeds, one.mean, one.sd]
         writer.writerow([*row, one.interval.low, one.interval.high, *[""] * (len(more) + len(corrections) + 1)])
     for two in table.comparisons:
-        row = [
-            two.setting,
-            two.baseline,
-            two.metric,
-            table.split,
-            two.unit,
-            two.units,
-            two.seeds[0],
-            two.difference,
-            "",
-        ]
+        row = [two.setting, two.baseline, two.metric, table.split, two.unit, two.units, two.seeds[0], two.difference]
         shares = [two.d_z, two.better, two.equal, two.worse]
         p = [*two.p.values(), *two.corrected.values()]
-        writer.writerow([*row, "", two.interval.low, two.interval.high, *shares, *p, two.verdict])
+        writer.writerow([*row, None, two.interval.low, two.interval.high, *shares, *p, two.verdict])
     return text.getvalue()
 
 

@@ -1,5 +1,7 @@
 """Intervals against scipy's and standard errors against brute force."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -47,12 +49,20 @@ def test_the_spread_over_seeds_by_hand():
 def test_what_seeds_do_to_single_units_counts_once():
     """In worlds of noise alone the variance of a mean over 3 seeds and 50 units is 1 / 150; counted twice, 2 / 150.
 
-    What is left of the units is at least 0, hence a little more.
+    What is beyond that is at least 0, hence on average 1 / e of it too much: chi-square of 2 degrees, over 2, less 1.
     """
     rng = np.random.default_rng(5)
     worlds = [rng.normal(size=(3, 50)) for _ in range(4000)]
     found = np.array([spread(values.mean(0), np.ones(50), values).variance for values in worlds])
-    assert 1 / 150 < found.mean() < 1.15 / 150
+    assert found.mean() == pytest.approx((1 + math.exp(-1)) / 150, rel=0.03)
+
+
+def test_seeds_never_make_an_interval_narrower():
+    rng = np.random.default_rng(8)
+    for _ in range(50):
+        values = rng.normal(size=(3, 40))
+        over_units, over_both = (spread(values.mean(0), np.ones(40), *sides) for sides in ((), (values,)))
+        assert over_both.variance >= over_units.variance
 
 
 def test_seeds_that_are_resampled_vary_as_means_of_seeds_do():
