@@ -47,29 +47,34 @@ def terminal(table: Table) -> None:
         explanation(table),
     )
     if table.comparisons:
-        show(comparison_columns(table.comparisons), columns_explained(table))
+        show(comparison_columns(table), columns_explained(table))
         for comparison in table.comparisons:
             report.text(sentence(comparison, table))
         for note in notes(table):
             report.text(note)
 
 
-def comparison_columns(comparisons: Sequence[Comparison]) -> list[Column]:
+def comparison_columns(table: Table) -> list[Column]:
     """A line for each comparison."""
+    comparisons = table.comparisons
     return [
-        Column("setting", [one.setting for one in comparisons], words=True),
-        Column("against", [one.baseline for one in comparisons], words=True),
-        Column("metric", [one.metric for one in comparisons], words=True),
+        Column("comparison", [title(one, table) for one in comparisons], words=True),
         Column("difference", [signed(one.difference) for one in comparisons]),
         Column(
             f"{LEVEL:.0%} interval", [f"{signed(one.interval.low)} {signed(one.interval.high)}" for one in comparisons]
         ),
+        Column("p\ncorrected", [p_value(one.corrected["decides"]) for one in comparisons]),
         Column("d_z", [f"{one.d_z:+.3f}" for one in comparisons]),
         Column("better", [f"{one.better:.1%}" for one in comparisons]),
         Column("worse", [f"{one.worse:.1%}" for one in comparisons]),
         *(Column(f"p\n{test}", [p_value(one.p[test]) for one in comparisons]) for test in tests_shown(comparisons)),
-        Column("corrected\ndecides", [p_value(one.corrected["decides"]) for one in comparisons]),
     ]
+
+
+def title(comparison: Comparison, table: Table) -> str:
+    """What is compared in what."""
+    against = "" if table.baseline is not None else f" - {comparison.baseline}"
+    return f"{comparison.metric}: {comparison.setting}{against}"
 
 
 def tests_shown(comparisons: Sequence[Comparison]) -> list[str]:
@@ -128,9 +133,10 @@ def columns_explained(table: Table) -> str:
     units = " or ".join(dict.fromkeys(one.unit for one in table.comparisons))
     seeds = any(max(one.seeds) > 1 for one in table.comparisons)
     decides = "decides" in tests_shown(table.comparisons)
+    against = "" if table.baseline is None else f"Differences from {table.baseline}; "
     extent = "the variance over seeds too" if seeds else "the variance that the interval has"
     return (
-        f"better, worse: shares of {units}. p: paired t, Wilcoxon and sign-flip permutation tests over {units}"
+        f"{against}better, worse: shares of {units}. p: paired t, Wilcoxon and sign-flip permutation tests over {units}"
         f"{', averaged over seeds first' if seeds else ''}{f'; decides: t with {extent}' if decides else ''}; "
         f"{correction(table)}."
     )

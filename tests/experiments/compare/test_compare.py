@@ -24,7 +24,7 @@ NOISE = RNG.normal(0, 0.1, (6, UNITS))
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two models of three seeds, the second better by 0.1 in ndcg, in loss by nothing but noise; a third of one seed."""
+    """Two models of three seeds, the second better by 0.1 in ndcg, in loss only by noise; a third of one seed."""
     for at in range(6):
         gain = 0.1 * (at >= 3)
         values = {"ndcg@10": TASTE + NOISE[at] + gain, "logloss": TASTE + NOISE[at]}
