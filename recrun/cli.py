@@ -51,6 +51,7 @@ def command(words: list[str]) -> int:
         "evaluate": evaluate,
         "predict": predict,
         "embed": embed,
+        "compare": compare,
         "list": show_list,
         "describe": describe,
         "explain": explain,
@@ -264,6 +265,13 @@ def embed(words: list[str]) -> int:
     count = predict.embed(directory, composed.config, "user" if side == "user" else "item", split, output)
     report.note(f"{count:,} vectors in {output}")
     return 0
+
+
+def compare(words: list[str]) -> int:
+    """`compare RUN|SWEEP … [options]`: settings over seeds, with tests and intervals."""
+    from recrun.experiments.compare import command
+
+    return command.run(words)
 
 
 def named_values(verb: str, words: list[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -15,6 +15,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun list [WHAT]                 models, datasets, splits, trainers, stages, experiments or runs
   recrun describe dataset=… split=…  what a data set and its split hold, before any training
   recrun explain KEY [key=value]     a key's meaning, type, default and present value
+  recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
   recrun VERB --help                 the options of a verb
 
   recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
@@ -82,6 +83,21 @@ options.
 
   KEY         for example trainer.lr, split.valid_fraction, seed, loader
   key=value   the config in which it is looked up, for example model=sasrec""",
+    "compare": """\
+recrun compare RUN|SWEEP ... [--baseline NAME | --all-pairs] [--metric NAME,NAME] [--split valid|test]
+               [--correction holm|bh] [--format terminal|csv|json|latex|markdown] [--output FILE]
+
+Compares settings (runs that differ by seed alone are one) on the values per user, session or impression that runs left.
+Runs with other data, another split or another evaluation are refused.
+
+  --baseline NAME     the setting that all others are compared with: its name, its model or one of its runs
+                      (default: the first)
+  --all-pairs         every setting with every other
+  --metric NAMES      default: the metric that selected the epoch, and some others
+  --split SPLIT       valid or test (default: test)
+  --correction WHICH  of p-values, over all comparisons of the table: holm (default) or bh, Benjamini-Hochberg
+  --format FORMAT     terminal (default), csv, json, latex or markdown
+  --output FILE       where to write it (default: stdout)""",
     "list": """\
 recrun list [WHAT]
 recrun list runs [FOLDER]
