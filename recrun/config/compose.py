@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recrun.config import peers
-from recrun.config.search_path import GROUPS, conf_dir, options, search_path
+from recrun.config.search_path import GROUPS, conf_dir, options, search_path, targets_in
+from recrun.config.targets import Permission
 from recrun.errors import ConfigError, did_you_mean
 from recrun.types import Count, Index, Precision
 
@@ -39,6 +40,7 @@ class Settings:
     epochs: Count | None
     pre_model_path: str | None
     output_dir: str
+    plugins: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,13 @@ class Composition:
         from omegaconf import OmegaConf
 
         return dict(OmegaConf.to_container(self.node))  # type: ignore[arg-type]  # as above
+
+    @cached_property
+    def permission(self) -> Permission:
+        """Whose code the config may name: what was composed on one's own command line may name one's own files, and
+        what one's conf folders or `plugins` name."""
+        own = [folder for folder in self.folders if folder != conf_dir()]
+        return Permission(frozenset({*self.config["plugins"], *targets_in(own)}), local=True)
 
     def option(self, group: str) -> str | None:
         """The chosen option of a group; None for a group given as a list (stage) or left out."""

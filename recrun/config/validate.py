@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recrun.config import peers
+from recrun.config import peers, targets
 from recrun.config.compatibility import Together
 from recrun.config.compose import Composition, elsewhere
 from recrun.config.origins import NODES, Origins
@@ -23,7 +23,7 @@ from recrun.errors import ConfigError, did_you_mean
 
 Node = Mapping[str, Any]
 
-HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+NODE_KEYS = ("_target_", "_partial_")
 STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
 
 # What the program itself gives to a target, by the key that holds it, and what a person can do instead.
@@ -54,6 +54,7 @@ def check(composed: Composition, training: bool = True) -> None:
     keys, together, start = Keys(composed), Together(composed), Start(composed)
     keys.finite()
     keys.settings()
+    keys.targets()
     keys.components()
     together.dataset_suits_model()
     if training:
@@ -92,6 +93,14 @@ class Keys:
         for path, number in numbers_in(self.config):
             if not math.isfinite(number):
                 raise ConfigError(f"{path}={number}: expected a finite number{self.origins.of(path)}")
+
+    def targets(self) -> None:
+        """Every class that is named may be named there."""
+        for target in targets.targets(self.config):
+            try:
+                targets.allow(target, self.composed.permission)
+            except ConfigError as error:
+                raise ConfigError(f"{error}{self.origins.of(target.path)}") from None
 
     def components(self) -> None:
         """All nodes that name a class, and the stages."""
@@ -143,7 +152,7 @@ class Keys:
                 raise ConfigError(f"{where} cannot be set: {given[key]}{self.origins.of(where)}")
             if key in fields:
                 self.value(where, value, fields[key])
-            elif key not in HYDRA_KEYS and not schema.is_open:
+            elif key not in NODE_KEYS and not schema.is_open:
                 known = [name for name in fields if name not in given]
                 raise ConfigError(self.unknown(where, key, known, schema.target))
         if not node.get("_partial_"):

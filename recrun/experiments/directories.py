@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from recrun.config import schema
+from recrun.config import schema, targets
 from recrun.config.compose import Composition, compose
 from recrun.config.validate import check
 from recrun.errors import ConfigError, Interrupted, InUse, RecrunError
@@ -58,6 +58,7 @@ def prepare(composed: Composition, directory: Path | None = None) -> Path:
     Raises:
         ConfigError: This machine or the evaluator cannot do what the config wants, or no directory can be made.
     """
+    targets.check(composed.config, composed.permission)
     preflight.check(composed.config)
     if directory is None:
         group = Path(composed.option("model") or "model") / (composed.option("dataset") or "dataset")

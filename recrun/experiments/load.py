@@ -9,18 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 import torch
 from torch import nn
 
 from recrun.checkpoints import checkpoint
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.experiments import run_record
+from recrun.experiments.instantiate import instantiate, resolve
 from recrun.experiments.run import (
     ALL_THREADS,
     Config,
     Results,
-    build,
     build_model,
     judge_parts,
     lines,
@@ -74,7 +73,7 @@ def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset
         config = on_catalogue_of(directory, config, trained)
     device = Device.named(config["device"], config["precision"])
     torch.set_num_threads(config["threads"] or ALL_THREADS)
-    dataset: Dataset = build(config["dataset"])
+    dataset: Dataset = instantiate(config["dataset"])
     model = build_model(config, dataset).to(device.torch)
     same_vocabulary(directory, config, dataset)
     card = checkpoint.load_weights(checkpoint.find(directory), model)
@@ -94,7 +93,7 @@ def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping
     Raises:
         ConfigError: A key is changed that says what was learned of the training rows.
     """
-    made = hydra.utils.get_object(config["dataset"]["_target_"])
+    made = resolve(config["dataset"]["_target_"])
     for key in getattr(made, "learned", ()):
         if config["dataset"].get(key) != trained.get(key):
             raise ConfigError(f"dataset.{key} cannot change: the weights rely on what the run learned of its columns")

@@ -15,21 +15,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import hydra.utils
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import nn
 
 from recrun import __version__
 from recrun.checkpoints import checkpoint
+from recrun.config import targets
 from recrun.console import report
 from recrun.console.progress_bar import progress_bar
 from recrun.errors import ConfigError, Interrupted, RecrunError
 from recrun.experiments import run_record
-from recrun.experiments.trackers import Tracker, tracked
-from recrun.interfaces import Dataset, Log, Reporter
+from recrun.experiments.instantiate import instantiate, resolve
+from recrun.experiments.trackers import tracked
+from recrun.interfaces import Dataset, Log, Reporter, Tracker
 from recrun.runtime import memory, seeds
 from recrun.runtime.device import Device
 from recrun.runtime.distributed import ProcessGroup
@@ -82,6 +82,9 @@ def execute(directory: Path) -> Results:
             raise
         record.update(status="finished", end=run_record.now())
         return results
+
+
+build = instantiate
 
 
 class Sized(Protocol):
@@ -264,24 +267,9 @@ def load_config(directory: Path) -> Config:
     path = directory / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{directory} is not a run directory: it has no config.yaml")
-    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    return dict(loaded)  # type: ignore[arg-type]
-
-
-def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """What a config node with a `_target_` describes. Errors written for people pass through unwrapped.
-
-    Raises:
-        InstantiationException: Any other; one line, for only the first is shown, names the target and the cause.
-    """
-    try:
-        if extra:  # handed over as they are: Hydra would turn data classes and arrays among them into its own kind
-            return hydra.utils.instantiate(dict(node), _partial_=True, _convert_="all")(**extra)
-        return hydra.utils.instantiate(dict(node), _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, RecrunError):
-            raise error.__cause__ from None
-        raise InstantiationException(" ".join(str(error).split())) from error.__cause__
+    loaded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    targets.check(loaded, targets.granted())
+    return dict(loaded)
 
 
 def build_trainers(config: Config) -> dict[str, Trainer]:
@@ -306,7 +294,7 @@ def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
 
 def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
     """What the model's constructor asks for and the data decide."""
-    known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
+    known = inspect.signature(resolve(config["model"]["_target_"])).parameters
     return {name: size for name, size in dataset.sizes.items() if name in known}
 
 
