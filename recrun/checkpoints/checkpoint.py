@@ -118,10 +118,11 @@ def load_weights(directory: Path, model: nn.Module, fingerprint: str | None = No
         CheckpointError: Damaged, from another model, or from other data. The model is then as it was.
     """
     card = read_card(directory)
-    if fingerprint is not None and card["dataset_fingerprint"] != fingerprint:
+    trained = str(card.get("dataset_fingerprint"))
+    if fingerprint is not None and trained != fingerprint:
         raise CheckpointError(
             f"{directory} was trained on other data: rows, columns, tasks or parts differ (fingerprint "
-            f"{card['dataset_fingerprint'][:12]}, here {fingerprint[:12]}); its training rows may be your test rows. "
+            f"{trained[:12]}, here {fingerprint[:12]}); its training rows may be your test rows. "
             "Use the data settings of its run"
         )
     weights = read_weights(directory, card)

@@ -31,10 +31,14 @@ class Together:
         )
         if reads and gives and reads != gives:
             raise ConfigError(
-                f"model={self.composed.option('model')} ({self.origins.file('model')}) reads {reads}, but "
-                f"dataset={self.composed.option('dataset')} ({self.origins.file('dataset')}) holds {gives}\n"
+                f"{self.named('model')} ({self.origins.file('model')}) reads {reads}, but "
+                f"{self.named('dataset')} ({self.origins.file('dataset')}) holds {gives}\n"
                 f"choose a dataset of {reads}: {', '.join(self.datasets_of(reads)) or 'there is none'}"
             )
+
+    def named(self, group: str) -> str:
+        """The model or data set as a person types it."""
+        return self.origins.named(group, self.config[group]["_target_"])
 
     def datasets_of(self, kind: str) -> Iterator[str]:
         """Dataset options whose class is of a kind."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from recrun.config import peers, targets
 from recrun.config.compatibility import Together
-from recrun.config.compose import Composition, elsewhere
+from recrun.config.compose import OPTION, Composition, elsewhere
 from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
@@ -62,6 +62,7 @@ def check(composed: Composition, training: bool = True) -> None:
         together.tasks()
         together.devices()
         keys.tracker()
+    if training and composed.run is None:
         start.predecessors()
         start.output()
 
@@ -199,6 +200,8 @@ class Keys:
         trainer = self.section("trainer")
         for name, node in self.section("stage").items():
             changes = node or {}
+            if not OPTION.fullmatch(str(name)):
+                raise ConfigError(f"stage {str(name)[:100]}: a stage's name is of letters, digits, _ . - alone")
             if not isinstance(changes, Mapping):
                 raise ConfigError(f"stage.{name} must hold trainer keys{self.origins.of(f'stage.{name}')}")
             whole = {"_target_": trainer.get("_target_"), "_partial_": True, **changes}

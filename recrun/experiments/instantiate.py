@@ -16,7 +16,7 @@ class InstantiationError(Exception):
 
 
 def instantiate(node: Mapping[str, Any], **extra: Any) -> Any:
-    """The object of a config node, or a function that makes it if `_partial_` is true.
+    """The object of a config node, or a function that makes it if `_partial_` is true and nothing else is given.
 
     Args:
         node: `_target_`, perhaps `_partial_`, and constructor arguments; nodes among these are made first, wherever
@@ -30,7 +30,7 @@ def instantiate(node: Mapping[str, Any], **extra: Any) -> Any:
     """
     target = resolve(node["_target_"])
     arguments = {key: made(value) for key, value in node.items() if key not in ("_target_", "_partial_")} | extra
-    if node.get("_partial_"):
+    if node.get("_partial_") and not extra:
         return partial(target, **arguments)
     try:
         return target(**arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from recrun.experiments.run import (
 )
 from recrun.interfaces import Dataset
 from recrun.runtime.device import Device
+from recrun.runtime.run_files import open_plain, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +55,9 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
         raise DataError(f"no valid and no test part with {dataset.unit} to judge: empty, or without labels")
     results = {"stage": card["stage"], "epoch": card["epoch"], "dataset_fingerprint": dataset.fingerprint}
     results |= {split: evaluation.metrics for split, evaluation in found.items()}
-    with (directory / "evaluations.jsonl").open("a") as file:
-        file.write(json.dumps({"time": run_record.now(), "dataset": config["dataset"], **results}) + "\n")
+    line = json.dumps({"time": run_record.now(), "dataset": config["dataset"], **results}) + "\n"
+    with open_plain(directory / "evaluations.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
+        file.write(line.encode())
     return results
 
 
@@ -69,17 +72,37 @@ def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
     """
     trained = load_config(directory)["dataset"]
-    if config["dataset"] != trained:
+    other_data = config["dataset"] != trained
+    if other_data:
         config = on_catalogue_of(directory, config, trained)
     device = Device.named(config["device"], config["precision"])
     torch.set_num_threads(config["threads"] or ALL_THREADS)
+    place = checkpoint.find(directory)
+    refuse_other_model(place, config["model"])
     dataset: Dataset = instantiate(config["dataset"])
     model = build_model(config, dataset).to(device.torch)
     same_vocabulary(directory, config, dataset)
-    card = checkpoint.load_weights(checkpoint.find(directory), model)
-    if same_source(config["dataset"], trained) and dataset.fingerprint != card["dataset_fingerprint"]:
+    card = checkpoint.load_weights(place, model)
+    if not other_data and dataset.fingerprint != card.get("dataset_fingerprint"):
+        raise DataError(
+            f"the data of {directory} are not those of its training any more: a file was changed, or is another one "
+            f"(dataset.path={config['dataset'].get('path')}); put it back, or say dataset.path=… to evaluate on other "
+            "data"
+        )
+    if same_source(config["dataset"], trained) and dataset.fingerprint != card.get("dataset_fingerprint"):
         logger.warning("these parts are not those of the training: rows that were trained on may be among those judged")
     return model, dataset, device, card
+
+
+def refuse_other_model(place: Path, model: Mapping[str, Any]) -> None:
+    """Raises CheckpointError, naming the key, if a model is not the one that a checkpoint's weights are of."""
+    trained = checkpoint.read_card(place).get("model")
+    if trained != model:
+        key, here, there = run_record.first_difference(trained, model)
+        raise CheckpointError(
+            f"{place} holds weights of another model: {'.'.join(filter(None, ('model', key)))} is {there} there and "
+            f"{here} here; leave the model's keys as the run has them"
+        )
 
 
 def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -130,7 +153,15 @@ def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset
     for name, ids in dataset.vocabulary().items():
         path = directory / "vocabulary" / f"{name}.txt"
         decides = {name, f"n_{name}", "features"} & known.keys()  # features are made of all that a table learned
-        if decides and path.read_text(encoding="utf-8") != lines(ids):
+        if decides and vocabulary(path) != lines(ids):
             raise CheckpointError(
                 f"{directory} was trained with other {name}: {path} is not what this data set holds, in its order"
             )
+
+
+def vocabulary(path: Path) -> str:
+    """A file of a run's vocabulary. Raises CheckpointError if it is not there."""
+    try:
+        return read_text(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist: the run is not whole, or was never started") from None

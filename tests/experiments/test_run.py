@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recrun.config.compose import compose, recompose
+from recrun.config.compose import compose
+from recrun.config.stored import recompose
 from recrun.config.validate import check
 from recrun.errors import CheckpointError, ConfigError, DataError, RecrunError
 from recrun.experiments import load, run, run_record
