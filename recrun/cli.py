@@ -245,7 +245,7 @@ def refuse_training_keys(verb: str, overrides: Sequence[str]) -> None:
         if key_of(word).partition(".")[0] in TRAINING:
             raise ConfigError(
                 f"{word} changes nothing: {verb} uses the stored weights\n"
-                f"keys for {verb}: dataset.…, model.…, device, precision, threads, eval_limit"
+                f"keys for {verb}: dataset.…, device, precision, threads, eval_limit"
             )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from recrun.config import peers
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path, targets_in
 from recrun.config.targets import Permission, granted
+from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, did_you_mean
 from recrun.types import Count, Index, Precision
 
@@ -143,6 +144,9 @@ def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
     from hydra.core.global_hydra import GlobalHydra
 
     folders = list(folders) or search_path()
+    for folder in folders:
+        if folder != conf_dir():
+            refuse_bombs(folder)
     prepare_hydra(folders)
     standing = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -151,6 +155,15 @@ def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
             yield Composer(folders)
     finally:
         GlobalHydra.instance().hydra = standing  # of a program that uses Hydra itself
+
+
+def refuse_bombs(folder: Path) -> None:
+    """Refuses YAML files of a conf folder that would never be read to their end."""
+    for path in [folder / "config.yaml", *(path for group in GROUPS for path in (folder / group).glob("*.yaml"))]:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        if "&" in text and "*" in text:
+            with explained():
+                refuse_bomb(text, path)
 
 
 def prepare_hydra(folders: Sequence[Path]) -> None:

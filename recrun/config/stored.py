@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recrun.config import downloads, targets
 from recrun.config.compose import OPTION, Composition, composer, plain, register_resolvers
 from recrun.config.search_path import search_path
-from recrun.config.targets import Permission, grant
+from recrun.config.targets import Permission, grant, granted
+from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, RecrunError
 from recrun.runtime.run_files import read_text
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 LARGEST = 4 << 20  # bytes of a config
-NODES, DEPTH = 100_000, 100  # of a YAML file, aliases written out
 
 
 def is_word(name: Any) -> bool:
@@ -68,26 +69,6 @@ def read_yaml(path: Path) -> DictConfig:
     return node
 
 
-def refuse_bomb(text: str, path: Path) -> None:
-    """Raises ConfigError for YAML that contains itself, is nested too deep, or is huge once aliases are written out."""
-    import yaml
-
-    sizes: dict[int, int] = {}
-
-    def size(node: yaml.Node, above: tuple[int, ...] = ()) -> int:
-        if id(node) in above or len(above) > DEPTH:
-            raise ConfigError(f"{path}:{node.start_mark.line + 1}: contains itself, or is nested deeper than {DEPTH}")
-        if id(node) not in sizes:
-            inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-            parts = inner if isinstance(node, yaml.CollectionNode) else ()
-            sizes[id(node)] = 1 + sum(size(part, (*above, id(node))) for part in parts)
-        return sizes[id(node)]
-
-    whole = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    if whole is not None and size(whole) > NODES:
-        raise ConfigError(f"{path}: more than {NODES:,} values once its aliases are written out")
-
-
 def resolved(node: DictConfig, path: Path) -> dict[str, Any]:
     """A stored config as plain values; ConfigError if an interpolation points nowhere."""
     from omegaconf import OmegaConf
@@ -112,6 +93,14 @@ def raw(directory: Path) -> dict[str, Any]:
 def load(directory: Path) -> dict[str, Any]:
     """The resolved config of a run directory; see `read`."""
     return resolved(read(directory), directory / "config.yaml")
+
+
+def refuse_untrusted(config: Mapping[str, Any]) -> None:
+    """Refuses a stored config that names code or downloads that the user of this process has not allowed."""
+    allowed = granted()
+    targets.check(config, allowed)
+    if not allowed.local:
+        downloads.refuse_foreign(config, search_path())
 
 
 def recompose(directory: Path, overrides: Sequence[str]) -> Composition:

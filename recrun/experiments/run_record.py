@@ -112,12 +112,14 @@ class RunRecord:
             raise RecrunError(f"{self.path} is damaged: stages is no mapping of mappings")
 
     def refuse_edited(self, config: Mapping[str, Any]) -> None:
-        """Raises ConfigError if config.yaml is not what the run was begun with.
+        """Raises ConfigError if config.yaml is not what the run was begun with, or nothing says any more what that was.
 
         Args:
             config: As it is in config.yaml, interpolations unresolved.
         """
         begun = self.values.get("config_sha256")
+        if begun is None and (self.path.with_name("metrics.jsonl").exists() or "start" in self.values):
+            raise ConfigError(f"{self.path} is missing or damaged, though the run has begun; start a new run")
         if begun is None or begun == config_sha256(config):
             return
         key, now_is, was = first_difference(self.values.get("config"), config)

@@ -101,7 +101,7 @@ def jobs_of(plan: Path) -> list[dict[str, Any]]:
         words, name = job.get("overrides"), job.get("directory")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise RecrunError(f"{plan} is damaged: a job's overrides are no list of words")
-        if not OPTION.fullmatch(str(name)) or not isinstance(job.get("number"), int):
+        if not isinstance(name, str) or not OPTION.fullmatch(name) or not isinstance(job.get("number"), int):
             raise RecrunError(f"{plan} is damaged: a job's directory is {str(name)[:100]!r}")
     return listed
 
