@@ -12,7 +12,7 @@ from recrun.config.search_path import search_path
 from recrun.config.targets import Permission, grant, granted
 from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, RecrunError
-from recrun.runtime.run_files import read_text
+from recrun.runtime.run_files import read_json, read_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -106,6 +106,12 @@ def refuse_untrusted(config: Mapping[str, Any]) -> None:
 def recompose(directory: Path, overrides: Sequence[str]) -> Composition:
     """The config of a run with further overrides: values are set, typed group choices come from the conf folders."""
     node = read(directory)
+    if not overrides:
+        from omegaconf import OmegaConf
+
+        register_resolvers()
+        hydra = OmegaConf.create({"runtime": {"choices": labels(directory)}})
+        return Composition(node, hydra, [], search_path(), run=directory)
     with composer(search_path()) as compose:
         return compose.onto(node, overrides, directory, labels(directory))
 
@@ -119,6 +125,15 @@ def labels(directory: Path) -> dict[str, str]:
         return {name: choices[name] for name in ("model", "dataset") if is_word(choices.get(name))}
     except Exception:  # whatever is wrong with it, the run does not need it
         return {}
+
+
+def began_in(directory: Path) -> str:
+    """Where a run was started, as the end of an error about code that is not found; empty if that is unknown."""
+    try:
+        folder = read_json(directory / "run.json").get("working_directory")
+    except (OSError, RecrunError):
+        return ""
+    return f"; the run was started in {folder}: go there, or put that folder on PYTHONPATH" if folder else ""
 
 
 def trust(directory: Path, packages: Sequence[str], everything: bool) -> None:

@@ -18,6 +18,7 @@ from recrun.config.compose import OPTION, Composition, elsewhere
 from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
+from recrun.config.stored import began_in
 from recrun.config.value_types import Items, Text, choices, fault
 from recrun.errors import ConfigError, did_you_mean
 
@@ -101,7 +102,8 @@ class Keys:
             try:
                 targets.allow(target, self.composed.permission)
             except ConfigError as error:
-                raise ConfigError(f"{error}{self.origins.of(target.path)}") from None
+                moved = began_in(self.composed.run) if self.composed.run and "there is no module" in str(error) else ""
+                raise ConfigError(f"{error}{moved}{self.origins.of(target.path)}") from None
 
     def components(self) -> None:
         """All nodes that name a class, and the stages."""

@@ -91,6 +91,7 @@ def environment() -> dict[str, Any]:
             continue
     return {
         "argv": sys.argv,
+        "working_directory": str(Path.cwd()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions,

@@ -316,6 +316,14 @@ def test_escapes_in_names_do_not_reach_the_terminal(stranger, tmp_path, capsys):
     assert not {"\x1b", "\x07", "\x9b"} & set(told.out + told.err)
 
 
+def test_code_that_is_not_here_is_looked_for_where_the_run_began(stranger, capsys):
+    change(stranger, "model._target_", "mine.Model")
+    record = json.loads((stranger / "run.json").read_text())
+    (stranger / "run.json").write_text(json.dumps({**record, "working_directory": "/home/me/project"}))
+    errors = refused("evaluate", stranger, capsys)
+    assert "there is no module 'mine'; the run was started in /home/me/project: go there" in errors
+
+
 @pytest.mark.parametrize("trusted", [["plugins=[evil_module]"], ["--trust"]])
 def test_what_the_user_trusts_is_run(stranger, tmp_path, capsys, monkeypatch, trusted):
     """The counterpart without which the tests above could not fail."""
