@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check smoke bench clean
+.PHONY: help setup demo test test-all check smoke bench audit clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ smoke: setup  ## Run every model for a few steps
 
 bench: setup  ## Measure our stages (benchmarks/README.md: side by side with RecBole)
 	$(BIN)/python benchmarks/ract.py
+
+audit: setup  ## Look for known vulnerabilities in what is installed, if pip-audit is
+	@if $(BIN)/python -c "import pip_audit" 2>/dev/null; then $(BIN)/python -m pip_audit --skip-editable; \
+	else echo "pip-audit is not installed: $(BIN)/pip install pip-audit"; fi
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

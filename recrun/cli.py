@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recrun import __version__
+from recrun.config import local_code
 from recrun.console import report, tables, usage
 from recrun.errors import ConfigError, RecrunError, did_you_mean
 from recrun.types import Split
@@ -24,8 +25,7 @@ FLAGS = ("--help", "--version", "--multirun", "--config-dir", *(flag for flag in
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line (sys.argv by default) and returns the exit code: 0, 1, 2 or 130."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:
-        sys.path.append(str(Path.cwd()))  # a user's own models and data sets; last, so that it shadows nothing
+    local_code.install()
     try:
         return command(words)
     except RecrunError as error:
@@ -37,6 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         report.note("interrupted")
         return 130
+    except Exception as error:
+        from recrun.experiments import directories
+
+        directory = next((Path(word) for word in words[1:2] if (Path(word) / "config.yaml").is_file()), None)
+        report.error(directories.log_traceback(error, directory))
+        return 1
 
 
 def command(words: list[str]) -> int:
@@ -163,11 +169,11 @@ def is_dotted(word: str) -> bool:
 
 def resume(words: list[str]) -> int:
     """`resume RUN [epochs=N]`: a run or a sweep that was interrupted or failed, or a run that gets more epochs."""
-    directory = run_directory("resume", words[:1])
-    if words[1:]:
+    directory, words = opened("resume", words)
+    if words:
         from recrun.experiments import extend
 
-        extend.extend(directory, words[1:])
+        extend.extend(directory, words)
     if (directory / "sweep.json").is_file():
         from recrun.experiments import sweep
 
@@ -182,12 +188,12 @@ def resume(words: list[str]) -> int:
 
 def evaluate(words: list[str]) -> int:
     """`evaluate RUN [overrides]`: the stored weights, judged again."""
-    directory = run_directory("evaluate", words[:1])
-    from recrun.config.compose import recompose
+    directory, words = opened("evaluate", words)
+    from recrun.config.stored import recompose
     from recrun.config.validate import check
 
-    refuse_training_keys("evaluate", words[1:])
-    composed = recompose(directory, words[1:])
+    refuse_training_keys("evaluate", words)
+    composed = recompose(directory, words)
     check(composed, training=False)
     from recrun.experiments import load
 
@@ -197,12 +203,12 @@ def evaluate(words: list[str]) -> int:
 
 def predict(words: list[str]) -> int:
     """`predict RUN --output FILE [--k K] [--split SPLIT] [--input PATH] [overrides]`: what the weights predict."""
-    directory = run_directory("predict", words[:1])
-    values, overrides = named_values("predict", words[1:], ("--output", "--split", "--input", "--session", "--k"))
+    directory, words = opened("predict", words)
+    values, overrides = named_values("predict", words, ("--output", "--split", "--input", "--session", "--k"))
     if "--session" in values:
         return predict_next(directory, values, overrides)
     output, split = Path(needed(values, "--output", "predict")), split_named(values)
-    from recrun.config.compose import recompose
+    from recrun.config.stored import recompose
     from recrun.config.validate import check
 
     refuse_training_keys("predict", overrides)
@@ -242,19 +248,19 @@ def refuse_training_keys(verb: str, overrides: Sequence[str]) -> None:
         if key_of(word).partition(".")[0] in TRAINING:
             raise ConfigError(
                 f"{word} changes nothing: {verb} uses the stored weights\n"
-                f"keys for {verb}: dataset.…, model.…, device, precision, threads, eval_limit"
+                f"keys for {verb}: dataset.…, device, precision, threads, eval_limit"
             )
 
 
 def embed(words: list[str]) -> int:
     """`embed RUN --side SIDE --output FILE [--split SPLIT] [overrides]`: ids and vectors of users or items."""
-    directory = run_directory("embed", words[:1])
-    values, overrides = named_values("embed", words[1:], ("--side", "--output", "--split"))
+    directory, words = opened("embed", words)
+    values, overrides = named_values("embed", words, ("--side", "--output", "--split"))
     output, side = Path(needed(values, "--output", "embed")), needed(values, "--side", "embed")
     if side not in ("user", "item"):
         raise ConfigError(f"--side {side}: expected user or item")
     split = split_named(values)
-    from recrun.config.compose import recompose
+    from recrun.config.stored import recompose
     from recrun.config.validate import check
 
     refuse_training_keys("embed", overrides)
@@ -323,6 +329,28 @@ def input_key(config: dict[str, Any]) -> str:
     if key is None:
         raise ConfigError("--input: this data set has no part of its own for new data; set dataset.path=… instead")
     return f"dataset.{key}"
+
+
+def opened(verb: str, words: list[str]) -> tuple[Path, list[str]]:
+    """The run directory that a verb is about, and the other words: `--trust` and `plugins=[…]` are heeded here.
+
+    A run directory is data: it may have come from anybody. Whatever code it names must be allowed anew.
+    """
+    directory = run_directory(verb, words[:1])
+    from recrun.config import stored
+    from recrun.runtime.run_files import refuse_links
+
+    refuse_links(directory)
+    packages: list[str] = []
+    rest = []
+    for word in words[1:]:
+        name, _, value = word.lstrip("+").partition("=")
+        if name == "plugins":
+            packages += [package.strip(" \"'") for package in value.strip("[]").split(",")]
+        elif word != "--trust":
+            rest.append(word)
+    stored.trust(directory, packages, everything="--trust" in words)
+    return directory, rest
 
 
 def run_directory(verb: str, words: list[str]) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -160,6 +160,32 @@ class TrainingStatus:
     unit: str
     show_step: int | None
     losses: Callable[[], Mapping[str, float]]
+
+
+class Trainer(Protocol):
+    """What a stage does with a model; see recrun.training.trainer."""
+
+    def fit(self, model: nn.Module, dataset: Dataset, context: Any, rows: int = 0) -> Any:
+        """Trains the model in place; returns how far it came."""
+
+
+class Tracker(Protocol):
+    """Shows rows elsewhere. Made by the group `tracker` from the run's directory and config.
+
+    Attributes:
+        package: What it needs to be installed, by its import name. A plain literal in the class body.
+    """
+
+    package: ClassVar[str]
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """One row more."""
+
+    def keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """All rows so far, when a stage begins: those of an interrupted run among them."""
+
+    def close(self) -> None:
+        """After the last row."""
 
 
 class Reporter(Protocol):

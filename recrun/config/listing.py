@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from recrun.config.schema import signature
 from recrun.config.search_path import GROUPS, options, search_path, target_in
 from recrun.console import report
-from recrun.errors import ConfigError, did_you_mean
+from recrun.errors import ConfigError, RecrunError, did_you_mean
 from recrun.runtime.process import held
+from recrun.runtime.run_files import read_json
 
 SHOWN = (
     "models",
@@ -81,14 +82,21 @@ def runs(folder: Path) -> Iterator[tuple[str, str]]:
     for place, folders, files in os.walk(folder):
         if "run.json" in files:
             folders.clear()
-            try:
-                record = json.loads((Path(place) / "run.json").read_text(encoding="utf-8"))
-            except ValueError:
-                record = {"status": "unreadable"}
-            found.append((record.get("start", ""), place, record))
+            record = record_of(Path(place))
+            found.append((str(record.get("start", "")), place, record))
     for start, place, record in sorted(found, key=lambda run: run[:2]):
-        stages = ", ".join(record.get("stages", {})) or "no stage done"
-        status = record.get("status", "?")
+        stages = ", ".join(record["stages"]) or "no stage done"
+        status = str(record.get("status", "?"))
         if status == "running" and not held(Path(place)):  # it was killed
             status = "interrupted"
         yield place, f"{status:<11}  {start[:19]:<19}  {stages}"
+
+
+def record_of(directory: Path) -> dict[str, Any]:
+    """The run.json of a run, or that it is unreadable: one damaged run hides no others."""
+    try:
+        record = read_json(directory / "run.json")
+    except (OSError, RecrunError):
+        record = {"status": "unreadable"}
+    stages = record.get("stages")
+    return {**record, "stages": stages if isinstance(stages, dict) else {}}

@@ -23,6 +23,7 @@ from recrun.config.value_types import (
     OneOf,
     Text,
     Truth,
+    classes,
     either,
 )
 
@@ -79,7 +80,7 @@ def _signature(target: str, _path: tuple[str, ...]) -> Schema:
     definition = python_source.find(target)
     if definition is None:
         return Schema(target, {}, True, "", {}, frozenset())
-    line = list(python_source.lineage(_owner(definition)))
+    line = list(python_source.lineage(owner(definition)))
     fields, is_open = _constructor(definition)
     return Schema(
         target=target,
@@ -97,7 +98,7 @@ def forget() -> None:
     python_source.forget()
 
 
-def _owner(definition: Definition) -> Definition:
+def owner(definition: Definition) -> Definition:
     """The class itself, or the class that a function says it returns: `kind` and the like are looked up there."""
     if isinstance(definition.node, ast.ClassDef) or definition.node.returns is None:
         return definition
@@ -233,7 +234,7 @@ def _alias(name: str, depth: int) -> Kind:
     if isinstance(binding, str):
         return _alias(binding, depth + 1) if depth < 10 else Anything()
     if isinstance(binding, ast.ClassDef):
-        return Made()
+        return Made((f"{module.name}.{last}",))
     return read_kind(module, binding, depth + 1) if isinstance(binding, ast.expr) else Anything()
 
 
@@ -256,7 +257,13 @@ def _generic(module: Module, node: ast.Subscript, depth: int) -> Kind:
         return either([read_kind(module, part, depth + 1) for part in parts])
     if name in ("Final", "ClassVar", "InitVar", "FromData"):
         return read_kind(module, parts[0], depth + 1)
-    return Made() if name == "Callable" else Anything()
+    return Made(_returned(module, parts[-1], depth)) if name == "Callable" else Anything()
+
+
+def _returned(module: Module, node: ast.expr, depth: int) -> tuple[str, ...]:
+    """The classes that a `Callable[..., X]` may return; those of torch by their name alone."""
+    name = qualified(module, _unquoted(node)) or ""
+    return (name,) if name.startswith("torch.") else classes(read_kind(module, node, depth + 1))
 
 
 def _bounded(kind: Kind, module: Module, notes: list[ast.expr]) -> Kind:

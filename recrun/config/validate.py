@@ -12,19 +12,20 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recrun.config import peers, renamed
+from recrun.config import peers, renamed, targets
 from recrun.config.compatibility import Together
-from recrun.config.compose import Composition, elsewhere
+from recrun.config.compose import OPTION, Composition, elsewhere
 from recrun.config.data_compatibility import DataCompatibility
 from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
+from recrun.config.stored import began_in
 from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault
 from recrun.errors import ConfigError, did_you_mean
 
 Node = Mapping[str, Any]
 
-HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+NODE_KEYS = ("_target_", "_partial_")
 STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
 
 # What the program itself gives to a target, by the key that holds it, and what a person can do instead.
@@ -53,6 +54,7 @@ def check(composed: Composition, training: bool = True) -> None:
     keys, together, start = Keys(composed), Together(composed), Start(composed)
     keys.finite()
     keys.settings()
+    keys.targets()
     keys.components()
     DataCompatibility(composed).check()
     if training:
@@ -60,6 +62,7 @@ def check(composed: Composition, training: bool = True) -> None:
         together.tasks()
         together.devices()
         keys.tracker()
+    if training and composed.run is None:
         start.predecessors()
         start.output()
 
@@ -96,6 +99,15 @@ class Keys:
         for path, number in numbers_in(self.config):
             if not math.isfinite(number):
                 raise ConfigError(f"{path}={number}: expected a finite number{self.origins.of(path)}")
+
+    def targets(self) -> None:
+        """Every class that is named may be named there."""
+        for target in targets.targets(self.config):
+            try:
+                targets.allow(target, self.composed.permission)
+            except ConfigError as error:
+                moved = began_in(self.composed.run) if self.composed.run and "there is no module" in str(error) else ""
+                raise ConfigError(f"{error}{moved}{self.origins.of(target.path)}") from None
 
     def components(self) -> None:
         """All nodes that name a class, and the stages."""
@@ -153,7 +165,7 @@ class Keys:
                 raise ConfigError(f"{where} is given by the data and cannot be set{instead}{self.origins.of(where)}")
             if key in fields:
                 self.value(where, value, fields[key])
-            elif key not in HYDRA_KEYS and not schema.is_open:
+            elif key not in NODE_KEYS and not schema.is_open:
                 known = [name for name, field in fields.items() if name not in given and not field.from_data]
                 raise ConfigError(self.unknown(where, key, known, schema.target))
         if not node.get("_partial_"):
@@ -207,6 +219,8 @@ class Keys:
         trainer = self.section("trainer")
         for name, node in self.section("stage").items():
             changes = node or {}
+            if not OPTION.fullmatch(str(name)):
+                raise ConfigError(f"stage {str(name)[:100]}: a stage's name is of letters, digits, _ . - alone")
             if not isinstance(changes, Mapping):
                 raise ConfigError(f"stage.{name} must hold trainer keys{self.origins.of(f'stage.{name}')}")
             whole = {"_target_": trainer.get("_target_"), "_partial_": True, **changes}

@@ -29,6 +29,12 @@ Options: -m/--multirun, --config-dir DIR (searched before ./conf), --version, -h
 --cfg job|hydra|all, --resolve, --package KEY, --info, --shell-completion, --hydra-help.
 Exit codes: 0 done, 1 the run failed, 2 wrong usage or config, 130 interrupted (resume it)."""
 
+TRUST = """\
+
+A run directory is data, wherever it comes from. If its config names classes that are not recrun's or torch.optim's:
+  plugins=[my_package]   allows those of a package or module that you trust
+  --trust                allows all that the run names"""
+
 VERBS = {
     "resume": """\
 recrun resume RUN [epochs=N]
@@ -37,16 +43,19 @@ recrun resume SWEEP
 Goes on with a run that was interrupted, killed or failed, to the same bits; of a sweep with all jobs that are not
 finished.
 
-  epochs=N   the last stage gets N epochs in all, with the state of its optimizer; also for a finished run""",
+  epochs=N   the last stage gets N epochs in all, with the state of its optimizer; also for a finished run
+"""
+    + TRUST,
     "evaluate": """\
 recrun evaluate RUN [key=value ...]
 
 Evaluates the weights that a finished run kept, on its own data or on others. What is found is added to the run's
 evaluations.jsonl.
 
-  dataset.…=…   other data or another evaluation
-, for example dataset.path=newer.csv or evaluator.ks=[5]
-  eval_limit=N  evaluation batches; also device, precision and threads""",
+  dataset.…=…   other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
+  eval_limit=N  evaluation batches; also device, precision and threads
+"""
+    + TRUST,
     "predict": """\
 recrun predict RUN --output FILE [--k K] [--split valid|test] [--input PATH] [key=value ...]
 recrun predict RUN --session ITEM,ITEM,... [--k K]
@@ -58,7 +67,9 @@ Writes what the model predicts for the units of a split; labels are not needed.
   --split SPLIT     valid or test (default: test)
   --input PATH      new data in place of the test part
   --session ITEMS   the best next items of one session, on stdout (default: --k 20)
-  key=value         dataset.…, device, precision, threads""",
+  key=value         dataset.…, device, precision, threads
+"""
+    + TRUST,
     "embed": """\
 recrun embed RUN --side user|item --output FILE [--split valid|test] [key=value ...]
 
@@ -67,7 +78,9 @@ Writes ids and vectors of users or items.
   --side SIDE     user or item
   --output FILE   .npz with `ids` and `vectors`, or .tsv with an id and its numbers in each line
   --split SPLIT   whose histories (default: test)
-  key=value       dataset.…, device, precision, threads""",
+  key=value       dataset.…, device, precision, threads
+"""
+    + TRUST,
     "describe": """\
 recrun describe [key=value ...]
 

@@ -11,7 +11,8 @@ import numpy as np
 from recrun.data.event_dataset import EventDataset
 from recrun.data.events.split_log import SplitLog
 from recrun.data.loaders.user_rows import UserRows
-from recrun.experiments.build import build, build_dataset
+from recrun.experiments.build import build_dataset
+from recrun.experiments.instantiate import instantiate
 
 Section = tuple[str, list[tuple[str, str]]]
 
@@ -41,7 +42,7 @@ def describe(config: Mapping[str, Any]) -> list[Section]:
         dataset = build_dataset(config)
         return [("data", [(name, number(value)) for name, value in dataset.describe().items()])]
     nothing = SimpleNamespace(monitor="")
-    dataset = build(config["dataset"], evaluator=nothing, split=build(config["split"]), loader=UserRows())
+    dataset = instantiate(config["dataset"], evaluator=nothing, split=instantiate(config["split"]), loader=UserRows())
     return sections(dataset)
 
 

@@ -1,0 +1,111 @@
+"""Each file of a finished run in turn damaged: every verb gives the same result, or one line and its exit code."""
+
+import contextlib
+import io
+import re
+
+import pytest
+from worlds.small_run import copy_of, finished, snapshot
+
+from recrun import cli
+
+VERBS = {
+    "evaluate": ["evaluate", "RUN"],
+    "predict": ["predict", "RUN", "--output", "OUT/predictions.tsv"],
+    "embed": ["embed", "RUN", "--side=item", "--output", "OUT/items.tsv"],
+    "resume": ["resume", "RUN"],
+    "list": ["list", "runs", "RUNS"],
+}
+FILES = [
+    *("config.yaml", "run.json", "results.json", "metrics.jsonl", "recrun.log", ".lock", "vocabulary/items.txt"),
+    *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "vocabulary/users.txt"),
+    *("units/valid.npz", "units/test.npz", "train/best/model.json", "train/best/model.safetensors"),
+    *("train/last/model.json", "train/last/model.safetensors", "train/last/state.pt"),
+]
+
+
+def cut(path, secret):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path, secret):
+    path.write_bytes(b"")
+
+
+def flipped(path, secret):
+    content = bytearray(path.read_bytes() or b"\0")
+    content[len(content) // 3] ^= 0x41
+    path.write_bytes(content)
+
+
+def linked(path, secret):
+    path.unlink()
+    path.symlink_to(secret)
+
+
+def removed(path, secret):
+    path.unlink()
+
+
+def a_folder(path, secret):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = [cut, emptied, flipped, linked, removed, a_folder]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return finished(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def expected(whole, tmp_path_factory):
+    """What each verb says and writes where nothing is damaged."""
+    folder = tmp_path_factory.mktemp("expected")
+    return {verb: said(verb, copy_of(whole, folder / verb / "run"), folder / "out") for verb in VERBS}
+
+
+def said(verb, run, out):
+    """Exit code, stdout, stderr and what was written of a verb about a run."""
+    out.mkdir(exist_ok=True)
+    names = {"RUNS": str(run.parent), "RUN": str(run), "OUT": str(out)}
+    words = [re.sub("RUNS|RUN|OUT", lambda found: names[found[0]], word) for word in VERBS[verb]]
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.redirect_stderr(io.StringIO()) as errors:
+        code = cli.main(words)
+    written = {path.name: path.read_bytes() for path in out.iterdir()}
+    for path in out.iterdir():
+        path.unlink()
+    return code, text.getvalue().replace(str(run), "RUN"), errors.getvalue().replace(str(run), "RUN"), written
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file(whole, expected, tmp_path, name, damage):
+    run = copy_of(whole, tmp_path / "runs" / "run")
+    assert (run / name).is_file(), "the list above names a file that no run has"
+    secret = tmp_path / "secret"
+    secret.write_text("nobody's business")
+    damage(run / name, secret)
+    before = snapshot(tmp_path, run)
+    for verb in VERBS:
+        code, text, errors, written = said(verb, run, tmp_path / "out")
+        if (code, text, written) != (expected[verb][0], expected[verb][1], expected[verb][3]):
+            assert_one_line(verb, code, errors, text)
+            assert not written
+    (tmp_path / "out").rmdir()
+    assert snapshot(tmp_path, run) == before
+
+
+def assert_one_line(verb, code, errors, text):
+    """An exit code of failure and one error without a traceback; a list shows the rest."""
+    if verb == "list":
+        assert code == 0
+        return
+    assert code in (1, 2), (verb, code, text, errors)
+    assert "Traceback" not in errors
+    assert errors.count("error: ") == 1, errors
+    lines = errors.strip().splitlines()
+    assert len(lines) <= 2, errors
+    assert len(errors) < 1000
