@@ -23,10 +23,6 @@ WORDS = {
     "als": ["model.embedding_dim=8", "model.regularization=0.1", "model.unobserved_weight=0.5"],
     "slim": ["model.l2=5", "model.l1=1"],
 }
-    "pure_svd": ["model.rank=8"],
-    "als": ["model.embedding_dim=8", "model.regularization=0.1", "model.unobserved_weight=0.5"],
-    "slim": ["model.l2=5", "model.l1=1"],
-}
 
 
 def run(name, folder, *words):
