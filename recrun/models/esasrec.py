@@ -48,9 +48,9 @@ class LiGRBlock(Block):
 
     def forward(self, x_ND: Tensor, padded: Padded) -> Tensor:
         """[N, D], histories one after another."""
-        attended_ND = self.drop(self.attend(self.three(self.before_attention(x_ND)), padded))
+        attended_ND = self.drop(self.attend(self.three(self.attention_norm(x_ND)), padded))
         y_ND = x_ND + attended_ND * torch.sigmoid(self.attention_gate(x_ND))
-        found_ND = self.drop(self.network(self.before_network(y_ND)))
+        found_ND = self.drop(self.network(self.network_norm(y_ND)))
         gated: Tensor = y_ND + found_ND * torch.sigmoid(self.network_gate(y_ND))
         return gated
 

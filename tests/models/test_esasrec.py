@@ -21,7 +21,7 @@ def made(tmp_path, name, *words, sets=SETS):
 def layer_by_hand(block, x, heads):
     """One history [T, D], every step written out."""
     length, width = x.shape
-    normed = F.layer_norm(x, [width], block.before_attention.weight, block.before_attention.bias)
+    normed = F.layer_norm(x, [width], block.attention_norm.weight, block.attention_norm.bias)
     q, k, v = (normed @ block.three.weight.T + block.three.bias).split(width, 1)
     out = torch.zeros_like(x)
     for head in range(heads):
@@ -31,7 +31,7 @@ def layer_by_hand(block, x, heads):
             out[at, mine] = weights @ v[: at + 1, mine]
     attended = out @ block.joined.weight.T + block.joined.bias
     y = x + attended * torch.sigmoid(x @ block.attention_gate.weight.T + block.attention_gate.bias)
-    normed = F.layer_norm(y, [width], block.before_network.weight, block.before_network.bias)
+    normed = F.layer_norm(y, [width], block.network_norm.weight, block.network_norm.bias)
     u, v = (normed @ block.network.both.weight.T + block.network.both.bias).split(4 * width, 1)
     found = (u / (1 + torch.exp(-u)) * v) @ block.network.out.weight.T + block.network.out.bias
     return y + found * torch.sigmoid(y @ block.network_gate.weight.T + block.network_gate.bias)
