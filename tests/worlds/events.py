@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from recrun.data.event_dataset import EventDataset
@@ -82,3 +84,13 @@ def event_data(given, split="random", loader=None, evaluator=None, filters=None,
         filters=Filters(**filters or {}),
         **{**where, **settings},
     )
+
+
+def lists(ragged):
+    """Rows of a ragged array."""
+    return [ragged.items[begin:end].tolist() for begin, end in pairwise(ragged.offsets)]
+
+
+def batch_lists(batch, name):
+    """Rows of a ragged field of a batch."""
+    return [batch[name][begin:end].tolist() for begin, end in pairwise(batch[f"{name}_offsets"].tolist())]
