@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from recrun.data.event_dataset import EventDataset
 from recrun.data.events import splits
@@ -94,3 +97,11 @@ def lists(ragged):
 def batch_lists(batch, name):
     """Rows of a ragged field of a batch."""
     return [batch[name][begin:end].tolist() for begin, end in pairwise(batch[f"{name}_offsets"].tolist())]
+
+
+def data_folder(name):
+    """The folder of real data sets, if it holds this one; else the test is skipped."""
+    folder = Path(os.environ.get("RECRUN_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    if not (folder / name).exists():
+        pytest.skip(f"no {name} in {folder}; RECRUN_DATA names the folder that holds it")
+    return str(folder)
