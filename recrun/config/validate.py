@@ -57,7 +57,10 @@ def check(composed: Composition, training: bool = True) -> None:
     keys.finite()
     keys.settings()
     keys.components()
-    DataCompatibility(composed).check()
+    data = DataCompatibility(composed)
+    data.refuse_idle_parts()
+    keys.parts_of_log()
+    data.check()
     if training:
         together.stages_suit_model()
         together.tasks()
@@ -104,10 +107,13 @@ class Keys:
         """All nodes that name a class, and the stages."""
         for section in ("model", "dataset", "trainer", "evaluator"):
             self.component(section, self.section(section))
+        self.stages()
+
+    def parts_of_log(self) -> None:
+        """The nodes that only event logs have."""
         for section in ("split", "loader"):
             if self.config.get(section) is not None:
                 self.component(section, self.section(section))
-        self.stages()
 
     def settings(self) -> None:
         """The keys at the top."""
