@@ -290,9 +290,18 @@ class TestUserFolder:
         monkeypatch.syspath_prepend(str(tmp_path))
         write(
             tmp_path / "my_models.py",
-            "class Mine:\n    kind = 'user_rows'\n    encode = output = None\n    def __init__(self, n_items, n_layers, size: int = 1): ...\n",
+            """
+            class Mine:
+                kind = "user_rows"
+                encode = output = None
+                def __init__(self, n_items, n_layers, size: int = 1): ...
+            """,
         )
-        text = "# @package _global_\ndefaults: [override /stage: train, override /objective: elbo]\nmodel: {_target_: my_models.Mine, size: 3}"
+        text = """\
+            # @package _global_
+            defaults: [override /stage: train, override /objective: elbo]
+            model: {_target_: my_models.Mine, size: 3}
+        """
         write(tmp_path / "conf/model/mine.yaml", text)
         check(compose(["model=mine"]))
         assert "model.size=a: expected a whole number" in refused("model=mine", "model.size=a")
