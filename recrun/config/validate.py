@@ -56,7 +56,10 @@ def check(composed: Composition, training: bool = True) -> None:
     keys.settings()
     keys.targets()
     keys.components()
-    DataCompatibility(composed).check()
+    data = DataCompatibility(composed)
+    data.refuse_idle_parts()
+    keys.parts_of_log()
+    data.check()
     if training:
         together.stages_suit_model()
         together.tasks()
@@ -119,10 +122,13 @@ class Keys:
         """All nodes that name a class, and the stages."""
         for section in ("model", "dataset", "trainer", "evaluator"):
             self.component(section, self.section(section))
+        self.stages()
+
+    def parts_of_log(self) -> None:
+        """The nodes that only event logs have."""
         for section in ("split", "loader"):
             if self.config.get(section) is not None:
                 self.component(section, self.section(section))
-        self.stages()
 
     def settings(self) -> None:
         """The keys at the top."""

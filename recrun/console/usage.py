@@ -52,7 +52,7 @@ recrun evaluate RUN [key=value ...]
 Evaluates the weights that a finished run kept, on its own data or on others. What is found is added to the run's
 evaluations.jsonl.
 
-  dataset.…=…   other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
+  key=value     other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
   eval_limit=N  evaluation batches; also device, precision and threads
 """
     + TRUST,

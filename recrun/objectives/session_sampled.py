@@ -278,7 +278,7 @@ def refuse_one_slot(batch: Batch) -> None:
     """Raises ConfigError if a row is alone not at the end of an epoch, but always."""
     if float(batch["weight"][0]) == 1:
         raise ConfigError(
-            "trainer.batch_size=1 with dataset.num_negatives=0 leaves no item to compare the target with; raise one of "
+            "trainer.batch_size=1 with loader.num_negatives=0 leaves no item to compare the target with; raise one of "
             "them, or use objective=full_softmax"
         )
 
@@ -288,7 +288,7 @@ class FullSoftmax(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("advance", "score")
     sparse_gradients: ClassVar[bool] = True
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"dataset.num_negatives": (0,)}
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"loader.num_negatives": (0,)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """One step of the sessions; {"loss": scalar}."""

@@ -449,7 +449,7 @@ def test_rows_on_the_disk_are_those_in_memory_once_an_epoch_and_go_on_where_they
     columns = columns_of(n, np.random.default_rng(n))
     resident, mapped = (Table(None, source=Given(columns), memory_mb=mb, **KEYS) for mb in (1, 0))
     assert (resident.resident, mapped.resident) == (True, False)
-    assert resident.fingerprint == mapped.fingerprint
+    assert resident.fingerprints == mapped.fingerprints
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_module, "WINDOW_ROWS", 20)
         patch.setattr(table_module, "BLOCK_ROWS", 4)
@@ -493,13 +493,13 @@ def test_what_was_prepared_is_found_again_until_something_changes(tmp_path, capl
         json.dumps({**json.loads((folder / "about.json").read_text()), "fingerprint": "seen"})
     )
     again = table(tmp_path, cache=cache)
-    assert again.fingerprint == "seen"
+    assert again.fingerprints == {"dataset_fingerprint": "seen"}
     assert all_cells(again) == all_cells(first)
     for keys in ({"text": CLICKS + "u1,i1,1,1\n"}, {"min_count": 7}, {"split_seed": 1}, {"sparse": ["user"]}):
-        assert table(tmp_path, **{**keys, "cache": cache}).fingerprint not in ("seen", first.fingerprint)
+        assert table(tmp_path, **{**keys, "cache": cache}).fingerprints["dataset_fingerprint"] not in ("seen", first.fingerprints["dataset_fingerprint"])
     (folder / "train" / "layout.json").write_text("{")
     with caplog.at_level(logging.WARNING):
-        assert table(tmp_path, cache=cache).fingerprint == first.fingerprint
+        assert table(tmp_path, cache=cache).fingerprints == first.fingerprints
     assert "cannot be read" in caplog.text
 
 
@@ -508,7 +508,7 @@ def test_what_a_killed_or_failed_process_left_is_cleared_away(tmp_path):
     first = table(tmp_path, cache=str(cache))
     (folder,) = cache.glob("table-*")
     folder.rename(cache / f".{folder.name}")
-    assert table(tmp_path, cache=str(cache)).fingerprint == first.fingerprint
+    assert table(tmp_path, cache=str(cache)).fingerprints == first.fingerprints
     with pytest.raises(DataError, match="not a finite number"):
         table(tmp_path, CLICKS + "u1,i1,1,x\n", cache=str(cache))
     assert [path.name for path in cache.iterdir() if path.is_dir()] == [folder.name]
@@ -555,7 +555,7 @@ def test_a_file_to_predict_takes_the_place_of_the_test_part_and_needs_no_labels(
     assert (data.eval_size("valid"), data.eval_size("test")) == (5, 0)
     assert (data.train_size(), len(data.units("valid"))) == (45, 5)  # no row is kept for a test part that is not used
     assert (data.describe()["test_rows"], data.describe()["test_unknown/item"]) == (2, 0.5)
-    assert data.fingerprint != table(tmp_path).fingerprint
+    assert data.fingerprints != table(tmp_path).fingerprints
     (tmp_path / "new.csv").write_text("item,usr\ni1,u1\n")
     with pytest.raises(DataError, match=r"new.csv: no column 'user' \(dataset.sparse\); did you mean 'usr'"):
         table(tmp_path, test_path=str(tmp_path / "new.csv"))
