@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -150,7 +151,8 @@ def inspect(flags: list[str], overrides: list[str], folders: Sequence[Path]) -> 
     prepare_hydra(folders)
     # A dotted key may be one that no YAML file mentions: Hydra takes it only with ++.
     dotted = [word if not is_dotted(word) else f"++{word.lstrip('+')}" for word in overrides]
-    before = sys.argv
+    before, root = sys.argv, logging.getLogger()
+    handlers, level = list(root.handlers), root.level  # Hydra sets up logging as its own
     sys.argv = ["recrun", *flags, *dotted]
     try:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(lambda config: None)()
@@ -158,6 +160,8 @@ def inspect(flags: list[str], overrides: list[str], folders: Sequence[Path]) -> 
         return 2 if error.code else 0
     finally:
         sys.argv = before
+        root.handlers[:] = handlers
+        root.setLevel(level)
     return 0
 
 
