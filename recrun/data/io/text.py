@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     pass
 
 LONGEST_HEADER = 1 << 20  # bytes
-SAMPLE_BYTES = 1 << 15
+SAMPLE_BYTES, SAMPLE_ROWS = 1 << 17, 1000
 TYPED = (".inter", ".user", ".item")  # "user_id:token" in their headers
 PLAIN = (".tsv", ".dat", ".data", *TYPED)  # a quotation mark in them is a character like others
 TABBED = (".tsv", *TYPED)
@@ -186,7 +186,7 @@ class TextFile:
         layout = self.layout
         begin = layout.plain(stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]).decode(errors="replace").splitlines()
         try:
-            rows = [row for row in _parsed(begin, layout) if len(row) == len(layout.names)]
+            rows = [row for row in islice(_parsed(begin, layout), SAMPLE_ROWS) if len(row) == len(layout.names)]
         except csv.Error:
             rows = []
         return [dict(zip(layout.names, row, strict=True)) for row in rows]
@@ -286,7 +286,8 @@ class _Lines:
             self.widths.end()
             return b""
         block = self.layout.plain(whole_lines(block, self.stream))
-        if b"\r" in block and not (self.layout.quoting and b'"' in block):
+        quoted = self.layout.quoting and (self.widths.inside or b'"' in block)
+        if b"\r" in block and not quoted:
             block = block.replace(b"\r\n", b"\n")
             self.widths.wrong |= b"\r" in block
         self.widths.add(block)

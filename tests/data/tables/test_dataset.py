@@ -336,7 +336,33 @@ def test_bad_input_is_refused_with_its_place(tmp_path, fault):
     assert len(str(caught.value).splitlines()) <= 2
 
 
+@pytest.mark.parametrize(("label", "kept"), [("16777216", True), ("-16777218", True), ("16777217", False), ("1e8", True)])
+def test_labels_are_exact_or_refused(tmp_path, label, kept):
+    """float32 holds whole numbers to 2^24, and above it those that are even enough."""
+    keys = {"tasks": {"age": "regression"}, "split": "temporal", "valid_fraction": 0.0, "test_fraction": 0.0}
+    text = f"user,item,age\nu1,i1,0.1\nu1,i1,{label}\n"
+    if kept:
+        [batch] = table(tmp_path, text, **keys).train_batches(9, np.random.default_rng(0))
+        assert float(label) in batch["label"].double().flatten().tolist()
+    else:
+        with pytest.raises(DataError, match=r"t.csv:3: the label age is 16777217.0, which float32 cannot hold; divide"):
+            table(tmp_path, text, **keys)
+
+
 CONTRADICTIONS = {
+    "a sequence that a batch calls something else": (
+        {"sequences": {"group": {}}},
+        "dataset.sequences or histories: 'group' is what a batch calls something else; rename the column",
+    ),
+    "a sequence like the numbers": ({"sequences": {"dense": {}}}, "'dense' is what a batch calls something else"),
+    "a sequence like the offsets of another": (
+        {"sequences": {"past": {}, "past_offsets": {}}},
+        "'past_offsets' is what a batch calls something else",
+    ),
+    "a history like the labels": (
+        {"histories": {"label": {"of": "item", "by": "user"}}},
+        "'label' is what a batch calls something else",
+    ),
     "no tasks": ({"tasks": {}}, "dataset.tasks is missing"),
     "no features": ({"sparse": []}, "no features"),
     "twice": ({"dense": ["user"]}, "'user' is a feature more than once"),
