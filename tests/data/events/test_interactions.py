@@ -14,8 +14,8 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from recrun.data.events.interactions import Interactions
+
 from recrun.data.events.synthetic import LatentTaste
 from recrun.errors import ConfigError, DataError
 
@@ -354,9 +354,7 @@ def test_a_relative_path_is_looked_up_under_root_then_here(tmp_path, csv, monkey
     assert build("ratings.csv", root="elsewhere").fingerprint == expected
     assert build(".").fingerprint == expected  # a folder with a ratings.csv
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        DataError, match=r"a folder without a log; looked for .*u.data.*train, valid and test"
-    ):
+    with pytest.raises(DataError, match=r"a folder without a log; looked for .*u.data.*train, valid and test"):
         build("empty")
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from worlds.tables import CLICKS, Given, decoded, rows_of, table
 
 from recrun.data.tables import dataset as table_module
-from recrun.data.tables.split import random_rows
 from recrun.data.tables.dataset import Table
+from recrun.data.tables.split import random_rows
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Task
 
@@ -336,7 +336,9 @@ def test_bad_input_is_refused_with_its_place(tmp_path, fault):
     assert len(str(caught.value).splitlines()) <= 2
 
 
-@pytest.mark.parametrize(("label", "kept"), [("16777216", True), ("-16777218", True), ("16777217", False), ("1e8", True)])
+@pytest.mark.parametrize(
+    ("label", "kept"), [("16777216", True), ("-16777218", True), ("16777217", False), ("1e8", True)]
+)
 def test_labels_are_exact_or_refused(tmp_path, label, kept):
     """float32 holds whole numbers to 2^24, and above it those that are even enough."""
     keys = {"tasks": {"age": "regression"}, "split": "temporal", "valid_fraction": 0.0, "test_fraction": 0.0}
@@ -522,7 +524,10 @@ def test_what_was_prepared_is_found_again_until_something_changes(tmp_path, capl
     assert again.fingerprints == {"dataset_fingerprint": "seen"}
     assert all_cells(again) == all_cells(first)
     for keys in ({"text": CLICKS + "u1,i1,1,1\n"}, {"min_count": 7}, {"split_seed": 1}, {"sparse": ["user"]}):
-        assert table(tmp_path, **{**keys, "cache": cache}).fingerprints["dataset_fingerprint"] not in ("seen", first.fingerprints["dataset_fingerprint"])
+        assert table(tmp_path, **{**keys, "cache": cache}).fingerprints["dataset_fingerprint"] not in (
+            "seen",
+            first.fingerprints["dataset_fingerprint"],
+        )
     (folder / "train" / "layout.json").write_text("{")
     with caplog.at_level(logging.WARNING):
         assert table(tmp_path, cache=cache).fingerprints == first.fingerprints

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds.tables import Given, decoded, rows_of
 
-from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, most_frequent
 from recrun.data.tables.dataset import Table
+from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, most_frequent
 from recrun.errors import CheckpointError
 
 TEXTS = st.text(st.sampled_from("ab\\\t\n\r é0"), max_size=3)

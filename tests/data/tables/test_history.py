@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from worlds.tables import Given, decoded, rows_of, table
 
 from recrun.data.tables import prepare
-from recrun.data.tables.history import History, Past, ranks
 from recrun.data.tables.column_store import Columns
 from recrun.data.tables.dataset import Table
+from recrun.data.tables.history import History, Past, ranks
 from recrun.errors import ConfigError, DataError
 from recrun.models.din import targets_of
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from recrun.evaluation.auc import auc
-from recrun.data.tables import synthetic as synthetic_table
 from recrun.data.io.chunks import Wanted
-from recrun.data.tables.synthetic import FactorizationTable
+from recrun.data.tables import synthetic as synthetic_table
 from recrun.data.tables.dataset import Table
+from recrun.data.tables.synthetic import FactorizationTable
 from recrun.errors import ConfigError
+from recrun.evaluation.auc import auc
 
 ALL = Wanted(frozenset(), frozenset(), {})
 TASKS = {"click": "classification", "conversion": "classification", "dwell": "regression"}
