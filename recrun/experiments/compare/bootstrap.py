@@ -114,14 +114,17 @@ def _effective(weights_U: Floats) -> float:
 
 
 def _beyond_units(sides_SU: Sequence[Floats], weights_U: Floats) -> tuple[float, float]:
-    """The variance over seeds beyond what they do to single units, and its degrees of freedom."""
+    """The variance over seeds beyond what they do to single units, and its degrees of freedom.
+
+    What is taken out leaves a variance less certain than its size says: it keeps degrees of freedom in proportion.
+    """
     means = [values_SU @ weights_U / len(weights_U) for values_SU in sides_SU]
     over_seeds = [float(means_S.var(ddof=1)) / len(means_S) for means_S in means]
     beyond = sum(over_seeds) - sum(_of_single_units(values_SU, weights_U) for values_SU in sides_SU)
     if beyond <= 0:
         return 0.0, 1.0
     below = sum(part**2 / (len(means_S) - 1) for part, means_S in zip(over_seeds, means, strict=True))
-    return beyond, sum(over_seeds) ** 2 / below
+    return beyond, beyond * sum(over_seeds) / below
 
 
 def _of_single_units(values_SU: Floats, weights_U: Floats) -> float:
