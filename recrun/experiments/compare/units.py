@@ -64,7 +64,12 @@ def metric_names(path: Path) -> list[str]:
         DataError: The file cannot be read.
     """
     with opened(path) as file:
-        return [name for name in file.files if name != IDS and ":" not in name]
+        names = [name for name in file.files if name != IDS and ":" not in name]
+    if not all(name.isprintable() for name in names):
+        raise DataError(
+            f"{path} is damaged: a metric has the name {next(name for name in names if not name.isprintable())!a}"
+        )
+    return names
 
 
 @contextmanager
