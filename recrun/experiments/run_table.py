@@ -147,7 +147,7 @@ def columns(found: Sequence[Listed], metric: str | None) -> list[Column]:
     """A line for each run."""
     names = room_for([name for listed in found for name in listed.metrics], [metric] if metric else [])
     return [
-        Column("run", [listed.directory for listed in found], words=True),
+        Column("run", [listed.directory for listed in found]),  # never folded: it is copied
         Column("status", [listed.status for listed in found], words=True),
         Column("start", [listed.start for listed in found]),
         Column("model", [listed.model for listed in found], words=True),

@@ -100,7 +100,7 @@ def spread(differences_U: Floats, weights_U: Floats, *sides_SU: Floats) -> Sprea
     influence_U = (differences_U - mean) * weights_U / (1 - weights_U / size)
     units = float(influence_U @ influence_U) * (size - 1) / size**3
     several = [values_SU for values_SU in sides_SU if len(values_SU) > 1]
-    parts = [(units, _effective(weights_U) - 1), _beyond_units(several, weights_U)]
+    parts = [(units, max(1.0, _effective(weights_U) - 1)), _beyond_units(several, weights_U)]
     variance = sum(part for part, _ in parts)
     below = sum(part**2 / freedom for part, freedom in parts)
     third = float((influence_U**3).sum()) / size**3
