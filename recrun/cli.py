@@ -369,7 +369,11 @@ def run_directory(verb: str, words: list[str]) -> Path:
 
 
 def show_list(words: list[str]) -> int:
-    """`list [WHAT]`: what there is, with a line each."""
+    """`list [WHAT]`: what there is, with a line each; `list runs` with options: filtered, sorted, as CSV."""
+    if words[:1] == ["runs"] and any(word.startswith("--") for word in words):
+        from recrun.experiments import run_table
+
+        return run_table.run(words[1:])
     from recrun.config import listing
 
     return listing.show(words)

@@ -113,9 +113,13 @@ Runs with other data, another split or another evaluation are refused.
   --output FILE       where to write it (default: stdout)""",
     "list": """\
 recrun list [WHAT]
-recrun list runs [FOLDER]
+recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]
 
 Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages,
 objectives, weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with
-their status.""",
+their status.
+
+  --sort METRIC       the best first, by test, or validation where nothing was tested
+  --filter KEY=VALUE  of model, status or a key of the config, for example trainer.lr=0.001; may be given repeatedly
+  --format FORMAT     terminal or csv, which holds all metrics, unrounded""",
 }
