@@ -75,7 +75,7 @@ class RowWidths:
     def _quoted(self, text: Bytes, before: Bytes) -> Mask:
         """Which bytes are within quotes, the opening ones included; these may be at the beginning of a cell alone."""
         quote = text == QUOTE
-        inside: Mask = (np.cumsum(quote) + self.inside) % 2 == 1
+        inside: Mask = (np.cumsum(quote, dtype=np.uint8) + self.inside) % 2 == 1  # a sum that wraps keeps its parity
         opening = before[quote & inside]
         self.wrong |= bool(((opening != self.separator[0]) & (opening != NEWLINE) & (opening != QUOTE)).any())
         self.inside = bool(inside[-1])
