@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from recrun.data.event_dataset import EventDataset
 from recrun.data.events import splits
@@ -82,3 +87,36 @@ def event_data(given, split="random", loader=None, evaluator=None, filters=None,
         filters=Filters(**filters or {}),
         **{**where, **settings},
     )
+
+
+def ratings(n_users=12, n_items=15, n_rows=240, seed=0):
+    """Rows (user id, item id, rating, time), some pairs repeated; ids are not their indices."""
+    rng = np.random.default_rng(seed)
+    users, items = rng.integers(0, n_users, n_rows) * 3 + 10, rng.integers(0, n_items, n_rows) * 2 + 5
+    rows = zip(users, items, rng.integers(1, 6, n_rows), rng.integers(0, 40, n_rows), strict=True)
+    return [tuple(map(int, row)) for row in rows]
+
+
+def write_ratings(path, rows, columns=("user", "item", "rating", "time")):
+    """Writes rows as CSV, the first columns of each; returns the path."""
+    lines = [",".join(columns), *(",".join(map(str, row[: len(columns)])) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def lists(ragged):
+    """Rows of a ragged array."""
+    return [ragged.items[begin:end].tolist() for begin, end in pairwise(ragged.offsets)]
+
+
+def batch_lists(batch, name):
+    """Rows of a ragged field of a batch."""
+    return [batch[name][begin:end].tolist() for begin, end in pairwise(batch[f"{name}_offsets"].tolist())]
+
+
+def data_folder(name):
+    """The folder of real data sets, if it holds this one; else the test is skipped."""
+    folder = Path(os.environ.get("RECRUN_DATA", Path(__file__).parents[3] / "shared" / "data"))
+    if not (folder / name).exists():
+        pytest.skip(f"no {name} in {folder}; RECRUN_DATA names the folder that holds it")
+    return str(folder)

@@ -395,9 +395,7 @@ def test_files_with_validation_keep_it():
 
 @pytest.mark.parametrize("split", [splits.Random(0.5, 0.5), splits.Temporal(0.6, 0.4)], ids=["random", "temporal"])
 def test_shares_must_leave_something(split):
-    with pytest.raises(
-        ConfigError, match=r"split.valid_fraction=0.\d and split.test_fraction=.*leave nothing to train"
-    ):
+    with pytest.raises(ConfigError, match=r"split.valid_fraction=0.\d and split.test_fraction=.*leave nothing"):
         split.assign(log_of([(0, 0, 0, 0)] * 3))
 
 
@@ -407,7 +405,7 @@ def test_splits_in_time_need_times(order, name, split):
     with pytest.raises(DataError, match=rf"split={name} needs the time of each event.*dataset.time_column.*random"):
         split.assign(log_of([(0, 0, 0, 0)] * 3, order))
     rows = [(0, 1, 0, 0), (3, 1, 0, 0), (6, 1, 1, 0)]
-    with pytest.raises(DataError, match="split=provided with split.valid_days=2 needs the time of each event"):
+    with pytest.raises(DataError, match=r"split=provided with split.valid_days=2 needs the time of each event"):
         splits.Provided(valid_days=2).assign(log_of(rows, order, "session", parts=True))
 
 
@@ -420,7 +418,7 @@ def test_splits_in_order_need_an_order(name, split):
 
 
 def test_a_source_without_parts_is_not_split_already():
-    with pytest.raises(ConfigError, match="split=provided needs files that are split already, not dataset.source"):
+    with pytest.raises(ConfigError, match=r"split=provided needs files that are split already, not dataset.source"):
         event_data(raw_events([(1, 1), (1, 2)]), "provided")
 
 
