@@ -14,8 +14,8 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from recrun.data.events.interactions import Interactions
+
 from recrun.data.events.synthetic import LatentTaste
 from recrun.errors import ConfigError, DataError
 

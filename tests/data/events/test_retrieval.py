@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from worlds.histories import composed, events, retrieval
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recrun.data.events.synthetic_retrieval import Watchers
+from recrun.data.loaders.queries import in_window
 from scipy import stats
+from worlds.histories import composed, events, retrieval
 
 from recrun.config.compose import compose
-from recrun.data.loaders.samplers import Positives, Sampler
-from recrun.data.loaders.queries import in_window
 from recrun.data.events.side_tables import Side, Wanted, encode
-from recrun.data.events.synthetic_retrieval import Watchers
+from recrun.data.loaders.samplers import Positives, Sampler
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.experiments.run import build
 

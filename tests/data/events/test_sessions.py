@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recrun.data.events.sessions import Sessions
 from worlds.sessions import Log, random_sessions, sessions_of, walk
 
-from recrun.data.loaders.session_schedule import Negatives, Popularity
-from recrun.data.events.sessions import Sessions
 from recrun.data.events.synthetic_sessions import MarkovSessions
+from recrun.data.loaders.session_schedule import Negatives, Popularity
 from recrun.errors import ConfigError, DataError
 from recrun.evaluation.next_item import NextItem
 

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from recrun.data.events.rows import TEST, TRAIN
+from recrun.data.io.readers import read_rows
 
 from recrun.data.io import text
 from recrun.data.io.columns import Columns
-from recrun.data.io.readers import read_rows
-from recrun.data.events.rows import TEST, TRAIN
 from recrun.errors import DataError
 
 CSV = "userId,movieId,rating,timestamp\n7,10,4.0,100\n7,20,2.5,50\n12,10,5,75\n"

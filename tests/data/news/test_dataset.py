@@ -18,9 +18,9 @@ from recrun.data.news.dataset import Mind
 from recrun.data.news.files import read_behaviors, read_news
 from recrun.data.news.parts import draw
 from recrun.data.news.synthetic import TopicNews
-from recrun.runtime.device import Device
 from recrun.errors import ConfigError, DataError
 from recrun.evaluation.impressions import GroupedByImpression
+from recrun.runtime.device import Device
 
 
 def tokens(title):
