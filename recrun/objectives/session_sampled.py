@@ -288,7 +288,7 @@ class FullSoftmax(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("advance", "score")
     sparse_gradients: ClassVar[bool] = True
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"dataset.num_negatives": (0,)}
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"loader.num_negatives": (0,)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """One step of the sessions; {"loss": scalar}."""
