@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -150,7 +151,8 @@ def inspect(flags: list[str], overrides: list[str], folders: Sequence[Path]) -> 
     prepare_hydra(folders)
     # A dotted key may be one that no YAML file mentions: Hydra takes it only with ++.
     dotted = [word if not is_dotted(word) else f"++{word.lstrip('+')}" for word in overrides]
-    before = sys.argv
+    before, root = sys.argv, logging.getLogger()
+    handlers, level = list(root.handlers), root.level  # Hydra sets up logging as its own
     sys.argv = ["recrun", *flags, *dotted]
     try:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(lambda config: None)()
@@ -158,6 +160,8 @@ def inspect(flags: list[str], overrides: list[str], folders: Sequence[Path]) -> 
         return 2 if error.code else 0
     finally:
         sys.argv = before
+        root.handlers[:] = handlers
+        root.setLevel(level)
     return 0
 
 
@@ -365,7 +369,11 @@ def run_directory(verb: str, words: list[str]) -> Path:
 
 
 def show_list(words: list[str]) -> int:
-    """`list [WHAT]`: what there is, with a line each."""
+    """`list [WHAT]`: what there is, with a line each; `list runs` with options: filtered, sorted, as CSV."""
+    if words[:1] == ["runs"] and any(word.startswith("--") for word in words):
+        from recrun.experiments import run_table
+
+        return run_table.run(words[1:])
     from recrun.config import listing
 
     return listing.show(words)

@@ -87,9 +87,6 @@ class Dataset(Protocol):
         Equal `rng` states give equal batches, and `start=n` gives exactly what is left after n batches.
         """
 
-    def training_events(self) -> TrainingEvents:
-        """All training events at once; only data sets of events have them."""
-
     def eval_size(self, split: Split) -> int:
         """Units of a split that can be evaluated; 0 if there are none, or they have no labels."""
 
@@ -104,6 +101,13 @@ class Dataset(Protocol):
 
     def entities(self, side: Side, split: Split) -> Iterator[tuple[np.ndarray, Batch]]:
         """Ids [n], as strings, and batches from which a model can embed a split's users, or its items, in parts."""
+
+
+class EventsDataset(Dataset, Protocol):
+    """A data set of events, which has them all at once."""
+
+    def training_events(self) -> TrainingEvents:
+        """All training events."""
 
 
 class Evaluator(Protocol):

@@ -32,8 +32,6 @@ class DataCompatibility:
             self.parts_are_there()
             self.split_suits_data()
             self.loader_suits_data()
-        elif self.kind("dataset") is not None:
-            self.refuse_idle_parts()
         self.evaluator_suits_data()
         self.model_reads_batches()
 
@@ -73,6 +71,8 @@ class DataCompatibility:
 
     def refuse_idle_parts(self) -> None:
         """Tables and news split and batch themselves: a typed split or loader would say nothing."""
+        if self.kind("dataset") in (EVENTS, None):
+            return
         typed = [word for word in self.composed.overrides if key_of(word).split(".")[0] in ("split", "loader")]
         if typed and not typed[0].endswith("=none"):
             takes = [key for key in ("split", "valid_fraction", "train", "valid") if key in self.fields("dataset")]

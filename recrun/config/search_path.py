@@ -64,7 +64,7 @@ def bases_in(text: str) -> list[str]:
     """The files of its own group that a YAML file is based on."""
     inline = re.search(r"^defaults:\s*\[(.*?)\]", text, re.MULTILINE)
     names = inline[1].split(",") if inline else re.findall(r"^[ ]*-[ ]+(\w+)[ ]*$", text, re.MULTILINE)
-    return [name.strip() for name in names if name.strip() != "_self_"]
+    return [name for name in map(str.strip, names) if re.fullmatch(r"\w+", name) and name != "_self_"]
 
 
 def targets_in(folders: Sequence[Path]) -> set[str]:
@@ -83,7 +83,7 @@ def follows_in(path: Path) -> list[str]:
 def chosen_in(path: Path, group: str) -> str | None:
     """The option of a group that a YAML file chooses, itself or by a file of its own group that it is based on."""
     text = path.read_text(encoding="utf-8")
-    found = re.search(rf"^\s*- override /{group}:\s*(\S+)", text, re.MULTILINE)
+    found = re.search(rf"(?:^\s*-|^defaults:\s*\[(?:.*,)?)\s*override /{group}:\s*([^\s,\]]+)", text, re.MULTILINE)
     if found:
         return found[1]
     files = [path.with_name(f"{name}.yaml") for name in bases_in(text)]

@@ -72,7 +72,7 @@ class NextItem:
         """The direction of a metric."""
         return greater_is_better(name, self.own)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice, limit: int | None = None
     ) -> Evaluation:
@@ -154,7 +154,7 @@ class NextItem:
         kept_B = scores_BI.gather(1, target_B1)[:, 0] > -torch.inf
         return scores_BI[kept_B], target_B1[kept_B], kept_B.cpu().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each of a unit's best next items, up to the largest cut-off: unit, item, rank, score."""
         model.eval()

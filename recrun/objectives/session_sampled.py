@@ -278,7 +278,7 @@ def refuse_one_slot(batch: Batch) -> None:
     """Raises ConfigError if a row is alone not at the end of an epoch, but always."""
     if float(batch["weight"][0]) == 1:
         raise ConfigError(
-            "trainer.batch_size=1 with dataset.num_negatives=0 leaves no item to compare the target with; raise one of "
+            "trainer.batch_size=1 with loader.num_negatives=0 leaves no item to compare the target with; raise one of "
             "them, or use objective=full_softmax"
         )
 

@@ -12,6 +12,7 @@ from recrun.config.compose import compose
 from recrun.config.validate import check
 from recrun.data.tables.dataset import Table
 from recrun.errors import CheckpointError, ConfigError, DataError
+from recrun.evaluation.rows import RowMetrics
 from recrun.experiments import load, run
 from recrun.experiments.directories import prepare
 
@@ -113,10 +114,10 @@ def test_other_rows_take_the_place_of_a_test_file(finished, folder):
     assert not load.other_rows({**trained, "path": "b.csv", "test_path": "c.csv"}, trained)
     keys = {"vocabulary": str(finished / "vocabulary"), "sparse": ["user", "item"], "dense": ["age"]}
     keys |= {"tasks": {"click": None}, "path": str(folder / "newer.csv"), "test_path": str(folder / "test.csv")}
-    assert counts(Table(None, **keys)) == [0, 0, 1]
-    assert counts(Table(None, unseen=True, **keys)) == [0, 0, 3]
+    assert counts(Table(RowMetrics(), **keys)) == [0, 0, 1]
+    assert counts(Table(RowMetrics(), unseen=True, **keys)) == [0, 0, 3]
     with pytest.raises(ConfigError, match=r"dataset\.unseen=true .* dataset\.vocabulary"):
-        Table(None, **{**keys, "vocabulary": None}, unseen=True)
+        Table(RowMetrics(), **{**keys, "vocabulary": None}, unseen=True)
 
 
 def test_a_test_file_without_labels_is_for_predicting_alone(finished, folder):

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     pass
 
 LONGEST_HEADER = 1 << 20  # bytes
-SAMPLE_BYTES = 1 << 15
+SAMPLE_BYTES, SAMPLE_ROWS = 1 << 17, 1000
 TYPED = (".inter", ".user", ".item")  # "user_id:token" in their headers
 PLAIN = (".tsv", ".dat", ".data", *TYPED)  # a quotation mark in them is a character like others
 TABBED = (".tsv", *TYPED)
 MOVIELENS = ("user_id", "item_id", "rating", "timestamp")  # the columns of u.data and ratings.dat, which have no header
+SIGNS = tuple(b" +\t\v\f")  # what the parser of integers skips
 BLANK_RUNS = (b"\t", b"  ", b"\n ", b" \n", b" \r")
 UNIT_SEPARATOR = b"\x1f"  # stands for separators of several characters
 NUL, NUL_STAND_IN = b"\0", "\ufffe".encode()  # the parser ends a cell at NUL; U+FFFE is no character
@@ -186,7 +187,7 @@ class TextFile:
         layout = self.layout
         begin = layout.plain(stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]).decode(errors="replace").splitlines()
         try:
-            rows = [row for row in _parsed(begin, layout) if len(row) == len(layout.names)]
+            rows = [row for row in islice(_parsed(begin, layout), SAMPLE_ROWS) if len(row) == len(layout.names)]
         except csv.Error:
             rows = []
         return [dict(zip(layout.names, row, strict=True)) for row in rows]
@@ -286,7 +287,8 @@ class _Lines:
             self.widths.end()
             return b""
         block = self.layout.plain(whole_lines(block, self.stream))
-        if b"\r" in block and not (self.layout.quoting and b'"' in block):
+        quoted = self.layout.quoting and (self.widths.inside or b'"' in block)
+        if b"\r" in block and not quoted:
             block = block.replace(b"\r\n", b"\n")
             self.widths.wrong |= b"\r" in block
         self.widths.add(block)
@@ -301,16 +303,18 @@ class _Lines:
 
 
 def odd_numbers(block: bytes, separator: int) -> bool:
-    """Whether a cell of some lines begins with 0 and a digit, +, -0 or a blank, or ends with a blank."""
+    """Whether a cell of some lines is an integer that is not written plainly: 007, +7, -0, or 7 beside a blank."""
     text = np.frombuffer(b"\n" + block.replace(b'"', b"").replace(b"\r\n", b"\n"), np.uint8)
     edge = (text == separator) | (text == 10)
     zero, digit = text == 48, text - np.uint8(48) < 10
     odd = edge[:-2] & zero[1:-1] & digit[2:]
     if b"-0" in block:
         odd |= edge[:-2] & (text == 45)[1:-1] & zero[2:]
-    if any(sign in block for sign in (b" ", b"+", b"\t", b"\v", b"\f")):
-        sign = np.isin(text, list(b" +\t\v\f")) & ~edge
-        odd |= (edge[:-1] & sign[1:])[:-1] | (sign[:-1] & edge[1:])[:-1] | (sign[:-1] & edge[1:])[1:]
+    if any(sign in block for sign in SIGNS):
+        sign = np.isin(text, SIGNS, kind="table") & ~edge
+        number = digit | sign | (text == 45)
+        odd |= edge[:-2] & sign[1:-1] & number[2:]
+        odd |= number[:-2] & sign[1:-1] & edge[2:]
     return bool(odd.any())
 
 

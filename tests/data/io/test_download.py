@@ -7,9 +7,9 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from recrun.data.events.interactions import Interactions
 
 from recrun.data.io.download import Archive, ByHand
-from recrun.data.events.interactions import Interactions
 from recrun.data.io.movielens import MovieLens100K
 from recrun.errors import DataError
 

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from recrun.data.events.rows import TEST, TRAIN
+from recrun.data.io.readers import read_rows
 
 from recrun.data.io import text
 from recrun.data.io.columns import Columns
-from recrun.data.io.readers import read_rows
-from recrun.data.events.rows import TEST, TRAIN
 from recrun.errors import DataError
 
 CSV = "userId,movieId,rating,timestamp\n7,10,4.0,100\n7,20,2.5,50\n12,10,5,75\n"
@@ -160,7 +160,10 @@ BROKEN = {
 def test_broken_text_is_refused_with_its_line(tmp_path, case):
     content, message = BROKEN[case]
     with pytest.raises(DataError, match=message):
-        read(write(tmp_path / "a.csv", content), threshold=1 if "rating" in str(content) and "rating" in message else None)
+        read(
+            write(tmp_path / "a.csv", content),
+            threshold=1 if "rating" in str(content) and "rating" in message else None,
+        )
 
 
 def test_broken_text_is_found_in_a_later_chunk(tmp_path, monkeypatch):

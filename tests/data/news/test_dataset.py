@@ -18,9 +18,9 @@ from recrun.data.news.dataset import Mind
 from recrun.data.news.files import read_behaviors, read_news
 from recrun.data.news.parts import draw
 from recrun.data.news.synthetic import TopicNews
-from recrun.runtime.device import Device
 from recrun.errors import ConfigError, DataError
 from recrun.evaluation.impressions import GroupedByImpression
+from recrun.runtime.device import Device
 
 
 def tokens(title):
@@ -305,12 +305,12 @@ def test_from_the_cache_it_is_the_same(tmp_path):
     folder, cache = write_world(tmp_path / "data"), tmp_path / "cache"
     first, again = mind(folder, cache=str(cache)), mind(folder, cache=str(cache))
     assert len(list(cache.glob("news-*.npz"))) == 2
-    assert first.fingerprint == again.fingerprint == mind(folder).fingerprint
+    assert first.fingerprints == again.fingerprints == mind(folder).fingerprints
     assert first.describe() == again.describe()
     one, other = next(first.eval_batches("valid", 9)), next(again.eval_batches("valid", 9))
     assert all((one[name] == other[name]).all() for name in one)
     write_part(folder / "valid", VALID[:1])
-    assert mind(folder, cache=str(cache)).fingerprint != first.fingerprint
+    assert mind(folder, cache=str(cache)).fingerprints != first.fingerprints
 
 
 def test_a_given_dictionary_and_word_vectors(tmp_path):
