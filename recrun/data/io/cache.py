@@ -17,7 +17,7 @@ from recrun.data.events.parts import Parts, Ragged
 
 log = logging.getLogger("recrun")
 
-FORMAT = 1  # raise it when the same input and settings would give other parts than before
+FORMAT = 2  # raise it when the same input and settings would give other parts than before
 
 
 Arrays = Mapping[str, np.ndarray]
