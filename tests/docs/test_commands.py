@@ -1,5 +1,6 @@
 """What the documentation tells people to type: every command composes and passes the checks, every key exists."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -39,7 +40,7 @@ def commands():
             if language in ("python", "yaml"):
                 continue
             lines = [*block.replace("\\\n", " ").splitlines(), ""]
-            for line, after in zip(lines, lines[1:], strict=False):
+            for line, after in itertools.pairwise(lines):
                 line = line.removeprefix("$ ").strip()
                 if re.match(r"recrun( |$)", line) and not re.search(r"…|\.\.\.", line.partition(" #")[0]):
                     yield pytest.param(line, after, id=f"{page.name}: {line.partition('  ')[0]}")

@@ -13,7 +13,7 @@ import numpy as np
 from recrun.data.io import arrays
 from recrun.data.io.arrays import Unusable
 from recrun.data.io.chunks import CHUNK_ROWS, Chunk, Lists, NotIntegers, Numbers, Texts, Times, Wanted
-from recrun.data.io.text import refuse_twice
+from recrun.data.io.layout import refuse_twice
 from recrun.data.types import Int64
 from recrun.errors import DataError
 
