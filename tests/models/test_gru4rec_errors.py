@@ -11,7 +11,7 @@ from worlds.sessions import random_sessions, sessions_of
 from worlds.training import context_in
 
 from recrun.config.compose import compose
-from recrun.data.events import sessions as module
+from recrun.data.loaders import session_parallel as module
 from recrun.models.gru4rec import GRU4Rec
 from recrun.objectives.session_sampled import BPRMax, CrossEntropy
 from recrun.optim.row_optimizers import RowAdagrad
@@ -26,7 +26,7 @@ OPTIMIZER = "optim/test_row_optimizers"
 # The error; the file and the test.
 ERRORS = [
     ("a state is reset again after the first step of a session", GRU, "states_of_a_session_are_those_of_the_session"),
-    ("states are not reset in evaluation", NEXT_ITEM, "a_session_is_judged_from_an_empty_state"),
+    ("states are not reset in evaluation", NEXT_ITEM, "a_session_is_evaluated_from_an_empty_state"),
     ("evaluation depends on what is judged together", NEXT_ITEM, "ranks_do_not_depend_on_batch_size"),
     ("running sessions lose their end when none waits, in training", SCHEDULE, "nothing_is_dropped_and_all_slots"),
     ("and in evaluation", NEXT_ITEM, "every_event_is_ranked_among_all_items"),
