@@ -20,8 +20,8 @@ from recrun.training.trainer import Trainer
 HERE = Path(__file__).parents[1]
 GRU, THIS = "models/test_gru4rec", "models/test_gru4rec_errors"
 SAMPLED, NEXT_ITEM = "objectives/test_session_sampled", "evaluation/test_next_item"
-SCHEDULE, SESSIONS = "data/loaders/test_session_schedule", "data/events/test_sessions"
-OPTIMIZER = "optim/test_row_optimizers"
+SCHEDULE, SESSIONS = "data/loaders/test_session_schedule", "data/loaders/test_session_parallel"
+POPULARITY, OPTIMIZER = "data/loaders/test_popularity", "optim/test_row_optimizers"
 
 # The error; the file and the test.
 ERRORS = [
@@ -39,7 +39,7 @@ ERRORS = [
     ("one dropout for input and hidden state", GRU, "embedding_dropout_leaves_the_hidden_path_alone"),
     ("hidden dropout ignored with one layer", GRU, "hidden_dropout_acts_with_one_layer_and_is_what_is_carried"),
     ("one range for all initial weights", GRU, "every_matrix_of_a_gate_starts_in_its_own_glorot_range"),
-    ("uniform negatives", SCHEDULE, "draws_follow_the_counts_to_the_power_of_alpha"),
+    ("uniform negatives", POPULARITY, "draws_follow_the_counts_to_the_power_of_alpha"),
     ("negatives per position, not shared", SESSIONS, "columns_are_the_distinct_targets_and_draws_with_their_copies"),
     ("no in-batch negatives", SESSIONS, "columns_are_the_distinct_targets_and_draws_with_their_copies"),
     ("all items scored, then some picked", THIS, "a_step_makes_nothing_as_large_as_the_catalogue"),
