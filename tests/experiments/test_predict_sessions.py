@@ -13,9 +13,9 @@ from recrun.experiments.directories import prepare
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    words = ["model=gru4rec", "dataset.source.n_items=40", "dataset.source.n_events=1500", "dataset.num_negatives=16"]
+    words = ["model=gru4rec", "dataset=synthetic_sessions", "dataset.source.n_items=40", "dataset.source.n_events=1500"]
     folder = tmp_path_factory.mktemp("run")
-    composed = compose([*words, "model.layers=[12]", "threads=1", "epochs=2", f"output_dir={folder}"])
+    composed = compose([*words, "loader.num_negatives=16", "model.layers=[12]", "threads=1", "epochs=2", f"output_dir={folder}"])
     check(composed)
     directory = prepare(composed)
     run.execute(directory)
