@@ -129,7 +129,9 @@ def test_a_test_file_without_labels_is_for_predicting_alone(finished, folder):
     assert cli.main(["predict", results["directory"], "--output", str(folder / "bare.tsv")]) == 0
     assert list(scores(folder / "bare.tsv")) == [1, 2]
     config = run.load_config(finished)
-    with pytest.raises(DataError, match="the valid and the test split have nothing to evaluate: empty, or without labels"):
+    with pytest.raises(
+        DataError, match="the valid and the test split have nothing to evaluate: empty, or without labels"
+    ):
         load.evaluate(finished, {**config, "dataset": {**config["dataset"], "path": str(folder / "bare.csv")}})
 
 
