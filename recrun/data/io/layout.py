@@ -109,7 +109,7 @@ def _first_line(path: Path) -> str:
         line = decoded(path, 1, stream.readline(LONGEST_HEADER)).rstrip("\n").removesuffix("\r")
     if "\r" in line:
         raise DataError(f"{path}:1: {CARRIAGE_RETURN}")
-    if not line.strip():
+    if not line.strip(" "):
         raise DataError(f"{path}: the file is empty, or its first line is")
     return line
 

@@ -40,7 +40,7 @@ class ParquetFile:
         """
         begin = 0
         with self._open() as file:
-            for batch in file.iter_batches(CHUNK_ROWS, columns=sorted(wanted.columns)):
+            for batch in file.iter_batches(wanted.rows or CHUNK_ROWS, columns=sorted(wanted.columns)):
                 yield arrays.chunk_of(
                     {name: _Column(batch[name]) for name in wanted.columns}, len(batch), wanted, self, begin
                 )

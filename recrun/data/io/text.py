@@ -68,6 +68,7 @@ class TextFile:
                     self._refuse_wrong_width(lines)
                     chunk = _chunk(frame, wanted, dates, lines.nul)
                     done += chunk.size
+                    del frame  # the next is read without it in memory
                     yield chunk
             except (ValueError, OverflowError) as error:
                 if wanted.integers and not isinstance(error, UnicodeDecodeError):
@@ -123,6 +124,10 @@ class TextFile:
             if name in wanted.columns:
                 number = np.int64 if name in wanted.integers else np.float64
                 types[place] = object if name in as_text else number
+
+        def by_name(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+            return {layout.names[at]: frame[at].to_numpy() for at in types}
+
         optional = [at for at, kind in types.items() if kind is np.float64 and layout.names[at] not in wanted.required]
         try:
             with pd.read_csv(
@@ -138,10 +143,9 @@ class TextFile:
                 skipinitialspace=layout.skip_blanks,
                 quoting=layout.quotes,
                 index_col=False,
-                chunksize=CHUNK_ROWS,
+                chunksize=wanted.rows or CHUNK_ROWS,
             ) as reader:
-                for frame in reader:
-                    yield {layout.names[at]: frame[at].to_numpy() for at in types}
+                yield from map(by_name, reader)
         except pd.errors.EmptyDataError:
             return
 
