@@ -19,6 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")
 NODES = ("objective", "optimizer", "scheduler", "weighting")  # keys of a trainer that hold a class
 LOOKS = ("--cfg", "job", "-p", "dataset", "--help", "--version")
+FILE_ENDINGS = ("pth", "json", "safetensors")  # `model.json` is no key
 INLINE = re.compile(r"`([^`\n]+)`")
 KEY = re.compile(rf"(?:^|[\s~+])({'|'.join(SECTIONS)})\.([\w.]+)")
 
@@ -126,7 +127,7 @@ def test_a_key_that_a_page_names_exists(page):
             section, parts = "trainer", parts[1:]
         if parts and parts[0] in ("tasks", "sequences", "join", "share", "histories", "buckets", "part_lr", "weights"):
             parts = parts[:1]  # what is in it, the user names
-        unknown += [f"{section}.{name}" for part in parts if part and part not in KEYS[section]]
+        unknown += [f"{section}.{name}" for part in parts if part and part not in {*KEYS[section], *FILE_ENDINGS}]
     assert not unknown
 
 
