@@ -42,8 +42,18 @@ def commands():
             lines = [*block.replace("\\\n", " ").splitlines(), ""]
             for line, after in zip(lines, lines[1:], strict=False):
                 line = line.removeprefix("$ ").strip()
-                if re.match(r"recrun( |$)", line) and not re.search(r"…|\.\.\.", line.partition(" #")[0]):
+                if can_be_typed(line):
                     yield pytest.param(line, after, id=f"{page.name}: {line.partition('  ')[0]}")
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for line in re.findall(r"`(recrun [^`]+\s[^`]+)`", text):
+            line = " ".join(line.split()).replace(r"\|", "|")
+            if can_be_typed(line):
+                yield pytest.param(line, "", id=f"{page.name}, in a sentence: {line}")
+
+
+def can_be_typed(line):
+    """Whether a line is a command without anything to fill in."""
+    return re.match(r"recrun( |$)", line) and not re.search(r"…|\.\.\.|VERB|KEY|=RUN|\|", line.partition(" #")[0])
 
 
 COMMANDS = [*commands()]
