@@ -39,7 +39,7 @@ class NextItem:
             the ranks r better than the target's.
         ks: Cut-offs.
         monitor: The metric that early stopping watches by default.
-        ties: See above.
+        ties: What others of the same score count in the rank of the target, see above.
         mask_seen: Whether rankings leave out the items of the input. Events whose target is among them are left out.
         valid_sample: Sequences that validation uses, drawn once; None = all.
         own_metrics: Metrics of one's own by name; their function gets the ranks, float64 [U], and a cut-off.

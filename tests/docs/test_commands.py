@@ -10,7 +10,7 @@ import pytest
 from recrun import cli, train
 from recrun.config.compose import compose, composer
 from recrun.config.schema import signature
-from recrun.config.search_path import conf_dir, options, targets_in
+from recrun.config.search_path import conf_dir, options, target_in, targets_in
 from recrun.config.validate import check
 from recrun.console.usage import VERBS
 from recrun.errors import ConfigError
@@ -20,6 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")
 NODES = ("objective", "optimizer", "scheduler", "weighting")  # keys of a trainer that hold a class
 LOOKS = ("--cfg", "job", "-p", "dataset", "--help", "--version")
+FILE_ENDINGS = ("pth", "json", "safetensors")  # `model.json` is no key
 INLINE = re.compile(r"`([^`\n]+)`")
 KEY = re.compile(rf"(?:^|[\s~+])({'|'.join(SECTIONS)})\.([\w.]+)")
 
@@ -42,8 +43,18 @@ def commands():
             lines = [*block.replace("\\\n", " ").splitlines(), ""]
             for line, after in itertools.pairwise(lines):
                 line = line.removeprefix("$ ").strip()
-                if re.match(r"recrun( |$)", line) and not re.search(r"…|\.\.\.", line.partition(" #")[0]):
+                if can_be_typed(line):
                     yield pytest.param(line, after, id=f"{page.name}: {line.partition('  ')[0]}")
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for line in re.findall(r"`(recrun [^`]+\s[^`]+)`", text):
+            line = " ".join(line.split()).replace(r"\|", "|")
+            if can_be_typed(line):
+                yield pytest.param(line, "", id=f"{page.name}, in a sentence: {line}")
+
+
+def can_be_typed(line):
+    """Whether a line is a command without anything to fill in."""
+    return re.match(r"recrun( |$)", line) and not re.search(r"…|\.\.\.|VERB|KEY|=RUN|\|", line.partition(" #")[0])
 
 
 COMMANDS = [*commands()]
@@ -81,9 +92,10 @@ def test_there_is_something_to_test():
 def test_a_command_of_the_documentation_can_be_typed(line, after, project):
     words = shlex.split(line, comments=True)[1:]
     verb = words[0] if words and words[0] in VERBS else ""
-    if after.startswith("error: "):
+    if not verb and after.startswith("error: "):
         assert fault(words) == after.removeprefix("error: ")
     elif verb in ("list", "explain"):
+        (project / "outputs" / "multirun").mkdir(parents=True)
         assert cli.main(words) == 0
     elif "-m" in words:
         with composer() as compose_one:
@@ -100,22 +112,15 @@ def test_a_command_of_the_documentation_can_be_typed(line, after, project):
 def known_keys():
     """The keys of every section, over all options of its group; of a trainer's nodes those too."""
     keys = {section: {"_target_"} for section in SECTIONS}
-    for group in (*SECTIONS, *NODES):
-        section = "trainer" if group in (*NODES, "stage") else group
-        for path in options(group, [conf_dir()]).values():
-            for target in targets_in_file(path):
-                keys[section].update(signature(target).fields)
+    for section in SECTIONS:
+        for group in (section, *(NODES if section == "trainer" else ())):
+            for path in options(group, [conf_dir()]).values():
+                keys[section].update(signature(target).fields if (target := target_in(path)) else ())
     for target in targets_in([conf_dir()]):
-        for section in ("dataset", "evaluator"):  # source, filters, download, own metrics
-            keys[section].update(signature(target).fields if target.startswith("recrun.data") else ())
-    keys["trainer"] |= {"follows", "_target_", *NODES}
+        if target.startswith("recrun.data"):  # source, filters, download
+            keys["dataset"].update(signature(target).fields)
+    keys["trainer"] |= {*signature("recrun.training.regularization.Regularization").fields, "follows"}
     return keys
-
-
-def targets_in_file(path):
-    """The classes that a YAML file names; a preset's are in the file that it extends."""
-    text = path.read_text(encoding="utf-8")
-    return [name for name in re.findall(r"_target_: *([\w.]+)", text) if name.startswith(("recrun.", "torch."))]
 
 
 KEYS = known_keys()
@@ -131,15 +136,15 @@ def test_a_key_that_a_page_names_exists(page):
         parts = name.rstrip(".").split(".")
         if section == "stage":
             section, parts = "trainer", parts[1:]
-        if parts and parts[0] in ("tasks", "sequences", "join", "share", "histories", "buckets"):
-            parts = parts[:1]
-        unknown += [f"{section}.{name}" for part in parts if part and part not in KEYS[section]]
+        if parts and parts[0] in ("tasks", "sequences", "join", "share", "histories", "buckets", "part_lr", "weights"):
+            parts = parts[:1]  # what is in it, the user names
+        unknown += [f"{section}.{name}" for part in parts if part and part not in {*KEYS[section], *FILE_ENDINGS}]
     assert not unknown
 
 
 def test_what_the_architecture_page_adds_can_be_trained(project):
     """A model, a loss, a split and a metric, from outside the package."""
-    source = [f"dataset.source.{key}" for key in ("n_users=60", "n_items=40", "n_interactions=1500", "n_groups=4")]
+    source = [f"dataset.source.{key}" for key in ("n_users=60", "n_items=40", "n_interactions=900", "n_groups=4")]
     words = ["model=linear", "split=every_nth", "evaluator=with_novelty", "epochs=1", "threads=1", *source]
     results = train(*words, "evaluator.monitor=novelty@10", "evaluator.ks=[10]")
     assert 4 < results["test"]["novelty@10"] < 8  # bits; equal shares of 40 items would be log2(40) = 5.3

@@ -77,7 +77,11 @@ class Table:
         scale: Of all numbers, or by column, the others standard. standard: mean 0, deviation 1; log: the same of
             sign(x) log(1 + |x|); minmax: 0 to 1; none: as they are.
         dense_missing: What an empty number is: the training mean; the mean, and an input `name_missing`; or an error.
-        split, split_column, time_column, valid_fraction, test_fraction, split_seed: See above.
+        split: How rows become train, valid and test, see above.
+        split_column: The column that split=column reads.
+        time_column: The column that orders rows, for split=temporal and histories.
+        valid_fraction, test_fraction: Shares of the rows.
+        split_seed: Of the draw; apart from the run's seed.
         test_path: A file whose rows take the place of the test part; to predict, it needs no labels. Then
             `test_fraction` does nothing: the rows of `path` are for training and validation.
         vocabulary: The `vocabulary` folder of a run: ids and scales are taken from it, not learned. With `test_path`
