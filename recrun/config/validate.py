@@ -19,7 +19,7 @@ from recrun.config.data_compatibility import DataCompatibility
 from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
-from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault
+from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault, makes_entries
 from recrun.errors import ConfigError, did_you_mean
 
 Node = Mapping[str, Any]
@@ -188,6 +188,10 @@ class Keys:
             return self.component(path, value)
         if isinstance(value, Mapping) and path.rpartition(".")[2] in NODES:
             raise ConfigError(self.no_target(path))
+        if isinstance(value, Mapping) and makes_entries(field.kind):
+            for name, part in value.items():
+                self.value(f"{path}.{name}", part, Field(name, Made(), None))
+            return None
         if field.kind.accepts(value):
             return None
         keys, part, wanted = fault(field.kind, value)
