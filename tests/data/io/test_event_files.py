@@ -48,7 +48,11 @@ def test_users_and_sessions_are_columns_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("header", "columns", "fault"),
     [
-        ("item,time", {}, r"no user or session column; the header has item, time. .*dataset.user_column=NAME or dataset"),
+        (
+            "item,time",
+            {},
+            r"no user or session column; the header has item, time. .*dataset.user_column=NAME or dataset",
+        ),
         ("user,time", {}, r"no item column.* names itemid, item, .*dataset.item_column=NAME names it"),
         ("user,item", {"time": "when"}, r"no column 'when' \(dataset.time_column\); the header has user, item"),
         ("user,itme", {"item": "item"}, r"no column 'item' .*did you mean 'itme'"),
