@@ -1,4 +1,4 @@
-"""The command line. What only looks is answered without Hydra; nothing here waits for torch."""
+"""The command line. Commands that only read avoid Hydra; nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -93,13 +93,13 @@ def train(words: list[str]) -> int:
 
         return sweep.start(overrides, folders)
     from recrun.config.compose import compose
-    from recrun.config.hints import remarks
+    from recrun.config.hints import override_notes
     from recrun.config.validate import check
     from recrun.experiments import directories
 
     composed = compose(overrides, folders)
     check(composed)
-    for note in remarks(composed):
+    for note in override_notes(composed):
         report.note(note)
     return carry_out(directories.prepare(composed))
 
@@ -191,7 +191,7 @@ def resume(words: list[str]) -> int:
 
 
 def evaluate(words: list[str]) -> int:
-    """`evaluate RUN [overrides]`: the stored weights, judged again."""
+    """`evaluate RUN [overrides]`: the stored weights, evaluated again."""
     directory, words = opened("evaluate", words)
     from recrun.config.stored import recompose
     from recrun.config.validate import check

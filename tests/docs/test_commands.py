@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def commands():
             if language in ("python", "yaml"):
                 continue
             lines = [*block.replace("\\\n", " ").splitlines(), ""]
-            for line, after in zip(lines, lines[1:], strict=False):
+            for line, after in pairwise(lines):
                 line = line.removeprefix("$ ").strip()
                 if can_be_typed(line):
                     yield pytest.param(line, after, id=f"{page.name}: {line.partition('  ')[0]}")

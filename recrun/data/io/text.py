@@ -37,7 +37,7 @@ TABBED = (".tsv", *TYPED)
 MOVIELENS = ("user_id", "item_id", "rating", "timestamp")  # the columns of u.data and ratings.dat, which have no header
 SIGNS = tuple(b" +\t\v\f")  # what the parser of integers skips
 BLANK_RUNS = (b"\t", b"  ", b"\n ", b" \n", b" \r")
-UNIT_SEPARATOR = b"\x1f"  # stands for separators of several characters
+UNIT_SEPARATOR = b"\x1f"  # replaces separators of several characters
 NUL, NUL_STAND_IN = b"\0", "\ufffe".encode()  # the parser ends a cell at NUL; U+FFFE is no character
 
 
@@ -126,9 +126,9 @@ class TextFile:
                 raise DataError(self._fault(wanted, dates) or f"{self.path}: {error}") from None
         self._refuse_wrong_width(lines)
         if done != lines.widths.rows and done != sum(1 for _ in self._rows()):
-            raise DataError(f"{self.path}: blank lines or quotes from which rows cannot be told")
+            raise DataError(f"{self.path}: blank lines or quotes so that rows cannot be recognised")
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The file and line of a row, counted from 0; below 0 the file alone.
 
         Raises:
