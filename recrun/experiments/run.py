@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,8 +41,6 @@ from recrun.training.monitor import names_of_tasks, which, with_mean
 from recrun.training.progress import Progress
 from recrun.training.trainer import Trainer
 from recrun.types import Evaluation, Split
-
-COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optimizer
 
 FINISHED_BY_TRAINER = ("optimizer", "scheduler", "weighting")  # what it makes of parameters, optimizer and model
 
@@ -123,7 +121,7 @@ class Run:
         self.note()
         rows = [stage.get("rows", 0) for stage in self.record.values["stages"].values()]
         self.log.refuse_fewer(max(rows, default=0))
-        refuse_full_disk(self.directory, self.model, len(self.trainers))
+        refuse_full_disk(self.directory, self.model, self.trainers.values())
         pre_model = self.start_weights()
         if pre_model is not None:
             self.record.update(pre_model=pre_model)
@@ -242,10 +240,11 @@ def say_start(pre_model: Mapping[str, Any]) -> None:
     logger.info(text)
 
 
-def refuse_full_disk(directory: Path, model: nn.Module, stages: int) -> None:
+def refuse_full_disk(directory: Path, model: nn.Module, trainers: Collection[Trainer]) -> None:
     """Raises RecrunError if the checkpoints will not fit on the disk: better now than after the first epoch."""
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    needed = weights * (COPIES_PER_STAGE * stages + COPIES_PER_STAGE)
+    copies = [trainer.copies for trainer in trainers]
+    needed = weights * (sum(copies) + max(copies))  # a checkpoint is written beside the one that it replaces
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise RecrunError(

@@ -36,6 +36,7 @@ class ClosedForm:
 
     needs: ClassVar[tuple[str, ...]] = ("solve",)
     single_device: ClassVar[bool] = True
+    copies: ClassVar[int] = 1  # of the weights, on the disk
     keep: ClassVar[str] = "last"
     earlystop_taskid: ClassVar[None] = None
 

@@ -33,7 +33,7 @@ class TrainerSettings:
         patience: Validations without improvement after which training stops.
         min_improvement: For patience alone, a value must beat by more than this the one that last did so; the best
             weights are those of the best value.
-        monitor: Metric that selects the best weights; the evaluator's own by default. `mean/auc` is the mean over tasks.
+        monitor: Metric that selects the best weights; the evaluator's own by default; `mean/auc` = over tasks.
         earlystop_taskid: Task whose auc or rmse decides, by number or name; instead of `monitor`.
         keep: Which weights the stage keeps: saves, passes on and is tested with.
         trainable: Prefixes of the parameters that move; the others are frozen.

@@ -129,7 +129,9 @@ def test_a_test_file_without_labels_is_for_predicting_alone(finished, folder):
     assert cli.main(["predict", results["directory"], "--output", str(folder / "bare.tsv")]) == 0
     assert list(scores(folder / "bare.tsv")) == [1, 2]
     config = run.load_config(finished)
-    with pytest.raises(DataError, match="no valid and no test part with rows to judge: empty, or without labels"):
+    with pytest.raises(
+        DataError, match="the valid and the test split have nothing to evaluate: empty, or without labels"
+    ):
         load.evaluate(finished, {**config, "dataset": {**config["dataset"], "path": str(folder / "bare.csv")}})
 
 
@@ -189,8 +191,8 @@ def test_validated_on_one_class_it_stops_by_logloss(folder, caplog):
     assert told in (directory / "recrun.log").read_text()
 
 
-def test_other_parts_of_the_rows_of_a_run_are_remarked(finished, caplog):
-    told = "rows that were trained on may be among those judged"
+def test_another_split_of_the_rows_of_a_run_is_a_warning(finished, caplog):
+    told = "the data split differs from the training run's: evaluated rows may overlap its training rows"
     for words, expected in ((["dataset.split_seed=5"], True), (["dataset.root=null"], False), ([], False)):
         caplog.clear()
         assert cli.main(["evaluate", str(finished), *words]) == 0

@@ -130,7 +130,7 @@ def trained(tmp_path, model, data, stop=None, **keys):
     tmp_path.mkdir(exist_ok=True)
     keys = {"objective": BPRMax(), "epochs": 2, "lr": 0.1, "batch_size": 4, "keep": "last", **keys}
     trainer = Trainer(optimizer=adagrad, **keys)
-    context = context_in(tmp_path, card={"dataset_fingerprint": data.fingerprint}, **({"stop": stop} if stop else {}))
+    context = context_in(tmp_path, card=data.fingerprints, **({"stop": stop} if stop else {}))
     return trainer.fit(model, data, context)
 
 

@@ -46,9 +46,9 @@ def raw_events(pairs, times=None, part=None, unit="user", items=None):
     names = [ids_of(column) for column in columns]
     if items is not None:
         names[1] = ids_of(items)
+    numbers = [{name: number for number, name in enumerate(ids.tolist())} for ids in names]
     unit_index, item_index = (
-        np.array([ids.tolist().index(name) for name in column], np.int32)
-        for ids, column in zip(names, columns, strict=True)
+        np.array([number[name] for name in column], np.int32) for number, column in zip(numbers, columns, strict=True)
     )
     return RawEvents(
         item_index,

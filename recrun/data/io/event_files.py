@@ -74,7 +74,7 @@ class EventFiles:
         if not path.is_dir():
             return [(None, path)]
         single = _customary(path)
-        if single is None and self.download is not None and not data_files(path):
+        if single is None and self.download is not None:
             self.download.fetch(Path(self.root or "."))
             single = _customary(path)
         return [(None, file) for file in ([single] if single else self._log(path))]
@@ -100,6 +100,7 @@ class EventFiles:
                 f"{folder}: a folder without a log; looked for {', '.join(_customary_names(folder.name))}, for train, "
                 "valid and test files, and for files that continue each other. Name the file in dataset.path"
             )
+        files = [path for path in files if kind(path) == ".inter"] or files  # beside .user and .item
         kinds = sorted({kind(path) for path in files})
         if not split and len(kinds) > 1:
             raise DataError(

@@ -55,7 +55,7 @@ def data_files(folder: Path) -> list[Path]:
 def split_files(folder: Path, names: Mapping[str, str] | None = None) -> dict[int, list[Path]]:
     """The files of train, valid and test in a folder; those that are not there are left out.
 
-    Each is a file, "train.csv", "<folder>.train.inter", or a folder of files that continue each other.
+    Each is a file, "train.csv", "name.train.inter", or a folder of files that continue each other.
 
     Args:
         folder: The folder.
@@ -84,9 +84,8 @@ def _named(folder: Path, split: str, name: str) -> list[Path]:
 
 
 def _split(folder: Path, split: str) -> list[Path]:
-    stems = (split, f"{folder.resolve().name}.{split}".lower())
-    wanted = {stem + ending for stem in stems for ending in ENDINGS}
-    found = [path for path in data_files(folder) if path.name.lower() in wanted]
+    wanted = tuple(f".{split}{ending}" for ending in ENDINGS)
+    found = [path for path in data_files(folder) if f".{path.name.lower()}".endswith(wanted)]
     found += [path for name in (split, f"{split}.parquet") if (path := folder / name).is_dir()]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)

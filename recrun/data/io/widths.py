@@ -23,6 +23,7 @@ class RowWidths:
         rows: Rows so far; blank lines are none.
         wrong: Whether there may be a row of another width. It may be a false alarm only where cells hold quotes in
             odd places, such as `5" disk`: then the text has to be parsed to know.
+        parsed: Whether that was done; for the reader to remember.
         inside: Whether the text so far ends within quotes.
     """
 
@@ -38,7 +39,7 @@ class RowWidths:
         self.row = separator * (width - 1) + b"\n"
         kept = separator + b'\n"' if quoting else separator + b"\n"
         self.others = bytes(byte for byte in range(256) if byte not in kept)
-        self.rows, self.wrong = 0, False
+        self.rows, self.wrong, self.parsed = 0, False, False
         self.inside = False  # quotes, at the end of the last block
         self._begun = np.zeros(0, np.uint8)  # separators of a row that goes on in the next block
 

@@ -24,7 +24,7 @@ from recrun.data.tables.split import PARTS
 from recrun.data.types import Ids, Int8
 from recrun.errors import CheckpointError, DataError
 
-FORMAT = 1  # raise it when the same input and settings would give other columns than before
+FORMAT = 2  # raise it when the same input and settings would give other columns than before
 
 log = logging.getLogger("recrun")
 

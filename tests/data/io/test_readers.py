@@ -246,5 +246,5 @@ def test_scipy_matrix(tmp_path):
     assert list(zip(rows.users[rows.user], rows.items[rows.item], strict=True)) == [(0, 1), (2, 0)]
     with pytest.raises(DataError, match="no time column"):
         read(tmp_path / "a.npz", with_time=True)
-    with pytest.raises(DataError, match="not a .npz file of plain arrays"):
+    with pytest.raises(DataError, match=r"not a \.npz file of plain arrays"):
         read(write(tmp_path / "b.npz", CSV))
