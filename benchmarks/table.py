@@ -46,7 +46,7 @@ class Log:
     def header(self) -> list[str]:
         return [*(f"C{at}" for at in range(FIELDS)), *(f"I{at}" for at in range(DENSE)), "click"]
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         return f"row {row}"
 
     def chunks(self, wanted: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from recrun.errors import ConfigError
 
 
 def evaluate(words: list[str]) -> int:
-    """`evaluate RUN [overrides]`: the stored weights, judged again."""
+    """`evaluate RUN [overrides]`: the stored weights, evaluated again."""
     directory, words = opened("evaluate", words)
     from recrun.config.stored import recompose
     from recrun.config.validate import check

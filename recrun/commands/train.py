@@ -28,13 +28,13 @@ def train(words: list[str]) -> int:
 
         return sweep.start(overrides, folders)
     from recrun.config.compose import compose
-    from recrun.config.hints import remarks
+    from recrun.config.hints import override_notes
     from recrun.config.validate import check
     from recrun.experiments import directories
 
     composed = compose(overrides, folders)
     check(composed)
-    for note in remarks(composed):
+    for note in override_notes(composed):
         report.note(note)
     return carry_out(directories.prepare(composed))
 

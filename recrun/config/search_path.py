@@ -1,4 +1,4 @@
-"""Where the YAML files are, and what can be told of them without Hydra."""
+"""Where the YAML files are, and what can be read from them without Hydra."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ Writes what the model predicts for the units of a split; labels are not needed.
   --output FILE     the file; .zip for MIND's leaderboard
   --k K             items of each unit, where a catalogue is ranked (default: the evaluator's largest cut-off)
   --split SPLIT     valid or test (default: test)
-  --input PATH      new data in place of the test part
+  --input PATH      new data instead of the test split
   --session ITEMS   the best next items of one session, on stdout (default: --k 20)
   key=value         dataset.…, device, precision, threads
 """

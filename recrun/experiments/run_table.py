@@ -89,11 +89,11 @@ def parse(words: Sequence[str]) -> tuple[Path, dict[str, str], list[tuple[str, s
 def listed_in(folder: Path) -> Iterator[Listed]:
     """The runs below a folder, oldest first; a damaged one is a note."""
     found = []
-    for place, folders, files in os.walk(folder):
+    for directory, folders, files in os.walk(folder):
         if "run.json" in files:
             folders.clear()
             try:
-                found.append(read(Path(place)))
+                found.append(read(Path(directory)))
             except DataError as error:
                 report.note(f"left out: {error}")
     yield from sorted(found, key=lambda listed: (listed.start, listed.directory))

@@ -165,7 +165,7 @@ class CrossEntropy(Sampled):
 class Pairwise(Sampled):
     """Base of the losses that compare the target's score with others', after a final activation.
 
-    The activation is a matter of training: models are judged by their scores before it.
+    The activation is for training alone: models are evaluated by their scores before it.
 
     Args:
         elu_param: alpha of ELU; 0 = linear.

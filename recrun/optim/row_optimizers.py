@@ -57,7 +57,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             if used:
                 self.update(used, group)
 
-    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it, to call hooks and to tell the profiler
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it, to call hooks and to notify the profiler
 
     def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Some parameters: their rows and moments are taken out, moved all together and put back."""

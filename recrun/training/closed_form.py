@@ -13,7 +13,7 @@ from recrun.checkpoints import checkpoint
 from recrun.errors import Interrupted
 from recrun.interfaces import EventsDataset, TrainingEvents
 from recrun.training.context import StageContext
-from recrun.training.monitor import judged_by, which
+from recrun.training.monitor import monitored_value, which
 from recrun.training.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class ClosedForm:
         started, metrics, monitored = time.perf_counter(), {}, None
         if dataset.eval_size("valid"):
             found = dataset.evaluator(model, dataset, "valid", context.device, context.eval_limit)
-            monitored, metrics = judged_by(progress.monitor, found), found.metrics
+            monitored, metrics = monitored_value(progress.monitor, found), found.metrics
             progress.monitor, progress.best = monitored
         seconds = time.perf_counter() - started
         row = {

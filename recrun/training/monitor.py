@@ -58,8 +58,8 @@ def of_task(task: int | str, dataset: Dataset) -> str:
     return f"{chosen.name}/{metric}" if len(tasks) > 1 else metric
 
 
-def judged_by(monitor: str, found: Evaluation) -> tuple[str, float]:
-    """The monitored metric, or what takes its place where these data leave it undefined, and its value.
+def monitored_value(monitor: str, found: Evaluation) -> tuple[str, float]:
+    """The monitored metric, or what replaces it where these data leave it undefined, and its value.
 
     Raises:
         ConfigError: Nothing of that name is computed.
@@ -69,7 +69,7 @@ def judged_by(monitor: str, found: Evaluation) -> tuple[str, float]:
         others = of_tasks(monitor, found.instead)
         instead = MEAN + last_part(others[0]) if others else None
     if instead is not None:
-        return judged_by(instead, found)
+        return monitored_value(instead, found)
     metrics = with_mean(monitor, found)
     if monitor not in metrics:
         raise ConfigError(f"trainer.monitor={monitor} is not computed here; there are: {', '.join(found.metrics)}")

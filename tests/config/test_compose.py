@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import recrun.config.compose as composition
 from recrun.config.compose import compose, composer
-from recrun.config.hints import remarks
+from recrun.config.hints import override_notes
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
 from recrun.config.validate import check
 from recrun.errors import ConfigError
@@ -392,17 +392,17 @@ class TestSweepGrammar:
 
 
 def test_a_key_that_every_stage_replaces_is_told():
-    (note,) = remarks(compose(["trainer.lr=0.1", "trainer.batch_size=9"]))
+    (note,) = override_notes(compose(["trainer.lr=0.1", "trainer.batch_size=9"]))
     assert note.startswith("trainer.lr=0.1 has no effect")
     assert "stage.finetune.lr" in note
-    assert not remarks(compose(["model=mult_vae", "trainer.lr=0.1"]))
+    assert not override_notes(compose(["model=mult_vae", "trainer.lr=0.1"]))
 
 
 def test_a_trainer_that_changes_nothing_is_remarked():
-    (note,) = remarks(compose(["model=mmoe", "trainer=ctr"]))
+    (note,) = override_notes(compose(["model=mmoe", "trainer=ctr"]))
     assert note == "trainer=ctr changes nothing: model=mmoe brings objective=multi_task; choose objective=… instead"
     for words in (["model=mmoe", "trainer=mtl"], ["model=nrms", "trainer=ctr"], ["model=mmoe", "objective=pointwise"]):
-        assert not remarks(compose(words))
+        assert not override_notes(compose(words))
 
 
 @pytest.mark.parametrize("objective", ["pointwise", "pairwise", "listwise"])
@@ -437,24 +437,24 @@ def test_rows_of_a_table_have_nothing_to_be_compared_with(objective):
 
 def test_features_that_a_model_does_not_read_are_told():
     words = ["dataset.user_fields=[id,segment]", "dataset.item_lists=[tags]"]
-    user, item = remarks(compose(["model=sasrec", *words]))
+    user, item = override_notes(compose(["model=sasrec", *words]))
     assert user.startswith("dataset.user_fields=[id,segment] has no effect: model=sasrec does not read user features")
     assert user.endswith("; model=dssm and model=youtube_dnn can")
     assert item.endswith("model=sasrec does not read item features; model=dssm can")
-    assert remarks(compose(["model=youtube_dnn", *words])) == [item.replace("sasrec", "youtube_dnn")]
-    assert not remarks(compose(["model=dssm", *words]))
-    assert not remarks(compose(["model=sasrec"])), "what a data set's own file says is for whoever reads it"
+    assert override_notes(compose(["model=youtube_dnn", *words])) == [item.replace("sasrec", "youtube_dnn")]
+    assert not override_notes(compose(["model=dssm", *words]))
+    assert not override_notes(compose(["model=sasrec"])), "what a data set's own file says is for whoever reads it"
 
 
 def test_a_typed_mapping_that_adds_to_another_is_told():
     words = ["model=deepfm", "dataset=census", "dataset.tasks={rich: {column: income, equals: 50000+.}}"]
     composed = compose(words)
-    (note,) = remarks(composed)
+    (note,) = override_notes(composed)
     assert list(composed.config["dataset"]["tasks"]) == ["income", "marital", "rich"]
     assert note.endswith("to leave that out: ~dataset.tasks.income ~dataset.tasks.marital")
     composed = compose([*words, *note.split()[-2:]])
     assert list(composed.config["dataset"]["tasks"]) == ["rich"]
-    assert not remarks(composed)
+    assert not override_notes(composed)
 
 
 @pytest.mark.parametrize(
@@ -467,7 +467,7 @@ def test_a_typed_mapping_that_adds_to_another_is_told():
     ],
 )
 def test_a_mapping_that_replaces_all_or_says_plus_is_not(word):
-    assert not remarks(compose(["model=deepfm", "dataset=census", word]))
+    assert not override_notes(compose(["model=deepfm", "dataset=census", word]))
 
 
 def test_recompose_adds_to_the_overrides_of_a_run(tmp_path):

@@ -1,8 +1,8 @@
 """What the documentation tells people to type: every command composes and passes the checks, every key exists."""
 
-import itertools
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ def commands():
             if language in ("python", "yaml"):
                 continue
             lines = [*block.replace("\\\n", " ").splitlines(), ""]
-            for line, after in itertools.pairwise(lines):
+            for line, after in pairwise(lines):
                 line = line.removeprefix("$ ").strip()
                 if can_be_typed(line):
                     yield pytest.param(line, after, id=f"{page.name}: {line.partition('  ')[0]}")

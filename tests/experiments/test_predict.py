@@ -134,12 +134,12 @@ def run_without_test(tmp_path):
     [
         (
             ["embed", "--side=user", "--output=v.npz"],
-            "the test part has no users; there is a valid part: --split valid",
+            "the test split has no users; there is a valid split: --split valid",
         ),
-        (["embed", "--side=item", "--output=v.npz"], "the test part has no items; there is a valid part"),
+        (["embed", "--side=item", "--output=v.npz"], "the test split has no items; there is a valid split"),
         (
             ["predict", "--output=p.txt"],
-            "the test part has nothing to predict for; there is a valid part: --split valid",
+            "the test split has nothing to predict for; there is a valid split: --split valid",
         ),
     ],
 )

@@ -97,7 +97,7 @@ def test_rows_that_are_judged_alone_are_not_said_to_lack_labels_to_train_on(fini
     (folder / "new.csv").write_text("user,item,age,click\nu1,i1,1.5,1\nu2,i2,,0\n")
     data_of(finished, path=str(folder / "new.csv"))
     assert "all 2 rows of" in caplog.text
-    assert "training part" not in caplog.text
+    assert "training split" not in caplog.text
 
 
 def test_other_rows_that_say_their_part_are_judged_by_it(finished, folder):
@@ -186,7 +186,7 @@ def test_validated_on_one_class_it_stops_by_logloss(folder, caplog):
     assert len(logloss) == best + 1 + 3 < 40
     assert results["valid"] == {"logloss": logloss[best]}
     assert set(results["test"]) == {"auc", "logloss"}  # of a part with both classes
-    told = "auc is undefined on the validation part; logloss decides instead"
+    told = "auc is undefined on the validation split; logloss decides instead"
     assert told in caplog.text
     assert told in (directory / "recrun.log").read_text()
 

@@ -228,7 +228,7 @@ def test_test_every_writes_rows_that_decide_nothing(tmp_path):
 def test_test_every_needs_a_test_part(tmp_path):
     data = Points()
     data.eval_size = lambda split: int(split == "valid")
-    with pytest.raises(ConfigError, match=r"trainer\.test_every=2 needs a test part with labels"):
+    with pytest.raises(ConfigError, match=r"trainer\.test_every=2 needs a test split with labels"):
         trainer_of(test_every=2).fit(line(), data, context_in(tmp_path))
 
 
@@ -619,7 +619,7 @@ def test_a_mean_is_over_all_tasks_or_another_decides(tmp_path, caplog):
     data.evaluator = judged([{"a/logloss": 0.5, "b/auc": 0.9, "b/logloss": 0.3}], {"a/auc": "a/logloss"})
     progress = trainer_of(epochs=1, monitor="mean/auc").fit(line(), data, context_in(tmp_path))
     assert (progress.monitor, progress.best) == ("mean/logloss", pytest.approx(0.4))
-    assert "mean/auc is undefined on the validation part" in caplog.text
+    assert "mean/auc is undefined on the validation split" in caplog.text
 
 
 def test_a_mean_over_fewer_tasks_is_left_out_of_results():
@@ -646,7 +646,7 @@ def test_where_a_metric_is_undefined_another_decides_also_after_a_resume(tmp_pat
     made = trainer_of(monitor=monitor, scheduler=plateau)
     with pytest.raises(Interrupted):
         made.fit(line(), data, context_in(tmp_path, stop=lambda: next(calls) > 16))
-    assert f"{monitor} is undefined on the validation part; {decides} decides instead" in caplog.text
+    assert f"{monitor} is undefined on the validation split; {decides} decides instead" in caplog.text
     caplog.clear()
     fit = TrainingLoop(made, line(), data, context_in(tmp_path))
     progress = fit.run(0)

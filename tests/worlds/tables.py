@@ -39,7 +39,7 @@ class Given:
     def header(self):
         return list(self.columns)
 
-    def place(self, row):
+    def location(self, row):
         return f"row {row}"
 
     def chunks(self, wanted):

@@ -13,7 +13,7 @@ from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import ConfigError
 from recrun.types import Count, Index, NonNegative, Positive, Probability
 
-TASTES = np.array([0.5, 0.3, 0.2])  # how a user's draws fall on the three groups that he likes
+TASTES = np.array([0.5, 0.3, 0.2])  # how a user's draws fall on the three groups that they like
 ROUNDS = 6  # of drawing again what came out twice
 DRAWS_AT_ONCE = 1 << 20
 HOUR, MONTH = 3600.0, 30 * 86_400.0
@@ -21,7 +21,7 @@ OVERLAP = 0.3  # of the groups that a user turns to one after another
 
 
 class LatentTaste:
-    """Every item is in one group and every user likes three; popularity is a power law, activity is lognormal.
+    """Every item is in one group and every user likes three; popularity follows a power law, activity is lognormal.
 
     Some of a user's items (`noise`) come from the whole catalogue, the others from the groups that they like; within
     both, by popularity. Users come at some time of a month and take their items within hours, those of a group mostly

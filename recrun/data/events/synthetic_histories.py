@@ -19,8 +19,8 @@ class Watchers:
     """Every item has a genre, every user a segment; users of a segment like the same three genres.
 
     A user watches some items of one genre, then turns to another one of those they like; some (`noise`) are of any
-    genre. Within a genre popularity is a power law. Users' table: `segment`, `device` (says nothing). Items' table:
-    `year` (says nothing), `tags`, the genre and another word. The same arguments give the same rows.
+    genre. Within a genre popularity follows a power law. Users' table: `segment`, `device` (noise). Items' table:
+    `year` (noise), `tags`, the genre and another word. The same arguments give the same rows.
 
     Args:
         n_users, n_items: Users, items in the catalogue; those that nobody watches do not show up.
@@ -102,5 +102,5 @@ class Watchers:
         rank = np.arange(self.n_items) - np.repeat(first[:-1], np.diff(first)) + 1
         total: Float = np.concatenate([[0.0], np.cumsum(rank**-self.popularity_exponent)])
         low, high = total[first[genre]], total[first[genre + 1]]
-        place = np.searchsorted(total, low + rng.random(len(genre)) * (high - low), side="right") - 1
-        return np.asarray(order[np.minimum(place, self.n_items - 1)])
+        index = np.searchsorted(total, low + rng.random(len(genre)) * (high - low), side="right") - 1
+        return np.asarray(order[np.minimum(index, self.n_items - 1)])

@@ -160,7 +160,7 @@ class DataFile(Protocol):
     def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
         """The rows in order. Raises DataError for a cell that cannot be used."""
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Where a row is, counted from 0 over all chunks, for errors: "file:line"; below 0 what the source is."""
 
 

@@ -28,7 +28,7 @@ def kind(path: Path) -> str:
     return Path(name.removesuffix(compression(path))).suffix
 
 
-def places(path: str, root: str | None) -> list[Path]:
+def possible_paths(path: str, root: str | None) -> list[Path]:
     """Where a file may be: under the data folder, else under the working directory."""
     own = Path(path).expanduser()
     return list(dict.fromkeys([Path(root or ".").expanduser() / own, own]))
@@ -36,9 +36,9 @@ def places(path: str, root: str | None) -> list[Path]:
 
 def existing(path: str, root: str | None, key: str = "path") -> Path:
     """A file or folder. Raises DataError, naming the config key, if there is none."""
-    found = next((place for place in places(path, root) if place.exists()), None)
+    found = next((candidate for candidate in possible_paths(path, root) if candidate.exists()), None)
     if found is None:
-        looked = " and ".join(str(place.absolute()) for place in places(path, root))
+        looked = " and ".join(str(candidate.absolute()) for candidate in possible_paths(path, root))
         raise DataError(
             f"dataset.{key}={path} does not exist; looked for {looked}. "
             f"Give another dataset.{key}, or set dataset.root (or RECRUN_DATA) to the folder that holds it"

@@ -43,7 +43,7 @@ class ArrayFile:
             some = {name: ArrayColumn(column[begin : begin + step]) for name, column in columns.items()}
             yield chunk_of(some, min(step, size - begin), wanted, self, begin)
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The file and number of a row; the file alone below 0."""
         return f"{self.path}: row {row + 1}" if row >= 0 else str(self.path)
 

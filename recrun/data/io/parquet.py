@@ -46,7 +46,7 @@ class ParquetFile:
                 )
                 begin += len(batch)
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The file and number of a row; the file alone below 0."""
         return f"{self.path}: row {row + 1}" if row >= 0 else str(self.path)
 

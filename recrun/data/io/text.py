@@ -76,9 +76,9 @@ class TextFile:
                 raise DataError(self._fault(wanted, dates) or f"{self.path}: {error}") from None
         self._refuse_wrong_width(lines)
         if done != lines.widths.rows and done != sum(1 for _ in self._rows()):
-            raise DataError(f"{self.path}: blank lines or quotes from which rows cannot be told")
+            raise DataError(f"{self.path}: blank lines or quotes so that rows cannot be recognised")
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The file and line of a row, counted from 0; below 0 the file alone.
 
         Raises:

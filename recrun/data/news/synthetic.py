@@ -30,9 +30,9 @@ CANDIDATES = (2, 200)
 class TopicNews:
     """Every news has one topic, which shows in its words, and an appeal; every user likes three topics.
 
-    A user's history is drawn from the topics he likes. Of the news that an impression shows, he clicks those with the
-    highest sum of `affinity` (if he likes the topic), `appeal` (the news's own, which titles do not tell) and noise.
-    Three quarters of the news appear in train; valid and test show the others and some of those. The test part has
+    A user's history is drawn from the topics they like. Of the news that an impression shows, they click those with the
+    highest sum of `affinity` (if they like the topic), `appeal` (the news's own, which titles do not show) and noise.
+    Three quarters of the news appear in train; valid and test show the others and some of those. The test split has
     labels too.
     """
 

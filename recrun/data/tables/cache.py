@@ -108,7 +108,7 @@ def stored(folder: Path, recipe: Recipe) -> Prepared | None:
 
 
 def made_in(folder: Path, source: TableSource, recipe: Recipe) -> Prepared:
-    """A new table in a folder of the cache, in place of what is there."""
+    """A new table in a folder of the cache, replacing what is there."""
     if folder.exists():
         log.warning("the cached table in %s cannot be read and is made anew", folder)
         shutil.rmtree(folder)
@@ -137,7 +137,7 @@ def made_for_now(source: TableSource, recipe: Recipe) -> Prepared:
 
 def make(source: TableSource, recipe: Recipe, folder: Path) -> None:
     """Prepares a table in a new folder; leaves nothing behind if that fails."""
-    recipe.schema.require(source.header(), source.place(-1))
+    recipe.schema.require(source.header(), source.location(-1))
     try:
         prepare(source, recipe, folder)
     except OSError as error:

@@ -108,7 +108,7 @@ def spread(differences_U: Floats, weights_U: Floats, *sides_SU: Floats) -> Sprea
 
 
 def _effective(weights_U: Floats) -> float:
-    """How many units of equal weight tell as much of a variance: U where all weigh the same."""
+    """How many units of equal weight hold as much information on a variance: U where all weigh the same."""
     squares_U = weights_U**2
     return float(squares_U.sum() ** 2 / (squares_U**2).sum())
 

@@ -38,7 +38,7 @@ def p_of_t(estimate: float, error: float, freedom: float) -> float:
 
 
 def wilcoxon(differences_U: Floats) -> float:
-    """The two-sided p-value of Wilcoxon's signed-rank test; units without a difference are left out, as he did."""
+    """The two-sided p-value of Wilcoxon's signed-rank test; differences of 0 are left out, as in the original."""
     if not differences_U.any():
         return 1.0
     with warnings.catch_warnings():

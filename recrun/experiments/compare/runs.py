@@ -194,7 +194,7 @@ def jobs_of(sweep: Path) -> Iterator[tuple[Path, str]]:
 
 
 def gather(runs: Sequence[StoredRun]) -> list[Setting]:
-    """Runs that differ by seed alone become one setting, named by its model and what tells it from the others.
+    """Runs that differ by seed alone become one setting, named by its model and by how it differs from the others.
 
     Raises:
         ConfigError: A setting has one seed twice.

@@ -172,7 +172,7 @@ def test_nothing_to_learn_from_and_nothing_to_judge(tmp_path):
     with pytest.raises(DataError, match="no impression has both a click"):
         mind(write_world(tmp_path / "a", train=["1\tU\tt\t\tN1-0 N2-0"]))
     data = mind(write_world(tmp_path / "b", valid=["1\tU\tt\t\tN1-0 N2-0", *VALID]))
-    with pytest.raises(DataError, match="the valid part has no impression with both"):
+    with pytest.raises(DataError, match="the valid split has no impression with both"):
         GroupedByImpression(batch_size=1)(popular(), data, "valid", Device.named("cpu", "fp32"), limit=1)
 
 
@@ -201,7 +201,7 @@ def test_a_part_of_one_class_cannot_judge(tmp_path, caplog):
     assert not len(data.units("test"))
     assert "test/behaviors.tsv: no impression has both a click (-1) and a non-click (-0): it is taken" in caplog.text
     assert len(next(data.eval_batches("test", 5))["candidates"]) == 2, "there are predictions all the same"
-    with pytest.raises(DataError, match=r"valid/behaviors\.tsv: no impression has both .* nothing to judge a model by"):
+    with pytest.raises(DataError, match=r"valid/behaviors\.tsv: no impression has both .* nothing to evaluate"):
         mind(write_world(tmp_path / "valid of one class", valid=alike))
 
 

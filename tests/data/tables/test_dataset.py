@@ -452,8 +452,8 @@ def test_labels_all_alike_and_columns_without_a_known_id_are_remarked(tmp_path, 
     table(tmp_path, CLICKS)
     assert not caplog.text
     table(tmp_path, "user,item,click\n" + "".join(f"u{n},i{n % 3},1\n" for n in range(40)), min_count=2)
-    assert "task click: all labels of the training part are 1" in caplog.text
-    assert "column user: no id of the test part is known" in caplog.text
+    assert "task click: all labels of the training split are 1" in caplog.text
+    assert "column user: no id of the test split is known" in caplog.text
     assert "column item" not in caplog.text
 
 

@@ -109,7 +109,7 @@ def test_a_file_to_predict_has_its_histories_as_columns(tmp_path):
     assert histories(data, found, "liked") == [["x", None, "x"]]
     assert histories(data, found, "skipped") == [[]]
     (tmp_path / "new.csv").write_text("item,user\nw,b\n")
-    with pytest.raises(DataError, match=r"no column .liked.: rows to judge .* histories as columns"):
+    with pytest.raises(DataError, match=r"no column .liked.: rows to evaluate .* histories as columns"):
         table(tmp_path, text, **keys)
 
 
