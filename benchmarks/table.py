@@ -50,7 +50,7 @@ class Log:
         return f"row {row}"
 
     def chunks(self, wanted: Any) -> Iterator[Any]:
-        from recrun.data.tables.chunks import Chunk, Texts
+        from recrun.data.io.chunks import Chunk, Texts
 
         rng = np.random.default_rng(1)
         for begin in range(0, self.n_rows, ROWS_AT_ONCE):

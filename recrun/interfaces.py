@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -27,6 +27,21 @@ class ComputeDevice(Protocol):
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which the forward pass runs."""
+
+
+@dataclass(frozen=True)
+class TrainingEvents:
+    """All training events of a log, for models that are solved in closed form.
+
+    Attributes:
+        unit, item: Indices, int32 [N], by unit, in order where there is one.
+        n_units, n_items: Sizes of the vocabularies.
+    """
+
+    unit: np.ndarray
+    item: np.ndarray
+    n_units: int
+    n_items: int
 
 
 class Dataset(Protocol):
@@ -73,7 +88,7 @@ class Dataset(Protocol):
         """
 
     def eval_size(self, split: Split) -> int:
-        """Units of a split that can be judged; 0 if there are none, or they have no labels."""
+        """Units of a split that can be evaluated; 0 if there are none, or they have no labels."""
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The units of a split, in a fixed order, `batch_size` at a time."""
@@ -86,6 +101,13 @@ class Dataset(Protocol):
 
     def entities(self, side: Side, split: Split) -> Iterator[tuple[np.ndarray, Batch]]:
         """Ids [n], as strings, and batches from which a model can embed a split's users, or its items, in parts."""
+
+
+class EventsDataset(Dataset, Protocol):
+    """A data set of events, which has them all at once."""
+
+    def training_events(self) -> TrainingEvents:
+        """All training events."""
 
 
 class Evaluator(Protocol):
@@ -142,6 +164,32 @@ class TrainingStatus:
     unit: str
     show_step: int | None
     losses: Callable[[], Mapping[str, float]]
+
+
+class Trainer(Protocol):
+    """What a stage does with a model; see recrun.training.trainer."""
+
+    def fit(self, model: nn.Module, dataset: Dataset, context: Any, rows: int = 0) -> Any:
+        """Trains the model in place; returns how far it came."""
+
+
+class Tracker(Protocol):
+    """Shows rows elsewhere. Made by the group `tracker` from the run's directory and config.
+
+    Attributes:
+        package: What it needs to be installed, by its import name. A plain literal in the class body.
+    """
+
+    package: ClassVar[str]
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """One row more."""
+
+    def keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """All rows so far, when a stage begins: those of an interrupted run among them."""
+
+    def close(self) -> None:
+        """After the last row."""
 
 
 class Reporter(Protocol):

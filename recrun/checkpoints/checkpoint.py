@@ -118,7 +118,7 @@ def load_weights(directory: Path, model: nn.Module, fingerprints: Mapping[str, s
 
     Args:
         directory: A checkpoint directory.
-        model: Must have exactly the checkpoint's parameter names and shapes.
+        model: Must have exactly the checkpoint's parameter names and shapes; empty buffers take any shape.
         fingerprints: Of the data at hand, by name; a checkpoint that was trained on other data, another split or other
             features is refused. None = not checked.
 
@@ -135,8 +135,18 @@ def load_weights(directory: Path, model: nn.Module, fingerprints: Mapping[str, s
             )
     weights = read_weights(directory, card)
     refuse_other_shapes(directory, weights, dict(model.state_dict()))
+    make_room(model, weights)
     model.load_state_dict(weights)
     return card
+
+
+def make_room(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Gives empty buffers the shapes of a checkpoint: how much a solver stores is for the training events to say."""
+    for prefix, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            there = weights.get(f"{prefix}.{name}" if prefix else name)
+            if not buffer.numel() and there is not None:
+                module.register_buffer(name, buffer.new_empty(there.shape))
 
 
 def read_weights(directory: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -158,12 +168,17 @@ def refuse_other_shapes(directory: Path, there: Mapping[str, Tensor], here: Mapp
     """Raises CheckpointError with the first difference in names or shapes."""
     for name in sorted(there.keys() | here.keys()):
         shapes = [tuple(side[name].shape) if name in side else None for side in (there, here)]
-        if shapes[0] != shapes[1]:
+        if shapes[0] != shapes[1] and not takes_any_shape(here.get(name), there.get(name)):
             told = [f"{list(shape)}" if shape is not None else "absent" for shape in shapes]
             raise CheckpointError(
                 f"{directory} is of another model: {name} is {told[0]} there and {told[1]} here. "
                 f"Give the model settings in its {CARD}"
             )
+
+
+def takes_any_shape(here: Tensor | None, there: Tensor | None) -> bool:
+    """Whether a value is an empty buffer, see `make_room`, and the checkpoint has one of as many dimensions."""
+    return here is not None and there is not None and not here.numel() and here.dim() == there.dim()
 
 
 def load_state(directory: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Together:
         for name, node in self.config["stage"].items():
             trainer = {**self.config["trainer"], **(node or {})}
             objective = trainer.get("objective")
+            self.trainer_suits(trainer["_target_"])
             self.demands("model", self.config["model"]["_target_"], trainer)
             self.optimizer_suits(trainer)
             if objective:
@@ -37,6 +38,18 @@ class Together:
                 self.candidates(objective["_target_"])
                 self.weighting_suits(trainer)
                 self.objective_suits(name, node or {}, objective["_target_"])
+
+    def trainer_suits(self, trainer: str) -> None:
+        """A trainer names the members of the model that it needs."""
+        lacking = self.lacking(trainer)
+        if lacking:
+            model = f"{self.config['model']['_target_']} ({self.origins.file('model')})"
+            file = self.composed.path("model")
+            usual = chosen_in(file, "trainer") if file else None
+            raise ConfigError(
+                f"{self.origins.named('trainer')} needs a model with {' and '.join(lacking)}, which {model} does not "
+                f"have\nchoose trainer={usual or 'match'}"
+            )
 
     def candidates(self, objective: str) -> None:
         """An objective that compares a row's candidates needs batches that have some."""
@@ -177,7 +190,7 @@ class Together:
         own = self.config["trainer"].get("objective")
         for name, path in options("stage", self.composed.folders).items():
             target = target_in(path) or (own and own["_target_"])
-            if target and not self.lacking(target):
+            if target is None or not self.lacking(target):
                 yield name
 
     def devices(self) -> None:
@@ -191,8 +204,11 @@ class Together:
                 "ended, so that batches cannot be shared out; use devices=1"
             )
         for name, node in self.config["stage"].items():
-            batch_size = {**self.config["trainer"], **(node or {})}["batch_size"]
-            if batch_size % count:
+            trainer = {**self.config["trainer"], **(node or {})}
+            if count > 1 and signature(trainer["_target_"]).attributes.get("single_device"):
+                raise ConfigError(f"stage {name}: {self.origins.named('trainer')} uses one device; use devices=1")
+            batch_size = trainer.get("batch_size")
+            if batch_size is not None and batch_size % count:
                 raise ConfigError(
                     f"stage {name}: trainer.batch_size={batch_size} cannot be shared out equally among devices={count}"
                 )

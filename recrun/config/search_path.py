@@ -66,6 +66,13 @@ def bases_in(text: str) -> list[str]:
     return [name for name in map(str.strip, names) if re.fullmatch(r"\w+", name) and name != "_self_"]
 
 
+def targets_in(folders: Sequence[Path]) -> set[str]:
+    """All classes that the YAML files of some conf folders name."""
+    files = [path for folder in folders for group in GROUPS for path in (folder / group).glob("*.yaml")]
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
+    return {name for text in texts for name in re.findall(r"\b_target_:\s*([\w.]+)", text)}
+
+
 def follows_in(path: Path) -> list[str]:
     """The `follows` of a stage's YAML file."""
     found = re.search(r"^follows:\s*\[(.*?)\]", path.read_text(encoding="utf-8"), re.MULTILINE)

@@ -153,7 +153,7 @@ def show(columns: Sequence[Column], caption: str = "") -> None:
             side: Literal["left", "right"] = "left" if column.words else "right"
             table.add_column(column.head, justify=side, width=column.width, overflow="fold", no_wrap=not column.words)
         for cells in zip(*(column.cells for column in part), strict=True):
-            table.add_row(*cells)
+            table.add_row(*map(report.printable, cells))
         Console(width=max(room, width_of(part))).print(table, markup=False)
     if caption:
         report.text(caption)

@@ -18,29 +18,15 @@ from recrun.data.events.queries import Inputs, NextItems, Rankings, next_items, 
 from recrun.data.events.settings import EventSettings, EventSource
 from recrun.data.events.side_files import SideFiles
 from recrun.data.events.split_log import EventSplit, SplitLog, divide
-from recrun.data.events.summary import refuse_empty, summary
+from recrun.data.events.summary import refuse_empty, summary, warn_of_later_input, warn_of_ties
 from recrun.data.loaders.loader import Loader, tensors
 from recrun.data.ragged import Ragged
 from recrun.data.types import Ids, Int64
-from recrun.interfaces import Evaluator
+from recrun.errors import DataError
+from recrun.interfaces import Evaluator, TrainingEvents
 from recrun.types import Batch, Side, Split
 
 UNITS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class TrainingEvents:
-    """The training events, for models that are solved in closed form.
-
-    Attributes:
-        unit, item: Indices, int32 [N], by unit, in order where there is one.
-        n_units, n_items: Sizes of the vocabularies.
-    """
-
-    unit: np.ndarray
-    item: np.ndarray
-    n_units: int
-    n_items: int
 
 
 @dataclass(kw_only=True)
@@ -75,6 +61,7 @@ class EventDataset(EventSettings):
         known = None if self.run_vocabulary is None else RunVocabulary.load(Path(self.run_vocabulary))
         self.log = self._split_log(source, known)
         self.features = FeatureTables(self.log, self.side_source(), self.feature_keys(), known)
+        self.refuse_no_order()
         self.batches = self.loader.bind(self.log, self.features)
         self.train_unit = self.batches.unit
         self.sizes: Mapping[str, Any] = {
@@ -84,6 +71,18 @@ class EventDataset(EventSettings):
         }
         self._rankings: dict[Split, Rankings] = {}
 
+    def refuse_no_order(self) -> None:
+        """Raises DataError if the loader makes sequences of events without an order; warns of a look ahead."""
+        if not getattr(self.loader, "needs_order", False):
+            return
+        if self.log.start is None:
+            raise DataError(
+                f"loader={type(self.loader).kind} needs the events of a user in order, and the data have no times; use "
+                "dataset.order=file if the rows are in order, or a model that reads sets of items"
+            )
+        if self.run_vocabulary is None:
+            warn_of_later_input(self.log)
+
     def _split_log(self, source: EventSource, known: RunVocabulary | None) -> SplitLog:
         made = divide(self._event_log(source), self.split)
         if known is not None:
@@ -91,6 +90,7 @@ class EventDataset(EventSettings):
         if self.test_path is not None:
             made = with_test(made, self.files(self.test_path).events(), self.unit, self.chosen_order())
         refuse_empty(made, evaluating=known is not None)
+        warn_of_ties(made)
         return made
 
     def _event_log(self, source: EventSource) -> EventLog:

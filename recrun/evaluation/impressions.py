@@ -55,7 +55,7 @@ class GroupedByImpression:
         """The direction of a metric."""
         return greater_is_better(name)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self,
         model: nn.Module,
@@ -98,7 +98,7 @@ class GroupedByImpression:
             labels = batch["label"].numpy() > 0 if "label" in batch else np.zeros(0, bool)
             yield scores_N, batch["candidates_offsets"].numpy(), labels
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each impression, in order: its number from 1 on, and the rank of each of its candidates.
 

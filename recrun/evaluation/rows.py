@@ -70,7 +70,7 @@ class RowMetrics:
         """The direction of a metric."""
         return greater_is_better(name)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self,
         model: nn.Module,
@@ -130,7 +130,7 @@ class RowMetrics:
                 raise RecrunError(f"the model gives scores that are no numbers (NaN) on the {split} part")
             yield {"score": scores_BT, **{name: batch[name].numpy() for name in ("label", "group") if name in batch}}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each row, in order: its id and, of each task, the probability of a 1 or the value; tabs between.
 

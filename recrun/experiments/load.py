@@ -5,22 +5,23 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 import torch
 from torch import nn
 
 from recrun.checkpoints import checkpoint
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.experiments import run_record
+from recrun.experiments.build import build_dataset
+from recrun.experiments.instantiate import resolve
 from recrun.experiments.run import (
     ALL_THREADS,
     Config,
     Results,
-    build_dataset,
     build_model,
     judge_parts,
     lines,
@@ -29,6 +30,7 @@ from recrun.experiments.run import (
 )
 from recrun.interfaces import Dataset
 from recrun.runtime.device import Device
+from recrun.runtime.run_files import open_plain, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +56,9 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
         raise DataError("the valid and the test split have nothing to evaluate: empty, or without labels")
     results = {"stage": card["stage"], "epoch": card["epoch"], **dataset.fingerprints}
     results |= {split: evaluation.metrics for split, evaluation in found.items()}
-    with (directory / "evaluations.jsonl").open("a") as file:
-        file.write(json.dumps({"time": run_record.now(), "dataset": config["dataset"], **results}) + "\n")
+    line = json.dumps({"time": run_record.now(), "dataset": config["dataset"], **results}) + "\n"
+    with open_plain(directory / "evaluations.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
+        file.write(line.encode())
     return results
 
 
@@ -71,18 +74,39 @@ def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset
     """
     own = load_config(directory)
     trained = own["dataset"]
-    if any(config.get(part) != own.get(part) for part in ("dataset", "split")):
+    other_data = any(config.get(part) != own.get(part) for part in ("dataset", "split"))
+    if other_data:
         config = on_catalogue_of(directory, config, trained)
     device = Device.named(config["device"], config["precision"])
     torch.set_num_threads(config["threads"] or ALL_THREADS)
+    place = checkpoint.find(directory)
+    refuse_other_model(place, config["model"])
     dataset: Dataset = build_dataset(config)
     model = build_model(config, dataset).to(device.torch)
     same_vocabulary(directory, config, dataset)
-    card = checkpoint.load_weights(checkpoint.find(directory), model)
+    card = checkpoint.load_weights(place, model)
     here = dataset.fingerprints
-    if same_source(config["dataset"], trained) and any(here[name] != card.get(name) for name in here):
+    changed = [name for name in here if here[name] != card.get(name)]
+    if changed and not other_data:
+        raise DataError(
+            f"the data of {directory} are not those of its training any more ({changed[0]}): a file was changed, or is "
+            f"another one (dataset.path={config['dataset'].get('path')}); put it back, or type dataset.path=… to "
+            "evaluate on other data"
+        )
+    if changed and same_source(config["dataset"], trained):
         logger.warning("the data split differs from the training run's: evaluated rows may overlap its training rows")
     return model, dataset, device, card
+
+
+def refuse_other_model(place: Path, model: Mapping[str, Any]) -> None:
+    """Raises CheckpointError, naming the key, if a model is not the one that a checkpoint's weights are of."""
+    trained = checkpoint.read_card(place).get("model")
+    if trained != model:
+        key, here, there = run_record.first_difference(trained, model)
+        raise CheckpointError(
+            f"{place} holds weights of another model: {'.'.join(filter(None, ('model', key)))} is {there} there and "
+            f"{here} here; leave the model's keys as the run has them"
+        )
 
 
 def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -96,7 +120,7 @@ def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping
     Raises:
         ConfigError: A key is changed that says what was learned of the training rows.
     """
-    made = hydra.utils.get_object(config["dataset"]["_target_"])
+    made = resolve(config["dataset"]["_target_"])
     for key in getattr(made, "learned", ()):
         if config["dataset"].get(key) != trained.get(key):
             raise ConfigError(f"dataset.{key} cannot change: the weights rely on what the run learned of its columns")
@@ -133,7 +157,15 @@ def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset
     for name, ids in dataset.vocabulary().items():
         path = directory / "vocabulary" / f"{name}.txt"
         decides = {name, f"n_{name}", "features"} & known.keys()  # features are made of all that a table learned
-        if decides and path.read_text(encoding="utf-8") != lines(ids):
+        if decides and vocabulary(path) != lines(ids):
             raise CheckpointError(
                 f"{directory} was trained with other {name}: {path} is not what this data set holds, in its order"
             )
+
+
+def vocabulary(path: Path) -> str:
+    """A file of a run's vocabulary. Raises CheckpointError if it is not there."""
+    try:
+        return read_text(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist: the run is not whole, or was never started") from None

@@ -11,37 +11,36 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import hydra.utils
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
-from omegaconf import OmegaConf
 from torch import nn
 
 from recrun import __version__
 from recrun.checkpoints import checkpoint
+from recrun.config import stored, targets
 from recrun.console import report
 from recrun.console.progress_bar import progress_bar
-from recrun.errors import ConfigError, Interrupted, RecrunError
+from recrun.errors import Interrupted, RecrunError
 from recrun.experiments import run_record
-from recrun.experiments.trackers import Tracker, tracked
-from recrun.interfaces import Dataset, Log, Reporter
+from recrun.experiments.build import build_dataset
+from recrun.experiments.instantiate import instantiate, resolve
+from recrun.experiments.trackers import tracked
+from recrun.interfaces import Dataset, Log, Reporter, Tracker
 from recrun.runtime import memory, seeds
 from recrun.runtime.device import Device
 from recrun.runtime.distributed import ProcessGroup
 from recrun.runtime.launch import started
 from recrun.runtime.process import exclusive, log_file, settled, stop_signals
+from recrun.runtime.run_files import read_json, refuse_links
 from recrun.training.context import StageContext
 from recrun.training.monitor import names_of_tasks, which, with_mean
 from recrun.training.progress import Progress
 from recrun.training.trainer import Trainer
 from recrun.types import Evaluation, Split
-
-COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optimizer
 
 FINISHED_BY_TRAINER = ("optimizer", "scheduler", "weighting")  # what it makes of parameters, optimizer and model
 
@@ -66,12 +65,14 @@ def execute(directory: Path) -> Results:
         Interrupted: The run was asked to stop; it is saved and can be resumed.
         RecrunError: The run failed for a reason that its message explains.
     """
-    config = load_config(directory)
+    refuse_links(directory)
+    config, written = load_config(directory), stored.raw(directory)
     record = run_record.RunRecord(directory)
+    record.refuse_edited(written)
     with exclusive(directory), log_file(directory), settled(), stop_signals() as stop:
         if record.values.get("status") == "finished":
-            return dict(json.loads((directory / "results.json").read_text()))
-        record.begin(config)
+            return read_json(directory / "results.json")
+        record.begin(written)
         try:
             results = Run(directory, config, record, stop).to_the_end()
         except (Interrupted, KeyboardInterrupt) as interruption:
@@ -118,12 +119,15 @@ class Run:
     def to_the_end(self) -> Results:
         """Stages in order; those that an earlier attempt finished only hand on their weights."""
         self.note()
-        refuse_full_disk(self.directory, self.model, len(self.trainers))
+        rows = [stage.get("rows", 0) for stage in self.record.values["stages"].values()]
+        self.log.refuse_fewer(max(rows, default=0))
+        refuse_full_disk(self.directory, self.model, self.trainers.values())
         pre_model = self.start_weights()
         if pre_model is not None:
             self.record.update(pre_model=pre_model)
             say_start(pre_model)
-        command = ["-m", "recrun.experiments.worker", str(self.directory)]
+        allowed = json.dumps(sorted(targets.granted().checked))
+        command = ["-m", "recrun.experiments.worker", str(self.directory), allowed]
         with (
             tracked(self.log, self.tracker()) as log,
             started(self.config["devices"], self.device.torch, command) as ranks,
@@ -138,7 +142,7 @@ class Run:
     def tracker(self) -> Tracker | None:
         """What shows the metrics elsewhere, if anything does."""
         node = self.config["tracker"]
-        return build(node, directory=self.directory, config=self.config) if node else None
+        return instantiate(node, directory=self.directory, config=self.config) if node else None
 
     def note(self) -> None:
         """Writes down what this run is made of."""
@@ -152,7 +156,7 @@ class Run:
         for name, ids in self.dataset.vocabulary().items():
             path = self.directory / "vocabulary" / f"{name}.txt"
             path.parent.mkdir(exist_ok=True)
-            path.write_text(lines(ids), encoding="utf-8")
+            run_record.write_text(path, lines(ids))
 
     def start_weights(self) -> dict[str, Any] | None:
         """Loads `pre_model_path`, if there is one, before the first stage begins, and says what that was."""
@@ -212,6 +216,7 @@ class Run:
             best_epoch=progress.best_epoch,
             seconds=round(progress.total_seconds + progress.eval_seconds, 3),
             checkpoint_sha256=digest,
+            rows=len(self.log.rows()),
         )
         self.write_results(context.stage, results)
 
@@ -219,6 +224,8 @@ class Run:
         """results.json as it stands; a stage that is in it is done."""
         self.results["stages"][stage] = results
         self.results |= {key: results[key] for key in ("valid", "test", "monitor", "greater_is_better")}
+        fingerprints = self.dataset.fingerprints
+        self.results["split_fingerprint"] = fingerprints.get("split_fingerprint", fingerprints["dataset_fingerprint"])
         self.results["unit"] = self.dataset.train_unit
         self.results["peak_memory_mb"] = memory.peak_memory_mb()
         if self.device.torch.type == "cuda":
@@ -233,10 +240,11 @@ def say_start(pre_model: Mapping[str, Any]) -> None:
     logger.info(text)
 
 
-def refuse_full_disk(directory: Path, model: nn.Module, stages: int) -> None:
+def refuse_full_disk(directory: Path, model: nn.Module, trainers: Collection[Trainer]) -> None:
     """Raises RecrunError if the checkpoints will not fit on the disk: better now than after the first epoch."""
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    needed = weights * (COPIES_PER_STAGE * stages + COPIES_PER_STAGE)
+    copies = [trainer.copies for trainer in trainers]
+    needed = weights * (sum(copies) + max(copies))  # a checkpoint is written beside the one that it replaces
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise RecrunError(
@@ -255,39 +263,20 @@ def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int |
 
 def earlier_results(directory: Path) -> Results:
     """results.json of the stages that an earlier attempt finished."""
-    path = directory / "results.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {"valid": {}, "test": {}, "stages": {}}
+    try:
+        found = read_json(directory / "results.json")
+    except FileNotFoundError:
+        return {"valid": {}, "test": {}, "stages": {}}
+    if not isinstance(found.get("stages"), dict):
+        raise RecrunError(f"{directory / 'results.json'} is damaged: stages is no mapping")
+    return found
 
 
 def load_config(directory: Path) -> Config:
-    """The resolved config of a run directory."""
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{directory} is not a run directory: it has no config.yaml")
-    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    return dict(loaded)  # type: ignore[arg-type]
-
-
-def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """What a config node with a `_target_` describes. Errors written for people pass through unwrapped.
-
-    Raises:
-        InstantiationException: Any other; one line, for only the first is shown, names the target and the cause.
-    """
-    try:
-        if extra:  # handed over as they are: Hydra would turn data classes and arrays among them into its own kind
-            return hydra.utils.instantiate(dict(node), _partial_=True, _convert_="all")(**extra)
-        return hydra.utils.instantiate(dict(node), _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, RecrunError):
-            raise error.__cause__ from None
-        raise InstantiationException(" ".join(str(error).split())) from error.__cause__
-
-
-def build_dataset(config: Mapping[str, Any]) -> Any:
-    """The data set, with the evaluator and, for event logs, the split and the loader that were chosen."""
-    chosen = {name: build(config[name]) for name in ("evaluator", "split", "loader") if config.get(name)}
-    return build(config["dataset"], **chosen)
+    """The resolved config of a run directory, whose classes and downloads are allowed."""
+    config = stored.load(directory)
+    stored.refuse_untrusted(config)
+    return config
 
 
 def build_trainers(config: Config) -> dict[str, Trainer]:
@@ -297,22 +286,22 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
         keys = {**config["trainer"], **(changes or {})}
         keys.pop("follows", None)
         keys |= {key: {**keys[key], "_partial_": True} for key in FINISHED_BY_TRAINER if keys.get(key)}
-        if config["epochs"] is not None:
+        if config["epochs"] is not None and "epochs" in keys:
             keys["epochs"] = config["epochs"]
-        trainers[name] = build(keys)
+        trainers[name] = instantiate(keys)
     return trainers
 
 
 def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
     """The model, with the sizes that its constructor asks for and the data decide."""
     seeds.seed_torch(config["seed"], "init")
-    model: nn.Module = build(config["model"], **sizes_for(config, dataset))
+    model: nn.Module = instantiate(config["model"], **sizes_for(config, dataset))
     return model
 
 
 def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
     """What the model's constructor asks for and the data decide."""
-    known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
+    known = inspect.signature(resolve(config["model"]["_target_"])).parameters
     return {name: size for name, size in dataset.sizes.items() if name in known}
 
 
@@ -337,9 +326,11 @@ def save_units(path: Path, evaluation: Evaluation) -> None:
     """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
     path.parent.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {"ids": evaluation.ids.astype(str), **evaluation.units}
-    with path.with_name(path.name + ".new").open("wb") as file:
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("xb") as file:
         np.savez(file, **arrays)
-    path.with_name(path.name + ".new").replace(path)
+    fresh.replace(path)
 
 
 def lines(values: np.ndarray) -> str:

@@ -15,7 +15,7 @@ SPLITS = ("valid", "test")
 
 def found_in(results: Mapping[str, Any]) -> dict[str, Any]:
     """What the line of a job shows: the metric that decided, and all of validation, then of test."""
-    chosen = {key: results.get(key) for key in ("monitor", "greater_is_better")}
+    chosen = {key: results.get(key) for key in ("monitor", "greater_is_better", "split_fingerprint")}
     return {**chosen, **{split: results.get(split) or {} for split in SPLITS}}
 
 
@@ -54,11 +54,11 @@ def best_of(rows: Sequence[Row], settings: Sequence[Row]) -> dict[str, Any] | No
         {"changes", "jobs", "monitor", "valid": its value, "test": the same metric's on test, if there is one}.
     """
     finished = [row for row in rows if row["status"] == "finished"]
-    monitors = {row["monitor"] for row in finished}
+    monitors = {(row["monitor"], row["split_fingerprint"]) for row in finished}  # another split is another question
     several = {job for setting in settings for job in setting["jobs"]}
     if len(finished) < 2 or len(monitors) != 1:
         return None
-    monitor = monitors.pop()
+    monitor, _ = monitors.pop()
     candidates = [
         *({**row, "jobs": [row["job"]]} for row in finished if row["job"] not in several),
         *({**setting, **{split: setting[split]["mean"] for split in SPLITS}} for setting in settings),

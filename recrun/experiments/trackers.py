@@ -7,33 +7,15 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from omegaconf import OmegaConf
 
 from recrun.errors import RecrunError
 from recrun.experiments.run_record import MetricsLog
+from recrun.interfaces import Tracker
 
 Row = Mapping[str, Any]
-
-
-class Tracker(Protocol):
-    """Shows rows elsewhere. Made by the group `tracker` from the run's directory and config.
-
-    Attributes:
-        package: What it needs to be installed, by its import name. A plain literal in the class body.
-    """
-
-    package: ClassVar[str]
-
-    def append(self, row: Row) -> None:
-        """One row more."""
-
-    def keep(self, rows: Sequence[Row]) -> None:
-        """All rows so far, when a stage begins: those of an interrupted run among them."""
-
-    def close(self) -> None:
-        """After the last row."""
 
 
 class TensorBoard:

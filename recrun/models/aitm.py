@@ -20,7 +20,7 @@ from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding
 from recrun.models.layers.mlp import RowLayers, hidden_layers
 from recrun.objectives.multi_task import MultiTask
-from recrun.types import Batch, Count, Counts, NonNegative, Positive, Probability
+from recrun.types import Batch, Count, Counts, FromData, NonNegative, Positive, Probability
 
 
 class AITM(nn.Module):
@@ -41,8 +41,8 @@ class AITM(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         *,
         embedding_dim: Count = 16,
         mlp_hidden_size: Counts = (256, 128),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recrun.models.layers.fused_multinomial import bag, decode, row_of
 from recrun.objectives.base import Objective
-from recrun.types import Batch, Count, Counts, NonNegative, Probability
+from recrun.types import Batch, Count, Counts, FromData, NonNegative, Probability
 
 
 class Encoded(NamedTuple):
@@ -46,7 +46,7 @@ class MultVAE(nn.Module):
 
     def __init__(
         self,
-        n_items: Count,
+        n_items: FromData[Count],
         *,
         mlp_hidden_size: Counts = (600,),
         latent_dimension: Count = 200,
@@ -104,7 +104,7 @@ class MultDAE(nn.Module):
 
     def __init__(
         self,
-        n_items: Count,
+        n_items: FromData[Count],
         *,
         mlp_hidden_size: Counts = (600,),
         latent_dimension: Count = 200,

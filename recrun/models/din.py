@@ -13,7 +13,7 @@ from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding, single_task
 from recrun.models.layers.mlp import BatchNorm, RowLayers, hidden_layers
 from recrun.models.layers.ragged import for_entries, softmax_in_rows, weighted_sum
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
 class DIN(nn.Module):
@@ -42,8 +42,8 @@ class DIN(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         embedding_dim: Count = 16,
         attention_hidden_size: Sequence[Count] = (36,),
         attention_softmax: bool = False,

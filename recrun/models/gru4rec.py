@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recrun.optim.row_gradients import Rows
-from recrun.types import Batch, Count, Counts, Probability
+from recrun.types import Batch, Count, Counts, FromData, Probability
 
 aten = torch.ops.aten
 
@@ -41,7 +41,7 @@ class GRU4Rec(nn.Module):
 
     def __init__(
         self,
-        n_items: Count,
+        n_items: FromData[Count],
         *,
         layers: Counts = (100,),
         embedding: Literal["shared", "separate", "one_hot"] = "shared",

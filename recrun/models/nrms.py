@@ -18,7 +18,7 @@ from recrun.errors import ConfigError
 from recrun.models.layers.attention import AttentiveEncoder, Groups, drop_
 from recrun.objectives.base import Objective
 from recrun.objectives.candidates import listwise
-from recrun.types import Batch, Count, NonNegative, Probability
+from recrun.types import Batch, Count, FromData, NonNegative, Probability
 
 CHUNK_PAIRS = 1 << 12  # whose vectors are looked up at a time: what fits a cache
 
@@ -49,8 +49,8 @@ class NRMS(nn.Module):
 
     def __init__(
         self,
-        n_words: Count,
-        n_categories: Count,
+        n_words: FromData[Count],
+        n_categories: FromData[Count],
         *,
         word_emb_dim: Count = 300,
         head_num: Count = 20,
@@ -61,7 +61,7 @@ class NRMS(nn.Module):
         title_size: Count = 30,
         his_size: Count = 50,
         category_weight: NonNegative = 0.0,
-        word_vectors: Any = None,
+        word_vectors: FromData[Any] = None,
     ) -> None:
         super().__init__()
         width = head_num * head_dim

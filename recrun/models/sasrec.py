@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recrun.errors import ConfigError
 from recrun.models.layers.embedding import Bags, look_up
 from recrun.models.layers.two_tower import Padded, Retriever, rows_of
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
 class SASRec(Retriever):
@@ -35,8 +35,8 @@ class SASRec(Retriever):
 
     def __init__(
         self,
-        n_items: Count,
-        max_length: Count,
+        n_items: FromData[Count],
+        max_length: FromData[Count],
         *,
         embedding_dim: Count = 64,
         n_layers: Count = 2,

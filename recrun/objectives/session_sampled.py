@@ -210,7 +210,8 @@ class BPRMax(Pairwise):
 
     Args:
         bpreg: Weight of the regularisation of the negatives' scores.
-        elu_param, final_activation: See `Pairwise`.
+        elu_param: alpha of ELU; 0 = linear.
+        final_activation: Applied to the scores first, see recrun.objectives.activations.
     """
 
     def __init__(

@@ -471,10 +471,11 @@ def test_a_mapping_that_replaces_all_or_says_plus_is_not(word):
 
 
 def test_recompose_adds_to_the_overrides_of_a_run(tmp_path):
+    from recrun.config import stored
     from recrun.experiments import directories
 
     run = directories.prepare(compose(["model=mult_vae", "seed=3"]))
-    again = composition.recompose(run, ["seed=4", "step_limit=2"])
+    again = stored.recompose(run, ["seed=4", "step_limit=2"])
     assert again.option("model") == "mult_vae"
     assert (again.config["seed"], again.config["step_limit"]) == (4, 2)
 

@@ -334,6 +334,25 @@ def test_a_split_that_holds_out_everything_is_refused():
         event_data(raw, splits.LatestFraction(test_fraction=1.0, valid_fraction=0))
 
 
+HEADER = "session_id,item_id,timestamp\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (HEADER + "a,1,1\na,2,soon\n", r"log\.csv:3: the time is 'soon', not a finite number"),
+        (HEADER + "a,1,2020-01-01\na,2,soon\n", r"log\.csv:3: the time is 'soon', not a date in ISO 8601"),
+        (HEADER + "a,1,1\na,,2\n", r"log\.csv:3: the item id is empty"),
+        ("item_id,timestamp\n1,2\n", r"log\.csv: no user or session column.*dataset.session_column=NAME"),
+        (HEADER + "a,1,1\nb,2,2\nc,3,3\n", "no events are left of 3 rows: min_unit_count=2"),
+    ],
+)
+def test_bad_files_are_refused_with_the_line(tmp_path, text, told):
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(DataError, match=told):
+        event_data(tmp_path / "log.csv", "last_days", SessionParallel(2), filters={"min_unit_count": 2})
+
+
 # ---- configuration
 
 

@@ -194,7 +194,7 @@ def test_what_a_rank_says_when_it_cannot_begin():
 FOLLOWER = """
 import sys, torch
 from recrun.runtime.launch import joined
-with joined(*map(int, sys.argv[1:]), torch.device("cpu")) as ranks:
+with joined(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], torch.device("cpu")) as ranks:
     ranks.agree(True)  # with a rank 0 that never answers
 """
 LEADER = f"""

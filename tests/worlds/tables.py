@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recrun.data.tables.chunks import Chunk, Lists, Texts
+from recrun.data.io.chunks import Chunk, Lists, Texts
 from recrun.data.tables.dataset import Table
 from recrun.evaluation.rows import RowMetrics
 

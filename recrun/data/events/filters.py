@@ -17,7 +17,7 @@ from recrun.data.events.log import (
     event_ranks,
     in_order,
     unit_columns,
-    warn_of_ties,
+    units_with_ties,
 )
 from recrun.data.io.raw_events import RawEvents
 from recrun.data.types import Int32, Mask
@@ -71,7 +71,7 @@ class Filters:
         log = _k_core(log, self.min_unit_count, self.min_item_count, self.core)
         self._refuse_empty(log)
         log = compact(log)
-        return log.counted(units_with_ties=warn_of_ties(log))
+        return log.counted(units_with_ties=units_with_ties(log))
 
     def _refuse_empty(self, log: EventLog) -> None:
         if len(log):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,8 +14,6 @@ from recrun.data.io.raw_events import RawEvents
 from recrun.data.ragged import offsets_of
 from recrun.data.types import Ids, Int8, Int32, Int64, Mask, Times
 from recrun.errors import ConfigError, DataError
-
-logger = logging.getLogger(__name__)
 
 UnitName: TypeAlias = Literal["user", "session"]
 Order: TypeAlias = Literal["time", "file", "none"]
@@ -190,16 +187,9 @@ def _renumbered(index: Int32, size: int) -> tuple[Mask, Int32]:
     return used, index if used.all() else (np.cumsum(used, dtype=np.int32) - 1)[index]
 
 
-def warn_of_ties(log: EventLog) -> int:
-    """Counts the units that have two events of equal time, and says so: the file's order decides between them."""
+def units_with_ties(log: EventLog) -> int:
+    """Units that have two events of equal time: the file's order decides between them."""
     if log.time is None or log.rank is None or len(log) < 2:
         return 0
     tied = (log.time[1:] == log.time[:-1]) & (log.unit[1:] == log.unit[:-1]) & (log.item[1:] != log.item[:-1])
-    units = len(np.unique(log.unit[1:][tied]))
-    if units:
-        logger.warning(
-            "%d of %d units have events of equal time; the order of the rows in the file decides between them",
-            units,
-            len(log.units),
-        )
-    return units
+    return len(np.unique(log.unit[1:][tied]))

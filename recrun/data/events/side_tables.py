@@ -10,9 +10,11 @@ from operator import itemgetter
 
 import numpy as np
 
-from recrun.data.tables import chunks, join
+from recrun.data.io import chunks
+from recrun.data.io.files import existing
+from recrun.data.io.formats import data_file
+from recrun.data.tables import join
 from recrun.data.tables.encoding import escaped, plain
-from recrun.data.tables.files import existing, reader
 from recrun.data.types import Ids, Int32, Mask
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
@@ -67,7 +69,7 @@ def read_side(path: str, root: str | None, key: str) -> Side:
     Raises:
         DataError: The file cannot be used, a row has not as many values as the header, an id occurs twice.
     """
-    table = reader(existing(path, root, key), None, None)
+    table = data_file(existing(path, root, key), skip_blanks=True)
     own, *others = table.header()
     if not others:
         raise DataError(f"{table.place(-1)}: the header needs the name of the ids and of one value at least")

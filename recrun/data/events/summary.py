@@ -8,7 +8,7 @@ import numpy as np
 
 from recrun.data.events.queries import rankings, units_with_targets
 from recrun.data.events.split_log import CODES, SplitLog
-from recrun.data.types import INPUT, TRAIN
+from recrun.data.types import INPUT, TRAIN, Int64
 from recrun.errors import DataError
 from recrun.types import Split
 
@@ -34,8 +34,55 @@ def summary(made: SplitLog) -> dict[str, int]:
         counts[f"{split}_users"] = evaluated
         counts[f"{split}_interactions"] = int(np.count_nonzero(mine))
         counts[f"{split}_users_without_input"] = units_with_targets(made, split) - evaluated
+        counts[f"{split}_users_with_later_input"] = later_input(made, split)
         counts[f"{split}_interactions_of_untrained_items"] = int(np.count_nonzero(~trained[made.item[mine]]))
     return {**counts, **made.counts}
+
+
+def later_input(made: SplitLog, split: Split) -> int:
+    """Evaluated units that have an input event after a target: on data with an order, a leak from the future."""
+    if made.start is None or made.assignment.whole_units:
+        return 0
+    position = np.arange(len(made.item))
+    last_input = _per_unit(made, np.where(made.input_mask(split), position, -1), np.maximum, -1)
+    first_target = _per_unit(made, np.where(made.part == CODES[split], position, len(position)), np.minimum, 0)
+    return int(np.count_nonzero((last_input > first_target) & (np.diff(made.offsets) > 0) & (last_input >= 0)))
+
+
+def _per_unit(made: SplitLog, values: Int64, over: np.ufunc, empty: int) -> Int64:
+    """A ufunc over the values of each unit's events, [U]; `empty` where a unit has none."""
+    if not len(values):
+        return np.full(len(made.units), empty)
+    begins = np.minimum(made.offsets[:-1], len(values) - 1)
+    found: Int64 = over.reduceat(values, begins)
+    found[np.diff(made.offsets) == 0] = empty
+    return found
+
+
+def warn_of_ties(made: SplitLog) -> None:
+    """Says for how many units the order of the rows in the file decides what is held out."""
+    units = made.counts.get("units_with_ties", 0)
+    if units and made.assignment.in_order:
+        logger.warning(
+            "%d of %d units have events of equal time; the order of the rows in the file decides between them",
+            units,
+            len(made.units),
+        )
+
+
+def warn_of_later_input(made: SplitLog) -> None:
+    """Says for how many units a model that reads sequences is shown events after a target."""
+    if made.assignment.in_order or made.start is None:
+        return
+    for split in SPLITS:
+        later, evaluated = later_input(made, split), len(rankings(made, split))
+        if later:
+            logger.warning(
+                "%.0f %% of the units of the %s split have input events after a target: the model sees the future; "
+                "a split in order is split=leave_last_out or split=temporal",
+                100 * later / evaluated,
+                split,
+            )
 
 
 def refuse_empty(made: SplitLog, evaluating: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from recrun.data.io.columns import Columns
 from recrun.data.io.download import Download
 from recrun.data.io.event_reader import read_events
-from recrun.data.io.files import SPLITS, data_files, existing, places, sha256, split_files
+from recrun.data.io.files import SPLITS, compression, data_files, existing, kind, places, sha256, split_files
 from recrun.data.io.raw_events import RawEvents
 from recrun.errors import DataError
 
@@ -49,7 +49,7 @@ class EventFiles:
         files = self._files()
         return {
             "sha256": [[split, sha256(path)] for split, path in files],
-            "kinds": [path.suffixes for _, path in files],
+            "kinds": [kind(path) + compression(path) for _, path in files],
             "columns": asdict(self.columns),
             "threshold": self.threshold,
             "format": self.format,
@@ -72,7 +72,7 @@ class EventFiles:
         if not path.is_dir():
             return [(None, path)]
         single = _customary(path)
-        if single is None and self.download is not None and not data_files(path):
+        if single is None and self.download is not None:
             self.download.fetch(Path(self.root or "."))
             single = _customary(path)
         return [(None, file) for file in ([single] if single else self._log(path))]
@@ -98,7 +98,8 @@ class EventFiles:
                 f"{folder}: a folder without a log; looked for {', '.join(_customary_names(folder.name))}, for train, "
                 "valid and test files, and for files that continue each other. Name the file in dataset.path"
             )
-        kinds = sorted({"".join(path.suffixes[-2:]).lower() for path in files})
+        files = [path for path in files if kind(path) == ".inter"] or files  # beside .user and .item
+        kinds = sorted({kind(path) for path in files})
         if not split and len(kinds) > 1:
             raise DataError(
                 f"{folder}: files of several kinds ({', '.join(kinds)}), which can hardly be one log; "

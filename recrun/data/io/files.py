@@ -11,8 +11,21 @@ from recrun.errors import ConfigError, DataError
 
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".dat", ".data")
-COMPRESSED = (".gz",)
+COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 ENDINGS = (*TEXT_ENDINGS, *(text + zipped for text in TEXT_ENDINGS for zipped in COMPRESSED), ".parquet", ".npz")
+ALLOWED = f"{' '.join(TEXT_ENDINGS)} (each also with {' '.join(COMPRESSED)}), .parquet, .npz"
+
+
+def compression(path: Path) -> str:
+    """The ending, in small letters, that says how a file is compressed; "" if it is not."""
+    ending = path.suffix.lower()
+    return ending if ending in COMPRESSED else ""
+
+
+def kind(path: Path) -> str:
+    """The ending, in small letters, that says what is in a file, apart from compression."""
+    name = path.name.lower()
+    return Path(name.removesuffix(compression(path))).suffix
 
 
 def places(path: str, root: str | None) -> list[Path]:
@@ -42,7 +55,7 @@ def data_files(folder: Path) -> list[Path]:
 def split_files(folder: Path, names: Mapping[str, str] | None = None) -> dict[int, list[Path]]:
     """The files of train, valid and test in a folder; those that are not there are left out.
 
-    Each is a file, "train.csv", "<folder>.train.inter", or a folder of files that continue each other.
+    Each is a file, "train.csv", "name.train.inter", or a folder of files that continue each other.
 
     Args:
         folder: The folder.
@@ -71,9 +84,8 @@ def _named(folder: Path, split: str, name: str) -> list[Path]:
 
 
 def _split(folder: Path, split: str) -> list[Path]:
-    stems = (split, f"{folder.resolve().name}.{split}".lower())
-    wanted = {stem + ending for stem in stems for ending in ENDINGS}
-    found = [path for path in data_files(folder) if path.name.lower() in wanted]
+    wanted = tuple(f".{split}{ending}" for ending in ENDINGS)
+    found = [path for path in data_files(folder) if f".{path.name.lower()}".endswith(wanted)]
     found += [path for name in (split, f"{split}.parquet") if (path := folder / name).is_dir()]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)

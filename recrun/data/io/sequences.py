@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recrun.data.io.columns import Role
-from recrun.data.io.text import decoded, open_bytes
+from recrun.data.io.chunks import Chunk, Texts
+from recrun.data.io.streams import line_blocks
+from recrun.data.types import Ids, Int64
 from recrun.errors import DataError
 
-BLOCK_BYTES = 1 << 22
-BLANKS = bytes.maketrans(b"\t", b" ")
+FORM = "a line is `user item item …`, separated by blanks"
 
 
-def sequence_chunks(path: Path, split: bool, counts: dict[str, int]) -> Iterator[dict[Role, Any]]:
-    """The events of a file, some lines at a time: user and item, objects that are text.
+def sequence_chunks(path: Path, split: bool, counts: dict[str, int]) -> Iterator[Chunk]:
+    """The events of a file, some lines at a time, with the texts "user" and "item".
 
     Args:
         path: The file.
@@ -25,45 +24,56 @@ def sequence_chunks(path: Path, split: bool, counts: dict[str, int]) -> Iterator
         counts: Gets `users_without_items`.
 
     Raises:
-        DataError: A line cannot be used; names it.
+        DataError: A line cannot be used, or a user has two; names it.
     """
-    lines_of: dict[str, int] = {}
-    line = 1
-    with open_bytes(path) as stream:
-        while block := stream.read(BLOCK_BYTES):
-            block += stream.readline()
-            chunk = _events(block, path, line, lines_of)
-            alone = _count_alone(chunk)
-            if len(alone) and not split:
-                user = chunk[0][alone[0]]
-                raise DataError(f"{path}:{lines_of[user]}: user {user!r} has no items; a line is `user item item …`")
-            counts["users_without_items"] = counts.get("users_without_items", 0) + len(alone)
-            users, items, lengths = chunk
-            yield {"user": np.repeat(users, lengths), "item": items}
-            line += block.count(b"\n")
+    users: list[Ids] = []
+    lines: list[Int64] = []
+    events = 0
+    for begin, block in line_blocks(path):
+        cells, lengths = _cells(block)
+        line = begin + np.flatnonzero(lengths)
+        lengths = lengths[lengths > 0]
+        first = np.cumsum(lengths) - lengths
+        user = cells.codes[first]
+        alone = np.flatnonzero(lengths == 1)
+        if len(alone) and not split:
+            name = cells.values[user[alone[0]]]
+            raise DataError(f"{path}:{line[alone[0]]}: user {name!r} has no items; {FORM}")
+        counts["users_without_items"] = counts.get("users_without_items", 0) + len(alone)
+        users.append(cells.values[user])
+        lines.append(line)
+        items = np.delete(cells.codes, first)
+        events += len(items)
+        if len(items):
+            texts = {"user": Texts(np.repeat(user, lengths - 1), cells.values), "item": Texts(items, cells.values)}
+            yield Chunk(len(items), texts)
+    if not events:
+        raise DataError(f"{path}: no line has an item; {FORM}")
+    _refuse_twice(path, np.concatenate(users), np.concatenate(lines))
 
 
-def _count_alone(chunk: tuple[Any, Any, Any]) -> Any:
-    return np.flatnonzero(chunk[2] == 0)
+def _cells(block: bytes) -> tuple[Texts, Int64]:
+    """All cells, one line after another, and how many each line has."""
+    import pandas as pd
+
+    text = block.decode().replace("\t", " ").replace("\n", " \n ")
+    codes, values = pd.factorize(np.array(text.split(" "), object))
+    codes = codes[codes != _code("", values)]
+    newline = codes == _code("\n", values)
+    cells, ends = codes[~newline], np.flatnonzero(newline)
+    return Texts(cells.astype(np.int32), values), np.diff(ends, prepend=-1) - 1
 
 
-def _events(block: bytes, path: Path, line: int, lines_of: dict[str, int]) -> tuple[Any, Any, Any]:
-    """Users, all their items, and how many each has."""
-    if b"\r" in block:
-        block = block.replace(b"\r\n", b"\n")
-    if b"\r" in block:
-        number = line + block.count(b"\n", 0, block.index(b"\r"))
-        raise DataError(f"{path}:{number}: a carriage return within the line; end lines with \\n or \\r\\n")
-    try:
-        block.decode()
-    except UnicodeDecodeError:
-        for number, row in enumerate(block.split(b"\n"), line):
-            decoded(path, number, row)
-    rows = [[cell for cell in row.split(" ") if cell] for row in block.translate(BLANKS).decode().split("\n")]
-    numbered = [(number, row) for number, row in enumerate(rows, line) if row]
-    for number, (user, *_) in numbered:
-        if lines_of.setdefault(user, number) != number:
-            raise DataError(f"{path}:{number}: user {user!r} has a line already, line {lines_of[user]}")
-    users = np.array([row[0] for _, row in numbered], object)
-    items = np.array([item for _, row in numbered for item in row[1:]], object)
-    return users, items, np.array([len(row) - 1 for _, row in numbered], np.int64)
+def _code(value: str, values: Ids) -> int:
+    found = np.flatnonzero(values == value)
+    return int(found[0]) if len(found) else -1
+
+
+def _refuse_twice(path: Path, users: Ids, lines: Int64) -> None:
+    import pandas as pd
+
+    again = np.flatnonzero(pd.Index(users, dtype=object).duplicated())
+    if len(again):
+        name, line = users[again[0]], lines[again[0]]
+        first = lines[np.flatnonzero(users == name)[0]]
+        raise DataError(f"{path}:{line}: user {name!r} has a line already, line {first}; {FORM}")

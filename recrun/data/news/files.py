@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from recrun.data.io.streams import line_blocks
 from recrun.data.ragged import Ragged
 from recrun.data.types import Int32, Int64
 from recrun.errors import DataError
@@ -25,7 +26,6 @@ BLOCK_BYTES = 1 << 23
 NEWS_COLUMNS = ("news id", "category", "subcategory", "title", "abstract", "url", "title entities", "abstract entities")
 BEHAVIORS_COLUMNS = ("impression id", "user id", "time", "history", "impressions")
 TOKEN = re.compile(r"\w+|[.,!?;|]|\n")
-BOM = b"\xef\xbb\xbf"
 TAB, NEWLINE, SPACE, DASH, ZERO, ONE = b"\t\n -01"
 
 
@@ -93,14 +93,7 @@ class Block:
 
     @classmethod
     def of(cls, path: Path, line: int, content: bytes) -> Block:
-        """Finds the fields. Raises DataError if the text is not UTF-8."""
-        if b"\r" in content:
-            content = content.replace(b"\r\n", b"\n")
-        try:
-            content.decode()
-        except UnicodeDecodeError as error:
-            number = line + content.count(b"\n", 0, error.start)
-            raise DataError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from None
+        """Finds the fields."""
         text = np.frombuffer(content, np.uint8)
         edges = np.concatenate([[-1], np.flatnonzero((text == TAB) | (text == NEWLINE))])
         return cls(path, line, text, edges, np.flatnonzero(text[edges[1:]] == NEWLINE) + 1)
@@ -136,21 +129,7 @@ class Block:
 
 def blocks(path: Path) -> Iterator[Block]:
     """The file in blocks of whole lines."""
-    line = 1
-    try:
-        with path.open("rb") as file:
-            while content := file.read(BLOCK_BYTES):
-                content += file.readline()
-                if line == 1:
-                    content = content.removeprefix(BOM)
-                if not content.endswith(b"\n"):
-                    content += b"\n"
-                yield Block.of(path, line, content)
-                line += content.count(b"\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if line == 1:
-        raise DataError(f"{path}: the file is empty")
+    return (Block.of(path, line, content) for line, content in line_blocks(path, BLOCK_BYTES))
 
 
 def strings(column: Bytes) -> list[str]:

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.tables.chunks import TableSource
 from recrun.data.tables.column_store import Columns, read
 from recrun.data.tables.encoding import Encoding
 from recrun.data.tables.prepare import ABOUT, PART, prepare
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Recipe
 from recrun.data.tables.split import PARTS
 from recrun.data.types import Ids, Int8
 from recrun.errors import CheckpointError, DataError
 
-FORMAT = 1  # raise it when the same input and settings would give other columns than before
+FORMAT = 2  # raise it when the same input and settings would give other columns than before
 
 log = logging.getLogger("recrun")
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from recrun.data.io.download import Download
 from recrun.data.tables.cache import Prepared, prepared
-from recrun.data.tables.chunks import TableSource
 from recrun.data.tables.column_store import Columns, joined
 from recrun.data.tables.encoding import Encoding, ScaleKind
 from recrun.data.tables.files import TableFiles, Where
 from recrun.data.tables.schema import Schema, TaskKind, read_schema
 from recrun.data.tables.shuffle import windows
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Recipe, read_fitting
 from recrun.data.tables.split import TableSplit, TableSplitName
 from recrun.data.types import TEST, VALID, Ids
@@ -77,7 +77,11 @@ class Table:
         scale: Of all numbers, or by column, the others standard. standard: mean 0, deviation 1; log: the same of
             sign(x) log(1 + |x|); minmax: 0 to 1; none: as they are.
         dense_missing: What an empty number is: the training mean; the mean, and an input `name_missing`; or an error.
-        split, split_column, time_column, valid_fraction, test_fraction, split_seed: See above.
+        split: How rows become train, valid and test, see above.
+        split_column: The column that split=column reads.
+        time_column: The column that orders rows, for split=temporal and histories.
+        valid_fraction, test_fraction: Shares of the rows.
+        split_seed: Of the draw; apart from the run's seed.
         test_path: A file whose rows take the place of the test part; to predict, it needs no labels. Then
             `test_fraction` does nothing: the rows of `path` are for training and validation.
         vocabulary: The `vocabulary` folder of a run: ids and scales are taken from it, not learned. With `test_path`
@@ -154,7 +158,7 @@ class Table:
         files = Where(path or "", root, None if columns is None else tuple(columns), separator, join, download)
         found = []
         if not (vocabulary and test_path):
-            source = source or TableFiles(files, split == "provided", part_files)
+            source = source or TableFiles(files, split == "provided", part_files, learning=vocabulary is None)
             whole = unseen and not how.is_stated
             recipe = recipe.to_judge(source.header(), source.place(-1)) if whole else recipe
             found.append(prepared(source, recipe, cache))
@@ -162,7 +166,7 @@ class Table:
             if whole:
                 log.warning("all %d rows of %s are the test part", len(found[0].parts["test"]), source.place(-1))
         if test_path is not None:
-            test = TableFiles(replace(files, path=test_path, download=None))
+            test = TableFiles(replace(files, path=test_path, download=None), learning=False)
             found.append(prepared(test, recipe.to_judge(test.header(), test.place(-1)), cache))
         self.evaluator, self.monitor = evaluator, evaluator.monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.tables.chunks import TableSource
 from recrun.data.tables.column_store import Columns, Writer, read, stacked
 from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
 from recrun.data.tables.history import Past
 from recrun.data.tables.ingest import gather
 from recrun.data.tables.schema import Schema
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Fitting, Recipe
 from recrun.data.tables.split import PARTS
 from recrun.data.types import TRAIN, Float, Ids, Int8, Int32, Int64

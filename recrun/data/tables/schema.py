@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from recrun.data.tables.chunks import Chunk, Wanted
+from recrun.data.io.chunks import Chunk, Wanted
 from recrun.data.tables.history import History
 from recrun.data.types import Float
 from recrun.errors import ConfigError, DataError, did_you_mean
@@ -17,6 +17,7 @@ from recrun.features import Task
 TaskKind: TypeAlias = Literal["classification", "regression"]
 TASK_KEYS = ("kind", "column", "at_least", "equals")
 SEQUENCE_KEYS = ("separator", "max_length")
+BATCH_NAMES = ("sparse", "dense", "label", "group")  # what else a batch holds, besides sequences
 HISTORY_KEYS = ("of", "by", "where", "unless", "max_length")
 
 
@@ -45,8 +46,8 @@ class Label:
             return np.asarray(texts.values == self.equals, np.float64)[texts.codes]
         numbers = chunk.numbers[self.column]
         if self.at_least is None:
-            return numbers
-        return np.where(np.isnan(numbers), np.nan, numbers >= self.at_least)
+            return numbers.astype(np.float64)
+        return np.where(np.isnan(numbers), np.nan, numbers >= float(self.at_least))  # in the precision of the file
 
     def fault(self, label: float) -> str:
         """What is wrong with a label that is missing or outside its type."""
@@ -54,7 +55,8 @@ class Label:
         if np.isnan(label):
             return f"the label {name} is missing{column}"
         if self.task.kind == "regression":
-            return f"the label {name} is {label:g}{column}, too large for float32"
+            value = f"the label {name} is {label!r}{column}"
+            return f"{value}, which float32 cannot hold; divide the column by a constant"
         ways = f"regression, {{column: {self.column}, at_least: NUMBER}} or {{…, equals: TEXT}}"
         return (
             f"the label {name} is {label:g}{column}, and a classification label is 0 or 1; "
@@ -184,6 +186,7 @@ def read_schema(
     Raises:
         ConfigError: Keys contradict each other.
     """
+    _refuse_batch_names([*sequences, *histories])
     lists = tuple(_sequence(name, keys or {}) for name, keys in sequences.items())
     labels = tuple(_label(name, keys) for name, keys in tasks.items())
     if not labels:
@@ -207,6 +210,16 @@ def read_schema(
     pasts = tuple(_history(name, keys, sparse, group, labels) for name, keys in histories.items())
     share = {**share, **{past.name: share.get(past.of, past.of) for past in pasts}}
     return Schema(tuple(sparse), tuple(dense), lists, labels, share, pasts, group, time, part)
+
+
+def _refuse_batch_names(sequences: Sequence[str]) -> None:
+    """Raises ConfigError for a sequence that would take the place of something else in a batch."""
+    taken = {*BATCH_NAMES, *(f"{name}_offsets" for name in sequences)}
+    for name in sequences:
+        if name in taken:
+            raise ConfigError(
+                f"dataset.sequences or histories: {name!r} is what a batch calls something else; rename the column"
+            )
 
 
 def _sequence(name: str, keys: Mapping[str, Any]) -> Sequence_:

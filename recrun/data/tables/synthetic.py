@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.tables.chunks import Chunk, Lists, Texts, Wanted
+from recrun.data.io.chunks import Chunk, Lists, Texts, Wanted
 from recrun.data.types import Float, Int64
 from recrun.errors import ConfigError
 from recrun.types import Count, Index, NonNegative, Probability

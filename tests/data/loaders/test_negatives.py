@@ -32,7 +32,8 @@ def batch_of(negatives, seed=0):
     queries = epoch.queries(slice(None), ragged(TRAIN))
     unit = epoch.query_units(slice(None))
     drawn = negatives.draw(np.random.default_rng(seed), unit, slice(None))
-    return queries, drawn, negatives.fields(queries, drawn, np.zeros(N_ITEMS, np.int64))
+    left_over = np.full(N_ITEMS, 3)  # from the batch before
+    return queries, drawn, negatives.fields(queries, drawn, left_over)
 
 
 @given(st.lists(st.integers(0, 8), max_size=30), st.lists(st.integers(-3, 40), min_size=9, max_size=9))
@@ -83,14 +84,16 @@ def test_columns_are_shared_by_a_batch(size, seed):
     assert fields["in_batch_expected"] == pytest.approx([(len(queries.target) - 1) * share for share in as_target])
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_which_columns_a_user_took(seed):
-    queries, _, fields = batch_of(sampler("batch", 6), seed)
+@pytest.mark.parametrize("size", [0, 6])
+@pytest.mark.parametrize("seed", range(3))
+def test_which_columns_a_user_took(size, seed):
+    """Items that are no columns, such as 5 without drawn ones, do not count."""
+    queries, _, fields = batch_of(sampler("batch", size), seed)
     own = np.zeros((len(set(queries.unit.tolist())), len(fields["columns"])), bool)
     own[fields["own_user"], fields["own_column"]] = True
     for unit, owner in zip(queries.unit.tolist(), fields["owner"].tolist(), strict=True):
         assert own[owner].tolist() == [item in TRAIN[unit] for item in fields["columns"].tolist()]
-    assert "owner" not in batch_of(sampler("batch", 6, avoid=False), seed)[2]
+    assert "owner" not in batch_of(sampler("batch", size, avoid=False), seed)[2]
 
 
 @pytest.mark.parametrize("avoid", [True, False])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from recrun.data.io.chunks import Wanted
 from recrun.data.tables import synthetic as synthetic_table
-from recrun.data.tables.chunks import Wanted
 from recrun.data.tables.dataset import Table
 from recrun.data.tables.synthetic import FactorizationTable
 from recrun.errors import ConfigError
