@@ -66,4 +66,8 @@ def test_a_key_at_the_top_has_a_comment():
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_readme_names_every_option(group):
     named = set(re.findall(r"`(\w+)`", (conf_dir().parent / "README.md").read_text(encoding="utf-8")))
-    assert set(options(group, [conf_dir()])) - named <= {"mind_demo", "mind_small", "mind_large"}  # "mind and its sizes"
+    assert set(options(group, [conf_dir()])) - named <= {
+        "mind_demo",
+        "mind_small",
+        "mind_large",
+    }  # "mind and its sizes"
