@@ -100,7 +100,7 @@ class Dataset(Protocol):
         """Ids by index, as strings, for example {"items": [n_items]}."""
 
     def entities(self, side: Side, split: Split) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Ids [n], as strings, and batches from which a model can embed a split's users, or its items, some at a time."""
+        """Ids [n], as strings, and batches from which a model can embed a split's users, or items, some at a time."""
 
 
 class EventsDataset(Dataset, Protocol):

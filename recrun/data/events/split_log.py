@@ -50,7 +50,7 @@ class EventSplit(Protocol):
     """Assigns the events of a log; see recrun.data.events.splits for those there are.
 
     Attributes:
-        needs: What the log must have: "order", "times" or "split files"; None = nothing. A plain literal in the class body.
+        needs: What the log must have: "order", "times", "split files"; None = nothing. A plain literal.
         catalogue: all: the items of the whole log can be recommended. train: those of the training events; held-out
             events of others are dropped and counted.
         test_input: Whether validation events are part of the input at test time.
