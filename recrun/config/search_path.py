@@ -51,9 +51,8 @@ def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
 def target_in(path: Path) -> str | None:
     """The class that an option's YAML file makes, itself or by a file of the same group that it is based on."""
     text = path.read_text(encoding="utf-8")
-    found = re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE) or re.search(
-        r"^(?:model|dataset|trainer|objective):[^\n]*\n(?:[ ]+#[^\n]*\n)*[ ]+_target_:\s*(\S+)", text, re.MULTILINE
-    )
+    node = r"^(?:model|dataset|split|loader|evaluator|trainer|objective):[^\n]*\n(?:[ ]+#[^\n]*\n)*[ ]+"
+    found = re.search(rf"(?:^|{node})_target_:\s*(\S+)", text, re.MULTILINE)
     if found:
         return found[1]
     files = [path.with_name(f"{name}.yaml") for name in bases_in(text)]

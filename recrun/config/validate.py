@@ -20,7 +20,7 @@ from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
 from recrun.config.stored import began_in
-from recrun.config.value_types import Anything, Either, Entries, Items, Kind, Made, Text, choices, fault
+from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault, makes_entries
 from recrun.errors import ConfigError, did_you_mean
 
 Node = Mapping[str, Any]
@@ -68,12 +68,6 @@ def check(composed: Composition, training: bool = True) -> None:
     if training and composed.run is None:
         start.predecessors()
         start.output()
-
-
-def entries_of(kind: Kind) -> Kind | None:
-    """What the values of a mapping may be, where a kind is or may be a mapping."""
-    kinds = kind.kinds if isinstance(kind, Either) else (kind,)
-    return next((one.value for one in kinds if isinstance(one, Entries)), None)
 
 
 def kind_of(schema: Schema, key: str) -> Kind:
@@ -206,24 +200,16 @@ class Keys:
             return self.component(path, value)
         if isinstance(value, Mapping) and path.rpartition(".")[2] in NODES:
             raise ConfigError(self.no_target(path))
-        if isinstance(value, Mapping) and isinstance(entries_of(field.kind), Made):
-            value = self.without_components(path, value)
+        if isinstance(value, Mapping) and makes_entries(field.kind):
+            for name, part in value.items():
+                self.value(f"{path}.{name}", part, Field(name, Made(), None))
+            return None
         if field.kind.accepts(value):
             return None
         keys, part, wanted = fault(field.kind, value)
         hint = did_you_mean(part, choices(wanted)) if isinstance(part, str) else ""
         shown = "null" if part is None else str(part).lower() if isinstance(part, bool) else part
         raise ConfigError(f"{path}{keys}={shown}: expected {wanted}{hint}{self.origins.of(path)}")
-
-    def without_components(self, path: str, value: Node) -> Node:
-        """A mapping of names to components, without those that are as they should be."""
-        others = {}
-        for name, inner in value.items():
-            if isinstance(inner, Mapping) and "_target_" in inner:
-                self.component(f"{path}.{name}", inner)
-            else:
-                others[name] = inner
-        return others
 
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
         """Parameters without a default must be given, but for those that the program or the data give."""

@@ -19,7 +19,7 @@ class Popularity(nn.Module):
         n_items: Items in the catalogue.
     """
 
-    kind: ClassVar[tuple[str, ...]] = ("user_rows", "histories", "session_parallel")
+    kind: ClassVar[tuple[str, ...]] = ("user_rows", "pairs", "histories", "session_parallel")
     counts: Tensor
 
     def __init__(self, n_items: FromData[Count]) -> None:

@@ -23,7 +23,7 @@ class RandomScores(nn.Module):
         seed: Of the scores; apart from the run's seed.
     """
 
-    kind: ClassVar[tuple[str, ...]] = ("user_rows", "histories", "session_parallel")
+    kind: ClassVar[tuple[str, ...]] = ("user_rows", "pairs", "histories", "session_parallel")
     key: Tensor
 
     def __init__(self, n_items: FromData[Count], *, seed: Index = 0) -> None:

@@ -15,7 +15,8 @@ from recrun.types import Batch
 class Listwise(Objective):
     """Softmax over a click and the candidates shown or drawn with it.
 
-    Reads `batch["label_mask"]`, bool [B, C], if there is one: False where a row has fewer candidates.
+    Reads `batch["label_mask"]`, bool [B, C], if there is one: False where a row has fewer candidates. A model may have
+    losses of its own, see `scores_and_losses`.
     """
 
     needs_candidates: ClassVar[bool] = True
@@ -26,13 +27,14 @@ class Listwise(Objective):
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"listwise": mean cross-entropy}; the model gives logits [B, C], the click first."""
-        return {"listwise": listwise(model(batch), batch.get("label_mask"))}
+        logits_BC, own = scores_and_losses(model, batch)
+        return {"listwise": listwise(logits_BC, batch.get("label_mask")), **own}
 
 
 class Pairwise(Objective):
     """BPR: a click above each candidate shown or drawn with it (Rendle et al. 2009).
 
-    Reads `batch["label_mask"]` as `Listwise` does.
+    Reads `batch["label_mask"]` and takes the model's own losses as `Listwise` does.
     """
 
     needs_candidates: ClassVar[bool] = True
@@ -43,9 +45,10 @@ class Pairwise(Objective):
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"pairwise": mean of -log sigmoid(click - other)}; the model gives logits [B, C], the click first."""
-        logits_BC = model(batch).float()
+        logits_BC, own = scores_and_losses(model, batch)
+        logits_BC = logits_BC.float()
         loss_BC = F.softplus(logits_BC[:, 1:] - logits_BC[:, :1])
-        return {"pairwise": masked_mean(loss_BC, _others(batch))}
+        return {"pairwise": masked_mean(loss_BC, _others(batch)), **own}
 
     def terms(self, batch: Batch) -> int:
         """The other candidates, where rows differ in their number."""
@@ -57,7 +60,7 @@ class Pointwise(Objective):
     """Binary cross-entropy of every candidate or row by itself.
 
     Reads `batch["label"]`, of the logits' shape, and `batch["label_mask"]` if there is one. A model may have losses of
-    its own: then its `with_losses(batch)` gives what `forward` gives and {name: loss}, and these are added.
+    its own, see `scores_and_losses`.
     """
 
     excludes: ClassVar[tuple[str, ...]] = ("per_task",)
@@ -68,7 +71,7 @@ class Pointwise(Objective):
 
     def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         """{"pointwise": mean binary cross-entropy} and the model's own."""
-        scored, own = model.with_losses(batch) if hasattr(model, "with_losses") else (model(batch), {})
+        scored, own = scores_and_losses(model, batch)
         logits = scored.float()
         loss = F.binary_cross_entropy_with_logits(logits, batch["label"].to(logits.dtype), reduction="none")
         return {"pointwise": masked_mean(loss, batch.get("label_mask")), **own}
@@ -77,6 +80,11 @@ class Pointwise(Objective):
         """The candidates, where rows differ in their number."""
         mask = batch.get("label_mask")
         return super().terms(batch) if mask is None else int(mask.sum())
+
+
+def scores_and_losses(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """What `forward` gives, and the losses of its own that a model with a method `with_losses` adds: {name: loss}."""
+    return model.with_losses(batch) if hasattr(model, "with_losses") else (model(batch), {})
 
 
 def listwise(logits_BC: Tensor, mask_BC: Tensor | None) -> Tensor:

@@ -126,8 +126,10 @@ class Negatives:
 
     @classmethod
     def of(cls, batch: Batch, weight_C: Tensor) -> Negatives:
-        """See recrun.data.loaders.histories for what a batch holds."""
-        row_Q = torch.bucketize(batch["query"], batch["items_offsets"][1:], right=True)
+        """See recrun.data.loaders.histories and pairs for what a batch holds; a batch of pairs has a query per row."""
+        row_Q = torch.arange(len(batch["column"]), device=weight_C.device)
+        if "query" in batch:
+            row_Q = torch.bucketize(batch["query"], batch["items_offsets"][1:], right=True)
         if "owner" not in batch:
             return cls(weight_C, batch["column"], row_Q, None)
         owner_R = batch["owner"]  # there are no more users than rows

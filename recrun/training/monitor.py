@@ -34,7 +34,7 @@ def which(monitor: str | None, task: int | str | None, dataset: Dataset) -> str:
     chosen = (monitor or dataset.monitor) if task is None else of_task(task, dataset)
     names = getattr(dataset.evaluator, "names", None)
     if names is not None and len(dataset.units("valid")):
-        refuse_unknown(chosen, names(dataset), "dataset.monitor" if monitor is None else "trainer.monitor")
+        refuse_unknown(chosen, names(dataset), "evaluator.monitor" if monitor is None else "trainer.monitor")
     return chosen
 
 

@@ -24,6 +24,7 @@ EVALUATOR = f"""
 defaults: [full_ranking]
 metrics: [hit, coverage]
 ks: [5]
+monitor: hit@5
 own_metrics:
   misses: {METRIC.format("misses", "greater_is_better: false")}
   shown: {METRIC.format("items_shown", "over: catalogue")}

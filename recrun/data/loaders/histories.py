@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from recrun.data.events.features import FeatureTables
 from recrun.data.events.split_log import SplitLog
 from recrun.data.loaders.loader import Arrays, tensors
-from recrun.data.loaders.negatives import Drawing, NegativeSampler
+from recrun.data.loaders.negatives import Drawing, NegativeSampler, Whose
 from recrun.data.loaders.samplers import SamplerName
 from recrun.data.loaders.training_queries import (
     Epoch,
@@ -23,10 +23,8 @@ from recrun.data.loaders.training_queries import (
 )
 from recrun.data.ragged import Ragged, spans
 from recrun.data.types import Ids, Int64
-from recrun.errors import ConfigError, DataError
+from recrun.errors import DataError
 from recrun.types import Batch, Count, Index, NonNegative
-
-ALPHA = 0.75  # of sampler=popularity, where nothing else is said
 
 
 class Histories:
@@ -67,19 +65,13 @@ class Histories:
         his_size: Count = 50,
         rows: RowName = "interactions",
         num_negatives: Index = 4,
-        negatives: Literal["query", "batch"] = "query",
+        negatives: Whose = "query",
         sampler: SamplerName = "uniform",
         sample_alpha: NonNegative | None = None,
         avoid_positives: bool = True,
     ) -> None:
-        if sample_alpha is not None and sampler != "popularity":
-            raise ConfigError(
-                f"loader.sample_alpha={sample_alpha} does nothing with loader.sampler={sampler}; "
-                "it is for loader.sampler=popularity"
-            )
         self.his_size, self.rows = his_size, rows
-        alpha = ALPHA if sample_alpha is None else sample_alpha
-        self.drawing = Drawing(num_negatives, negatives, sampler, alpha, avoid_positives)
+        self.drawing = Drawing.of(num_negatives, negatives, sampler, sample_alpha, avoid_positives)
 
     def bind(self, log: SplitLog, features: FeatureTables) -> HistoryBatches:
         """The batches of a log."""
@@ -156,7 +148,7 @@ class HistoryBatches:
         fields: dict[str, Any] = {"sparse": self.users.values["sparse"][queries.unit], "items": queries.items}
         fields |= {"items_offsets": queries.offsets, "longest": _longest(queries.offsets)}
         fields |= {"query": queries.position, "target": queries.target}
-        return tensors(**fields, **sampler.fields(queries, drawn, scratch))
+        return tensors(**fields, **sampler.fields(queries.target, queries.unit, drawn, scratch))
 
     def inputs(self, sequences: Ragged, unit: Int64) -> Arrays:
         """The latest items of each sequence, with the fields of its user, and one query at its end."""

