@@ -70,7 +70,7 @@ def input_key(config: dict[str, Any]) -> str:
 
     key = signature(config["dataset"]["_target_"]).attributes.get("input_key")
     if key is None:
-        raise ConfigError("--input: this data set has no part of its own for new data; set dataset.path=… instead")
+        raise ConfigError("--input: this data set has no key for new data; set dataset.path=… instead")
     return f"dataset.{key}"
 
 

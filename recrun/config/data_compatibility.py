@@ -99,11 +99,11 @@ class DataCompatibility:
         lacks = {
             "times": self.order() in ("file", "none"),
             "order": self.order() == "none",
-            "parts": dataset.get("source") is not None,
+            "split files": dataset.get("source") is not None,
         }
         if not lacks.get(str(needs)):
             return
-        needed = {"times": "the time of each event", "order": "events in order", "parts": "files that are split"}
+        needed = {"times": "the time of each event", "order": "events in order", "split files": "files that are split"}
         fits = [name for name in ("random", "strong", "leave_last_out", "fraction", "provided") if self.fits(name)]
         raise ConfigError(
             f"{self.named('split')} needs {needed[str(needs)]}, which {self.named('dataset')} does not have\n"
@@ -116,7 +116,7 @@ class DataCompatibility:
         target = target_in(path) if path else None
         needs = signature(target).attributes.get("needs") if target else None
         from_files = self.config["dataset"].get("source") is None
-        return {"order": self.order() != "none", "times": False, "parts": from_files}.get(str(needs), True)
+        return {"order": self.order() != "none", "times": False, "split files": from_files}.get(str(needs), True)
 
     def loader_suits_data(self) -> None:
         """A loader of sequences needs events in order."""

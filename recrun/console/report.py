@@ -43,7 +43,7 @@ def listing(title: str, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def evaluation(results: Mapping[str, Any]) -> None:
-    """What `recrun evaluate` found: a line per metric, a column per part."""
+    """What `recrun evaluate` found: a line per metric, a column per split."""
     parts = [part for part in ("valid", "test") if results.get(part)]
     names = list(dict.fromkeys(name for part in parts for name in results[part]))
     rows = [(name, "  ".join(f"{results[part].get(name, float('nan')):>8.4f}" for part in parts)) for name in names]

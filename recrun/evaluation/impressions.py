@@ -87,7 +87,7 @@ class GroupedByImpression:
     def scored(
         self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice, most: int
     ) -> Iterator[tuple[Float32, Int64, Bool]]:
-        """Scores, offsets and labels (empty if unknown) of the first `most` impressions of a split, in large parts."""
+        """Scores, offsets and labels (empty if unknown) of the first `most` impressions of a split, in large chunks."""
         model.eval()
         size = max(1, min(most, MOST_IMPRESSIONS))
         for batch in islice(dataset.eval_batches(split, size), math.ceil(most / size)):

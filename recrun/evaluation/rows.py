@@ -1,4 +1,4 @@
-"""Evaluation over all rows of a part at once: how well each task is predicted."""
+"""Evaluation over all rows of a split at once: how well each task is predicted."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def top_k(scores_BI: Tensor, k: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Workers for parts of a batch: NumPy lets them run side by side."""
+    """Workers for slices of a batch: NumPy lets them run side by side."""
     return ThreadPoolExecutor(threads, thread_name_prefix="top_k")
 
 

@@ -94,7 +94,7 @@ class Sized(Protocol):
 
 
 class Run:
-    """The parts of one run, made from its config."""
+    """The components of one run, made from its config."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the ranks of a run besides the first do: the same stages on their part of the batches, writing nothing."""
+"""What the ranks of a run besides the first do: the same stages on their share of the batches, writing nothing."""
 
 from __future__ import annotations
 

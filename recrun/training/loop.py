@@ -67,7 +67,7 @@ class TrainingLoop:
         return self.progress.monitor
 
     def refuse_missing_parts(self) -> None:
-        """Raises ConfigError if a key needs a part that the data do not have."""
+        """Raises ConfigError if a key needs a split that the data do not have."""
         trainer = self.trainer
         asks = {"keep=best": trainer.keep == "best", f"patience={trainer.patience}": trainer.patience is not None}
         asks[f"eval_every_steps={trainer.eval_every_steps}"] = trainer.eval_every_steps is not None
@@ -85,7 +85,7 @@ class TrainingLoop:
             )
 
     def refuse_ranks(self) -> None:
-        """Raises ConfigError unless every rank has a part of each epoch's first batch."""
+        """Raises ConfigError unless every rank has a share of each epoch's first batch."""
         size, batch_size = self.context.ranks.size, self.trainer.batch_size
         if size > 1 and self.dataset.train_size() <= (size - 1) * (batch_size // size):
             raise ConfigError(
@@ -217,7 +217,7 @@ class TrainingLoop:
             self.save("last")
 
     def batches(self) -> Iterator[Batch | None]:
-        """What is left of this epoch's batches: of each, this rank's part, or None if it is too short for one."""
+        """What is left of this epoch's batches: of each, this rank's share, or None if it is too short for one."""
         context, ranks, done = self.context, self.context.ranks, self.progress.step
         rng = seeds.numpy_stream(context.seed, "shuffle", context.stage, self.progress.epoch)
         part = self.trainer.batch_size // ranks.size

@@ -8,7 +8,7 @@ import yaml
 from recrun.config import docs
 from recrun.config.compose import Settings
 from recrun.config.schema import signature
-from recrun.config.search_path import GROUPS, conf_dir, targets_in
+from recrun.config.search_path import GROUPS, conf_dir, options, targets_in
 from recrun.config.validate import GIVEN
 
 FILES = [path for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
@@ -61,3 +61,13 @@ def test_an_option_says_what_it_is(path):
 
 def test_a_key_at_the_top_has_a_comment():
     assert set(Settings.__dataclass_fields__) <= comments(conf_dir() / "config.yaml")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_readme_names_every_option(group):
+    named = set(re.findall(r"`(\w+)`", (conf_dir().parent / "README.md").read_text(encoding="utf-8")))
+    assert set(options(group, [conf_dir()])) - named <= {
+        "mind_demo",
+        "mind_small",
+        "mind_large",
+    }  # "mind and its sizes"

@@ -197,7 +197,7 @@ class Provided(EventSplit):
         seed: Of the draw of users' events.
     """
 
-    needs: ClassVar[str | None] = "parts"
+    needs: ClassVar[str | None] = "split files"
 
     valid_days: NonNegative | None = None
     valid_fraction: Probability | None = None
@@ -224,7 +224,7 @@ class Provided(EventSplit):
         return Assignment(part, in_order=log.rank is not None, asked=splits)
 
     def with_validation(self, log: EventLog, part: Int8, by_units: bool) -> Int8:
-        """The parts with validation events taken from training, if the keys say so."""
+        """The codes with validation events taken from training, if the keys say so."""
         if self.valid_days:
             refuse_no_times(log, f"provided with split.valid_days={self.valid_days}")
             return rules.hold_out_days(log, part, VALID, self.valid_days)
@@ -239,14 +239,14 @@ class Provided(EventSplit):
 
 
 def units_in_one_part(log: EventLog) -> bool:
-    """Whether every unit has events in one part alone: then units are held out whole."""
+    """Whether every unit has events in one split alone: then units are held out whole."""
     assert log.part is not None
     same = log.part[1:] == log.part[:-1]
     return bool(same[log.unit[1:] == log.unit[:-1]].all())
 
 
 def whole_units(part: Int8, valid: bool, test: bool) -> Assignment:
-    """An assignment of whole units, with the count of events that are in no part."""
+    """An assignment of whole units, with the count of events that are in no split."""
     asked: list[Split] = []
     if valid:
         asked.append("valid")

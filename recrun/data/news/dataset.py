@@ -133,7 +133,7 @@ class Mind:
             self.sizes = {**self.sizes, "word_vectors": vectors}
 
     def describe(self) -> dict[str, int]:
-        """Counts: words, and of each part impressions, candidates, clicks, news and what is unknown."""
+        """Counts: words, and of each split impressions, candidates, clicks, news and what is unknown."""
         return {"words": len(self._words) - 1, "trainable_clicks": self.train_size(), **self._counts}
 
     def train_size(self) -> int:
@@ -212,7 +212,7 @@ class Mind:
         return False
 
     def _count(self, name: str, folder: Path, news: News, behaviors: Behaviors) -> None:
-        """Counts of a part, and warnings about what it lacks."""
+        """Counts of a split, and warnings about what it lacks."""
         unknown, total = int((behaviors.candidates.items == 0).sum()), len(behaviors.candidates.items)
         empty = int((news.titles.lengths()[1:] == 0).sum())
         if unknown:
@@ -253,7 +253,7 @@ def _missing(*looked: Path) -> DataError:
 
 
 def _part_folder(base: Path, name: str) -> Path:
-    """Folder of one part, with both files in it."""
+    """Folder of one split, with both files in it."""
     folder = base / name if (base / name).is_dir() else Path(name)
     if not folder.is_dir():
         raise _missing(base / name)

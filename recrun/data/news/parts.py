@@ -1,4 +1,4 @@
-"""One part of a news data set: its own news and impressions, ready to be put into batches by indexing."""
+"""One split of a news data set: its own news and impressions, ready to be put into batches by indexing."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class World:
         self.history = self.histories()
 
     def write(self, folder: Path) -> None:
-        """Writes the three parts."""
+        """Writes the three splits."""
         lines = self.news_lines()
         in_train = self.rng.random(len(self.topic)) < 0.75
         later = np.flatnonzero(~in_train | (self.rng.random(len(in_train)) < 0.33))

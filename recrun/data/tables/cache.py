@@ -48,11 +48,11 @@ class Prepared:
     fingerprint: str
 
     def counts_of(self, part: str) -> dict[str, float]:
-        """The counts of one part."""
+        """The counts of one split."""
         return {name: count for name, count in self.counts.items() if name.startswith(f"{part}_")}
 
     def rows_of(self, part: int) -> Ids:
-        """Numbers of a part's rows among all that were read, from 1, as strings."""
+        """Numbers of a split's rows among all that were read, from 1, as strings."""
         digits = len(str(len(self.part_of_row)))  # strings as numpy would make them have room for 21
         return (np.flatnonzero(self.part_of_row == part) + 1).astype(f"U{digits}")
 

@@ -189,7 +189,7 @@ class Table:
         self.sizes: Mapping[str, Any] = {"features": features_of(schema, self._encoding, indicator), "tasks": tasks}
 
     def describe(self) -> dict[str, float]:
-        """Rows of each part, rows of the table of ids, shares of unknown ids and of positive labels."""
+        """Rows of each split, rows of the table of ids, shares of unknown ids and of positive labels."""
         return {"n_ids": self.sizes["features"].n_ids, **self._counts}
 
     def train_size(self) -> int:

@@ -95,7 +95,7 @@ def curved(numbers: Float) -> Float:
 
 @dataclass
 class Moments:
-    """Mean, spread and range of the numbers of D columns, added up in parts; NaN do not count."""
+    """Mean, spread and range of the numbers of D columns, added up in chunks; NaN do not count."""
 
     count: Float
     mean: Float

@@ -29,7 +29,7 @@ PART, ABOUT = "part.npy", "about.json"
 
 
 def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
-    """Reads, divides, numbers and scales; then a new folder holds columns for each part, and what is known of them."""
+    """Reads, divides, numbers and scales; then a new folder holds columns for each split, and what is known of them."""
     raw, schema = folder / "raw", recipe.schema
     coders = gather(source, schema, recipe.fitting.missing == "error", raw)
     rows = read(raw)
@@ -48,7 +48,7 @@ def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
 
 
 def fingerprint(encoding: Encoding, parts: Iterable[Columns]) -> str:
-    """sha256 over ids, scales and the rows of all parts."""
+    """sha256 over ids, scales and the rows of all splits."""
     digest = hashlib.sha256(encoding.digest().encode())
     for part in parts:
         for _, some in pieces(part):
@@ -125,7 +125,7 @@ class Encoder:
 
 
 def write(rows: Columns, part: Int8, pasts: Sequence[Past], encoder: Encoder, folder: Path) -> dict[str, float]:
-    """The second pass: the rows of each part as they are served; counts and shares for `Table.describe`."""
+    """The second pass: the rows of each split as they are served; counts and shares for `Table.describe`."""
     tallies = {name: Tally() for name in PARTS}
     with ExitStack() as stack:
         writers = {name: stack.enter_context(Writer(folder / name)) for name in PARTS}

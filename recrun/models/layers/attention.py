@@ -186,7 +186,7 @@ def slices(blocks: Groups) -> Iterator[tuple[slice, int, int]]:
 
 
 def parts(index_N: Tensor, groups: Groups, size: int) -> Iterator[tuple[Tensor, Groups]]:
-    """Entries and blocks of all rows, in parts of about `size` entries."""
+    """Entries and blocks of all rows, in chunks of about `size` entries."""
     blocks: Groups = []
     first = last = 0
     for n, length in groups:
