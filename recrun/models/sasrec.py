@@ -51,8 +51,12 @@ class SASRec(Retriever):
         self.dropout = dropout
         self.table = nn.Parameter(torch.randn(n_items, embedding_dim) / math.sqrt(embedding_dim))
         self.position = nn.Parameter(torch.randn(max_length, embedding_dim) * 0.1)
-        self.blocks = nn.ModuleList(Block(embedding_dim, head_num, dropout) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(self.block(embedding_dim, head_num, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(embedding_dim)
+
+    def block(self, width: int, heads: int, dropout: float) -> Block:
+        """One layer."""
+        return Block(width, heads, dropout)
 
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]: of the history up to there."""
@@ -81,7 +85,7 @@ class Block(nn.Module):
         self.before_attention, self.before_network = nn.LayerNorm(width), nn.LayerNorm(width)
         self.three = nn.Linear(width, 3 * width)
         self.joined = nn.Linear(width, width)
-        self.network = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+        self.network: nn.Module = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
 
     def forward(self, x_ND: Tensor, padded: Padded) -> Tensor:
         """[N, D], histories one after another."""
