@@ -74,7 +74,7 @@ class Dataset(Protocol):
     def fingerprints(self) -> Mapping[str, str]: ...
 
     def describe(self) -> Mapping[str, float]:
-        """Counts for the person who reads the run: users, items, interactions of each part, rows dropped."""
+        """Counts for the person who reads the run: users, items, interactions of each split, rows dropped."""
 
     def train_size(self) -> int:
         """Units (users, impressions, events) in one training epoch."""
@@ -86,9 +86,6 @@ class Dataset(Protocol):
 
         Equal `rng` states give equal batches, and `start=n` gives exactly what is left after n batches.
         """
-
-    def training_events(self) -> TrainingEvents:
-        """All training events at once; only data sets of events have them."""
 
     def eval_size(self, split: Split) -> int:
         """Units of a split that can be evaluated; 0 if there are none, or they have no labels."""
@@ -103,7 +100,14 @@ class Dataset(Protocol):
         """Ids by index, as strings, for example {"items": [n_items]}."""
 
     def entities(self, side: Side, split: Split) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Ids [n], as strings, and batches from which a model can embed a split's users, or its items, in parts."""
+        """Ids [n], as strings, and batches from which a model can embed a split's users, or items, some at a time."""
+
+
+class EventsDataset(Dataset, Protocol):
+    """A data set of events, which has them all at once."""
+
+    def training_events(self) -> TrainingEvents:
+        """All training events."""
 
 
 class Evaluator(Protocol):

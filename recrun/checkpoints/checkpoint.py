@@ -89,7 +89,7 @@ def write(fresh: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping
 
 
 def replace_directory(fresh: Path, directory: Path) -> None:
-    """Puts `fresh` in the place of `directory`. Between the two renames `settle` finds the complete new one."""
+    """Replaces `directory` by `fresh`. Between the two renames `settle` finds the complete new one."""
     old = directory.with_name(directory.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
@@ -169,9 +169,9 @@ def refuse_other_shapes(directory: Path, there: Mapping[str, Tensor], here: Mapp
     for name in sorted(there.keys() | here.keys()):
         shapes = [tuple(side[name].shape) if name in side else None for side in (there, here)]
         if shapes[0] != shapes[1] and not takes_any_shape(here.get(name), there.get(name)):
-            told = [f"{list(shape)}" if shape is not None else "absent" for shape in shapes]
+            sizes = [f"{list(shape)}" if shape is not None else "absent" for shape in shapes]
             raise CheckpointError(
-                f"{directory} is of another model: {name} is {told[0]} there and {told[1]} here. "
+                f"{directory} is of another model: {name} is {sizes[0]} there and {sizes[1]} here. "
                 f"Give the model settings in its {CARD}"
             )
 

@@ -46,9 +46,9 @@ def read_card(directory: Path) -> dict[str, Any]:
 
 
 def find(path: Path, stages: Sequence[str] = (), begins: str | None = None) -> Path:
-    """The checkpoint directory that `path` (a run, stage or checkpoint directory) stands for.
+    """The checkpoint directory that `path` (a run, stage or checkpoint directory) means.
 
-    A stage directory stands for its `best` weights, or its `last` where it keeps no best; a run directory for
+    A stage directory means its `best` weights, or its `last` where it keeps no best; a run directory for
     the last of its stages, in the order of its run.json, that is in `stages` (any, if `stages` is empty), and for the
     stage `begins` itself only if there is no other: a stage starts from the one before it.
 
@@ -82,10 +82,10 @@ def jobs_in(plan: Path, most: int = 3) -> str:
     """The first run directories of a sweep, each with what was typed for it."""
     try:
         jobs = read_json(plan)["jobs"]
-        told = [f"{plan.parent / job['directory']} ({' '.join(job['overrides'])})" for job in jobs[:most]]
+        named = [f"{plan.parent / job['directory']} ({' '.join(job['overrides'])})" for job in jobs[:most]]
     except (KeyError, TypeError):
         raise CheckpointError(f"{plan} is damaged: it lists no jobs") from None
-    return ", ".join([*told, "…"] if len(jobs) > most else told)
+    return ", ".join([*named, "…"] if len(jobs) > most else named)
 
 
 def refuse_damaged(directory: Path) -> None:

@@ -194,7 +194,7 @@ class Together:
                 yield name
 
     def devices(self) -> None:
-        """Several devices share a batch in equal parts."""
+        """Several devices share a batch equally."""
         count, device = self.config["devices"], self.config["device"]
         if count > 1 and ":" in device:
             raise ConfigError(f"device={device} is one GPU, and devices={count} wants {count}; use device=cuda")

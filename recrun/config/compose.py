@@ -167,14 +167,14 @@ def refuse_bombs(folder: Path) -> None:
 
 
 def prepare_hydra(folders: Sequence[Path]) -> None:
-    """Tells Hydra which folders come before ours."""
+    """Registers the folders that come before ours with Hydra."""
     _folders[:] = [folder for folder in folders if folder != conf_dir()]
     _register_search_path()
     register_resolvers()
 
 
 def register_resolvers() -> None:
-    """Tells OmegaConf of the resolver `first`."""
+    """Registers the resolver `first` with OmegaConf."""
     from omegaconf import OmegaConf
 
     if not OmegaConf.has_resolver("first"):
@@ -361,7 +361,7 @@ def key_of(word: str) -> str:
 
 
 def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
-    """A note where a typed mapping adds to the one that is there: a person may have meant it to take its place."""
+    """A note where a typed mapping adds to the one that is there: a person may have meant to replace it."""
     from omegaconf import DictConfig, OmegaConf
 
     key, typed = override.key_or_group, override.value()
@@ -376,7 +376,7 @@ def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
 
 
 def elsewhere(name: str, config: Mapping[Any, Any], besides: str = "") -> str:
-    """Where else in a config a key of this name stands, as a hint; nothing if nowhere."""
+    """Where else in a config a key of this name is, as a hint; empty if nowhere."""
     found = [path for path in map(".".join, _paths(config)) if path.split(".")[-1] == name and path != besides]
     return f"; did you mean {' or '.join(found[-3:])}?" if found else ""
 
@@ -412,15 +412,15 @@ def explained() -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        told = getattr(error, "override", None)
-        raise ConfigError(f"cannot read '{told}': {plain(error)}" if told else plain(error)) from None
+        word = getattr(error, "override", None)
+        raise ConfigError(f"cannot read '{word}': {plain(error)}" if word else plain(error)) from None
 
 
 def plain(error: BaseException) -> str:
     """An error of Hydra or OmegaConf without advice and repetition, on one line."""
-    told: list[str] = []
+    found: list[str] = []
     for part in (error, error.__cause__ or error.__context__):
         lines = [" ".join(line.split()) for line in str(part or "").splitlines()]
         dull = ("See http", "To append", "full_key:", "object_type=", "Config search path")
-        told += [line for line in lines if line and not line.startswith(dull) and line not in told]
-    return ": ".join(told[:3]) or type(error).__name__
+        found += [line for line in lines if line and not line.startswith(dull) and line not in found]
+    return ": ".join(found[:3]) or type(error).__name__

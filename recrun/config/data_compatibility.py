@@ -32,8 +32,6 @@ class DataCompatibility:
             self.parts_are_there()
             self.split_suits_data()
             self.loader_suits_data()
-        elif self.kind("dataset") is not None:
-            self.refuse_idle_parts()
         self.evaluator_suits_data()
         self.model_reads_batches()
 
@@ -73,6 +71,8 @@ class DataCompatibility:
 
     def refuse_idle_parts(self) -> None:
         """Tables and news split and batch themselves: a typed split or loader would say nothing."""
+        if self.kind("dataset") in (EVENTS, None):
+            return
         typed = [word for word in self.composed.overrides if key_of(word).split(".")[0] in ("split", "loader")]
         if typed and not typed[0].endswith("=none"):
             takes = [key for key in ("split", "valid_fraction", "train", "valid") if key in self.fields("dataset")]
@@ -99,11 +99,11 @@ class DataCompatibility:
         lacks = {
             "times": self.order() in ("file", "none"),
             "order": self.order() == "none",
-            "parts": dataset.get("source") is not None,
+            "split files": dataset.get("source") is not None,
         }
         if not lacks.get(str(needs)):
             return
-        needed = {"times": "the time of each event", "order": "events in order", "parts": "files that are split"}
+        needed = {"times": "the time of each event", "order": "events in order", "split files": "files that are split"}
         fits = [name for name in ("random", "strong", "leave_last_out", "fraction", "provided") if self.fits(name)]
         raise ConfigError(
             f"{self.named('split')} needs {needed[str(needs)]}, which {self.named('dataset')} does not have\n"
@@ -116,7 +116,7 @@ class DataCompatibility:
         target = target_in(path) if path else None
         needs = signature(target).attributes.get("needs") if target else None
         from_files = self.config["dataset"].get("source") is None
-        return {"order": self.order() != "none", "times": False, "parts": from_files}.get(str(needs), True)
+        return {"order": self.order() != "none", "times": False, "split files": from_files}.get(str(needs), True)
 
     def loader_suits_data(self) -> None:
         """A loader of sequences needs events in order."""

@@ -15,7 +15,7 @@ FEATURES = {
 }
 
 
-def remarks(composed: Composition) -> list[str]:
+def override_notes(composed: Composition) -> list[str]:
     """Notes on typed words that may do other than was meant: a mapping that adds to another one, a trainer that changes
     nothing, features that the model does not read, and trainer keys that every stage of the run replaces,
     `trainer.lr=…` where each sets its `lr`."""

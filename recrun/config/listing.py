@@ -79,17 +79,17 @@ def description(path: Path, whole: bool) -> str:
 def runs(folder: Path) -> Iterator[tuple[str, str]]:
     """Run directories and what their run.json says, oldest first."""
     found = []
-    for place, folders, files in os.walk(folder):
+    for directory, folders, files in os.walk(folder):
         if "run.json" in files:
             folders.clear()
-            record = record_of(Path(place))
-            found.append((str(record.get("start", "")), place, record))
-    for start, place, record in sorted(found, key=lambda run: run[:2]):
+            record = record_of(Path(directory))
+            found.append((str(record.get("start", "")), directory, record))
+    for start, directory, record in sorted(found, key=lambda run: run[:2]):
         stages = ", ".join(record["stages"]) or "no stage done"
         status = str(record.get("status", "?"))
-        if status == "running" and not held(Path(place)):  # it was killed
+        if status == "running" and not held(Path(directory)):  # it was killed
             status = "interrupted"
-        yield place, f"{status:<11}  {start[:19]:<19}  {stages}"
+        yield directory, f"{status:<11}  {start[:19]:<19}  {stages}"
 
 
 def record_of(directory: Path) -> dict[str, Any]:

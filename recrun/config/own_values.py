@@ -17,7 +17,7 @@ FILES = ("experiment", "model", "dataset")  # those files, in the order in which
 
 
 def keep(config: DictConfig, choices: Mapping[str, Any], chosen: Sequence[str], folders: Sequence[Path]) -> None:
-    """Drops keys that a file sets for the option that it chose, where another one took its place.
+    """Drops keys that a file sets for the option that it chose, where another one replaced it.
 
     `dataset=rsc15` chooses split=provided and sets `split.valid_days`; with split=random typed behind it that key
     says nothing. Keys that the option has too (split.catalogue) stay. What is typed is never dropped: it is set later.

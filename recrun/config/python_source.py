@@ -171,7 +171,7 @@ def _member(module: Module, names: list[str], depth: int) -> Definition | None:
 
 
 def qualified(module: Module, node: ast.expr) -> str | None:
-    """The dotted name that an expression such as `nn.Module` or `Count` stands for; None where it is no name."""
+    """The dotted name that an expression such as `nn.Module` or `Count` means; None where it is no name."""
     if isinstance(node, ast.Subscript):
         return qualified(module, node.value)
     if isinstance(node, ast.Attribute):

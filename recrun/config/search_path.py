@@ -1,4 +1,4 @@
-"""Where the YAML files are, and what can be told of them without Hydra."""
+"""Where the YAML files are, and what can be read from them without Hydra."""
 
 from __future__ import annotations
 
@@ -51,9 +51,8 @@ def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
 def target_in(path: Path) -> str | None:
     """The class that an option's YAML file makes, itself or by a file of the same group that it is based on."""
     text = path.read_text(encoding="utf-8")
-    found = re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE) or re.search(
-        r"^(?:model|dataset|trainer|objective):[^\n]*\n(?:[ ]+#[^\n]*\n)*[ ]+_target_:\s*(\S+)", text, re.MULTILINE
-    )
+    node = rf"^{path.parent.name}:[^\n]*\n(?:[ ]+#[^\n]*\n)*[ ]+"  # of the group, in a file for the package _global_
+    found = re.search(rf"(?:^|{node})_target_:\s*(\S+)", text, re.MULTILINE)
     if found:
         return found[1]
     files = [path.with_name(f"{name}.yaml") for name in bases_in(text)]
@@ -64,7 +63,7 @@ def bases_in(text: str) -> list[str]:
     """The files of its own group that a YAML file is based on."""
     inline = re.search(r"^defaults:\s*\[(.*?)\]", text, re.MULTILINE)
     names = inline[1].split(",") if inline else re.findall(r"^[ ]*-[ ]+(\w+)[ ]*$", text, re.MULTILINE)
-    return [name.strip() for name in names if name.strip() != "_self_"]
+    return [name for name in map(str.strip, names) if re.fullmatch(r"\w+", name) and name != "_self_"]
 
 
 def targets_in(folders: Sequence[Path]) -> set[str]:
@@ -83,7 +82,7 @@ def follows_in(path: Path) -> list[str]:
 def chosen_in(path: Path, group: str) -> str | None:
     """The option of a group that a YAML file chooses, itself or by a file of its own group that it is based on."""
     text = path.read_text(encoding="utf-8")
-    found = re.search(rf"^\s*- override /{group}:\s*(\S+)", text, re.MULTILINE)
+    found = re.search(rf"(?:^\s*-|^defaults:\s*\[(?:.*,)?)\s*override /{group}:\s*([^\s,\]]+)", text, re.MULTILINE)
     if found:
         return found[1]
     files = [path.with_name(f"{name}.yaml") for name in bases_in(text)]

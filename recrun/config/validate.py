@@ -20,7 +20,7 @@ from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
 from recrun.config.stored import began_in
-from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault
+from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault, makes_entries
 from recrun.errors import ConfigError, did_you_mean
 
 Node = Mapping[str, Any]
@@ -56,7 +56,10 @@ def check(composed: Composition, training: bool = True) -> None:
     keys.settings()
     keys.targets()
     keys.components()
-    DataCompatibility(composed).check()
+    data = DataCompatibility(composed)
+    data.refuse_idle_parts()
+    keys.parts_of_log()
+    data.check()
     if training:
         together.stages_suit_model()
         together.tasks()
@@ -113,10 +116,13 @@ class Keys:
         """All nodes that name a class, and the stages."""
         for section in ("model", "dataset", "trainer", "evaluator"):
             self.component(section, self.section(section))
+        self.stages()
+
+    def parts_of_log(self) -> None:
+        """The nodes that only event logs have."""
         for section in ("split", "loader"):
             if self.config.get(section) is not None:
                 self.component(section, self.section(section))
-        self.stages()
 
     def settings(self) -> None:
         """The keys at the top."""
@@ -194,6 +200,10 @@ class Keys:
             return self.component(path, value)
         if isinstance(value, Mapping) and path.rpartition(".")[2] in NODES:
             raise ConfigError(self.no_target(path))
+        if isinstance(value, Mapping) and makes_entries(field.kind):
+            for name, part in value.items():
+                self.value(f"{path}.{name}", part, Field(name, Made(), None))
+            return None
         if field.kind.accepts(value):
             return None
         keys, part, wanted = fault(field.kind, value)

@@ -210,6 +210,12 @@ def classes(kind: Kind) -> tuple[str, ...]:
     return ()
 
 
+def makes_entries(kind: Kind) -> bool:
+    """Whether a mapping of this kind holds objects: nodes with a `_target_`, which whoever checks looks into."""
+    kinds = kind.kinds if isinstance(kind, Either) else (kind,)
+    return any(isinstance(one, Entries) and isinstance(one.value, Made) for one in kinds)
+
+
 def choices(kind: Kind) -> list[str]:
     """The literal texts that a kind allows."""
     parts = kind.kinds if isinstance(kind, Either) else (kind,)

@@ -32,18 +32,18 @@ def text(message: str) -> None:
 
 def listing(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """Names and what they are, in two columns; the lines of a description stay under each other."""
-    rows = [(printable(name), printable(told)) for name, told in rows]
+    rows = [(printable(name), printable(text)) for name, text in rows]
     width = max((len(name) for name, _ in rows), default=0)
     bold, plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
     lines = [f"{bold}{printable(title)}{plain}"]
-    for name, told in rows:
-        first, *more = told.splitlines() or [""]
+    for name, text in rows:
+        first, *more = text.splitlines() or [""]
         lines += [f"  {name:<{width}}  {first}".rstrip(), *(f"  {'':<{width}}  {line}" for line in more)]
     print("\n".join(lines if rows else [*lines, "  none"]), flush=True)
 
 
 def evaluation(results: Mapping[str, Any]) -> None:
-    """What `recrun evaluate` found: a line per metric, a column per part."""
+    """What `recrun evaluate` found: a line per metric, a column per split."""
     parts = [part for part in ("valid", "test") if results.get(part)]
     names = list(dict.fromkeys(name for part in parts for name in results[part]))
     rows = [(name, "  ".join(f"{results[part].get(name, float('nan')):>8.4f}" for part in parts)) for name in names]

@@ -52,7 +52,7 @@ recrun evaluate RUN [key=value ...]
 Evaluates the weights that a finished run kept, on its own data or on others. What is found is added to the run's
 evaluations.jsonl.
 
-  dataset.…=…   other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
+  key=value     other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
   eval_limit=N  evaluation batches; also device, precision and threads
 """
     + TRUST,
@@ -65,7 +65,7 @@ Writes what the model predicts for the units of a split; labels are not needed.
   --output FILE     the file; .zip for MIND's leaderboard
   --k K             items of each unit, where a catalogue is ranked (default: the evaluator's largest cut-off)
   --split SPLIT     valid or test (default: test)
-  --input PATH      new data in place of the test part
+  --input PATH      new data instead of the test split
   --session ITEMS   the best next items of one session, on stdout (default: --k 20)
   key=value         dataset.…, device, precision, threads
 """
@@ -113,9 +113,13 @@ Runs with other data, another split or another evaluation are refused.
   --output FILE       where to write it (default: stdout)""",
     "list": """\
 recrun list [WHAT]
-recrun list runs [FOLDER]
+recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]
 
 Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages,
 objectives, weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with
-their status.""",
+their status.
+
+  --sort METRIC       the best first, by test, or validation where nothing was tested
+  --filter KEY=VALUE  of model, status or a key of the config, for example trainer.lr=0.001; may be given repeatedly
+  --format FORMAT     terminal or csv, which holds all metrics, unrounded""",
 }

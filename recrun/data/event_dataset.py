@@ -57,7 +57,7 @@ class EventDataset(EventSettings):
     def __post_init__(self) -> None:
         """Reads, filters and splits; or takes the filtered log from the cache."""
         self.monitor: str = self.evaluator.monitor
-        source = self.event_source(provided=self.split.needs == "parts")
+        source = self.event_source(provided=self.split.needs == "split files")
         known = None if self.run_vocabulary is None else RunVocabulary.load(Path(self.run_vocabulary))
         self.log = self._split_log(source, known)
         self.features = FeatureTables(self.log, self.side_source(), self.feature_keys(), known)

@@ -1,4 +1,4 @@
-"""Names of the array types that data code shares, and the codes of the parts of a split."""
+"""Names of the array types that data code shares, and the codes of the splits."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class FullRanking:
         """The direction of a metric."""
         return M.greater_is_better(name, self.own)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice, limit: int | None = None
     ) -> Evaluation:
@@ -123,7 +123,7 @@ class FullRanking:
         """Training events of each item, where a metric of one's own may ask."""
         return torch.from_numpy(dataset.item_counts()) if self.own else torch.zeros(0, dtype=torch.int64)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each of a unit's best items, as many as the largest cut-off: unit, item, rank, score."""
         model.eval()

@@ -68,12 +68,12 @@ def recall(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
 
 
 def calibrated_recall(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
-    """Recall over what k places can hold, min(k, relevant): Liang et al. 2018 call this Recall@k."""
+    """Recall over what k ranks can hold, min(k, relevant): Liang et al. 2018 call this Recall@k."""
     return hits_BK[:, :k].sum(1).double() / relevant_B.clamp(max=k)
 
 
 def precision(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
-    """Share of the first k places that hold a relevant item."""
+    """Share of the first k ranks that hold a relevant item."""
     return hits_BK[:, :k].sum(1).double() / k
 
 

@@ -39,7 +39,7 @@ class NextItem:
             the ranks r better than the target's.
         ks: Cut-offs.
         monitor: The metric that early stopping watches by default.
-        ties: See above.
+        ties: What others of the same score count in the rank of the target, see above.
         mask_seen: Whether rankings leave out the items of the input. Events whose target is among them are left out.
         valid_sample: Sequences that validation uses, drawn once; None = all.
         own_metrics: Metrics of one's own by name; their function gets the ranks, float64 [U], and a cut-off.
@@ -72,7 +72,7 @@ class NextItem:
         """The direction of a metric."""
         return greater_is_better(name, self.own)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice, limit: int | None = None
     ) -> Evaluation:
@@ -154,7 +154,7 @@ class NextItem:
         kept_B = scores_BI.gather(1, target_B1)[:, 0] > -torch.inf
         return scores_BI[kept_B], target_B1[kept_B], kept_B.cpu().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each of a unit's best next items, up to the largest cut-off: unit, item, rank, score."""
         model.eval()

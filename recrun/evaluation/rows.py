@@ -1,4 +1,4 @@
-"""Evaluation over all rows of a part at once: how well each task is predicted."""
+"""Evaluation over all rows of a split at once: how well each task is predicted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Int64: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass
-class Judged:
+class Results:
     """What is known of one task, or of several: see `Evaluation`."""
 
     metrics: dict[str, float]
@@ -40,7 +40,7 @@ class RowMetrics:
     regression.
 
     Names begin with `<task>/` where there are several tasks. A part in which a task has but one class has no auc: then
-    the metric is missing and `Evaluation.instead` names the one that can take its place.
+    the metric is missing and `Evaluation.instead` names the one that can replace it.
 
     Args:
         batch_size: Rows of an evaluation batch.
@@ -70,7 +70,7 @@ class RowMetrics:
         """The direction of a metric."""
         return greater_is_better(name)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(
         self,
         model: nn.Module,
@@ -79,7 +79,7 @@ class RowMetrics:
         device: ComputeDevice,
         limit: int | None = None,
     ) -> Evaluation:
-        """Puts `model` in eval mode and judges it on a split, or on its first `limit` batches.
+        """Puts `model` in eval mode and evaluates it on a split, or on its first `limit` batches.
 
         Raises:
             DataError: The split has no row, or its rows no labels.
@@ -91,32 +91,32 @@ class RowMetrics:
                 if name in batch:
                     values.append(batch[name])
         if not parts["score"]:
-            raise DataError(f"the {split} part has no row: there is nothing to evaluate")
+            raise DataError(f"the {split} split has no row: there is nothing to evaluate")
         if not parts["label"]:
-            raise DataError(f"the {split} part has no labels: its rows can be predicted, not evaluated")
+            raise DataError(f"the {split} split has no labels: its rows can be predicted, not evaluated")
         whole = {name: np.concatenate(values) for name, values in parts.items() if values}
         tasks: Sequence[Task] = dataset.sizes["tasks"]
-        judged = Judged({}, {}, {})
+        results = Results({}, {}, {})
         for at, task in enumerate(tasks):
             prefix = f"{task.name}/" if len(tasks) > 1 else ""
             scores, labels = np.ascontiguousarray(whole["score"][:, at]), np.ascontiguousarray(whole["label"][:, at])
             if task.kind == "regression":
-                judge_values(judged, prefix, scores, labels)
+                evaluate_regression(results, prefix, scores, labels)
             else:
-                judge_classes(judged, prefix, scores, labels)
+                evaluate_classification(results, prefix, scores, labels)
                 if "group" in whole:
-                    self.judge_groups(judged, prefix, scores, labels, whole["group"])
-        return Evaluation(judged.metrics, dataset.units(split)[: len(whole["score"])], judged.units, judged.instead)
+                    self.evaluate_groups(results, prefix, scores, labels, whole["group"])
+        return Evaluation(results.metrics, dataset.units(split)[: len(whole["score"])], results.units, results.instead)
 
-    def judge_groups(self, judged: Judged, prefix: str, scores: Float32, labels: Float32, groups: Int64) -> None:
+    def evaluate_groups(self, results: Results, prefix: str, scores: Float32, labels: Float32, groups: Int64) -> None:
         """Adds group_auc."""
         auc_G, rows_G = group_auc(scores, labels > 0, groups)
         both = ~np.isnan(auc_G)
         if both.any():
             weights = rows_G[both] if self.group_weights == "rows" else None
-            judged.metrics[f"{prefix}group_auc"] = float(np.average(auc_G[both], weights=weights))
+            results.metrics[f"{prefix}group_auc"] = float(np.average(auc_G[both], weights=weights))
         else:
-            judged.instead[f"{prefix}group_auc"] = judged.instead.get(f"{prefix}auc", f"{prefix}auc")
+            results.instead[f"{prefix}group_auc"] = results.instead.get(f"{prefix}auc", f"{prefix}auc")
 
     def scored(
         self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice
@@ -127,10 +127,10 @@ class RowMetrics:
             with device.autocast():
                 scores_BT = model(device.move(batch)).float().cpu().numpy()
             if np.isnan(scores_BT).any():
-                raise RecrunError(f"the model gives scores that are no numbers (NaN) on the {split} part")
+                raise RecrunError(f"the model gives scores that are no numbers (NaN) on the {split} split")
             yield {"score": scores_BT, **{name: batch[name].numpy() for name in ("label", "group") if name in batch}}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each row, in order: its id and, of each task, the probability of a 1 or the value; tabs between.
 
@@ -145,25 +145,25 @@ class RowMetrics:
             yield from map(form.__mod__, zip(islice(ids, len(score_BT)), *columns, strict=True))
 
 
-def judge_classes(judged: Judged, prefix: str, logits: Float32, labels: Float32) -> None:
+def evaluate_classification(results: Results, prefix: str, logits: Float32, labels: Float32) -> None:
     """Adds auc and logloss of a classification; the unit's value is its own logloss."""
     target = torch.from_numpy(labels).double()
     loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits).double(), target, reduction="none").numpy()
     area = auc(logits, labels > 0)
     if np.isnan(area):
-        judged.instead[f"{prefix}auc"] = f"{prefix}logloss"
+        results.instead[f"{prefix}auc"] = f"{prefix}logloss"
     else:
-        judged.metrics[f"{prefix}auc"] = area
-    judged.metrics[f"{prefix}logloss"] = float(loss.mean())
-    judged.units[f"{prefix}logloss"] = loss
+        results.metrics[f"{prefix}auc"] = area
+    results.metrics[f"{prefix}logloss"] = float(loss.mean())
+    results.units[f"{prefix}logloss"] = loss
 
 
-def judge_values(judged: Judged, prefix: str, values: Float32, labels: Float32) -> None:
+def evaluate_regression(results: Results, prefix: str, values: Float32, labels: Float32) -> None:
     """Adds rmse and mae of a regression; the unit's values are its squared and its absolute error."""
     error = values.astype(np.float64) - labels
     squared, absolute = error * error, np.abs(error)
-    judged.metrics |= {f"{prefix}rmse": float(np.sqrt(squared.mean())), f"{prefix}mae": float(absolute.mean())}
-    judged.units |= {f"{prefix}squared_error": squared, f"{prefix}mae": absolute}
+    results.metrics |= {f"{prefix}rmse": float(np.sqrt(squared.mean())), f"{prefix}mae": float(absolute.mean())}
+    results.units |= {f"{prefix}squared_error": squared, f"{prefix}mae": absolute}
 
 
 def group_auc(scores_N: Float32, positive_N: npt.NDArray[np.bool_], group_N: Int64) -> tuple[Float64, Int64]:

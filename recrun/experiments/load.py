@@ -1,4 +1,4 @@
-"""The weights that a finished run kept: read again, and judged on its own data or on other data."""
+"""The weights that a finished run kept: read again, and evaluated on the run's own data or on other data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recrun.experiments.run import (
     Config,
     Results,
     build_model,
-    judge_parts,
+    evaluate_splits,
     lines,
     load_config,
     sizes_for,
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(directory: Path, config: Config | None = None) -> Results:
-    """Judges the weights that a finished run kept, on its own data or on other data.
+    """Evaluates the weights that a finished run kept, on its own data or on other data.
 
     Args:
         directory: A run directory.
@@ -47,11 +47,11 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
 
     Raises:
         CheckpointError: The run has no finished stage, or its weights do not fit the data's catalogue.
-        DataError: There is nothing to judge.
+        DataError: There is nothing to evaluate.
     """
     config = config or load_config(directory)
     model, dataset, device, card = load(directory, config)
-    found = judge_parts(model, dataset, device, config["eval_limit"])
+    found = evaluate_splits(model, dataset, device, config["eval_limit"])
     if not found:
         raise DataError("the valid and the test split have nothing to evaluate: empty, or without labels")
     results = {"stage": card["stage"], "epoch": card["epoch"], **dataset.fingerprints}
@@ -79,12 +79,12 @@ def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset
         config = on_catalogue_of(directory, config, trained)
     device = Device.named(config["device"], config["precision"])
     torch.set_num_threads(config["threads"] or ALL_THREADS)
-    place = checkpoint.find(directory)
-    refuse_other_model(place, config["model"])
+    weights = checkpoint.find(directory)
+    refuse_other_model(weights, config["model"])
     dataset: Dataset = build_dataset(config)
     model = build_model(config, dataset).to(device.torch)
     same_vocabulary(directory, config, dataset)
-    card = checkpoint.load_weights(place, model)
+    card = checkpoint.load_weights(weights, model)
     here = dataset.fingerprints
     changed = [name for name in here if here[name] != card.get(name)]
     if changed and not other_data:
@@ -98,13 +98,13 @@ def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset
     return model, dataset, device, card
 
 
-def refuse_other_model(place: Path, model: Mapping[str, Any]) -> None:
+def refuse_other_model(weights: Path, model: Mapping[str, Any]) -> None:
     """Raises CheckpointError, naming the key, if a model is not the one that a checkpoint's weights are of."""
-    trained = checkpoint.read_card(place).get("model")
+    trained = checkpoint.read_card(weights).get("model")
     if trained != model:
         key, here, there = run_record.first_difference(trained, model)
         raise CheckpointError(
-            f"{place} holds weights of another model: {'.'.join(filter(None, ('model', key)))} is {there} there and "
+            f"{weights} holds weights of another model: {'.'.join(filter(None, ('model', key)))} is {there} there and "
             f"{here} here; leave the model's keys as the run has them"
         )
 
@@ -141,10 +141,10 @@ def same_source(asked: Mapping[str, Any], trained: Mapping[str, Any]) -> bool:
     """Whether two data sets read the same files, or make the same rows."""
     if any(asked.get(key) != trained.get(key) for key in ("source", "test_path")):
         return False
-    return asked.get("path") == trained.get("path") or place_of(asked) == place_of(trained)
+    return asked.get("path") == trained.get("path") or data_path(asked) == data_path(trained)
 
 
-def place_of(dataset: Mapping[str, Any]) -> Path:
+def data_path(dataset: Mapping[str, Any]) -> Path:
     """Where `dataset.path` is: under `dataset.root` or the working directory."""
     path = Path(dataset.get("path") or "").expanduser()
     under_root = Path(dataset.get("root") or "").expanduser() / path

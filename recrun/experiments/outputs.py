@@ -23,11 +23,13 @@ def refuse_overwriting(output: Path, directory: Path, config: Mapping[str, Any])
         directory: The run directory.
         config: The run's config, with what was typed.
     """
-    place, run = output.resolve(), directory.resolve()
-    if place.is_relative_to(run) and (place.parent != run or place.name in RUN_FILES):
+    target, run = output.resolve(), directory.resolve()
+    if target.is_relative_to(run) and (target.parent != run or target.name in RUN_FILES):
         raise ConfigError(f"--output {output}: this is one of the run's own files; give another name")
     for source in sources(config["dataset"]):
-        if place.exists() and (place.samefile(source) or (source.is_dir() and place.is_relative_to(source.resolve()))):
+        if target.exists() and (
+            target.samefile(source) or (source.is_dir() and target.is_relative_to(source.resolve()))
+        ):
             raise ConfigError(f"--output {output}: the data are read from {source}; give another name")
 
 

@@ -146,10 +146,10 @@ def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str
 
 
 def nothing_in(dataset: Dataset, split: Split, found: str) -> DataError:
-    """For a part that is absent or empty; names the part that is not."""
+    """For a split that is absent or empty; names the split that is not."""
     other: Split = "valid" if split == "test" else "test"
     there = next(iter(dataset.eval_batches(other, 1)), None)
-    return DataError(f"the {split} part has {found}{f'; there is a {other} part: --split {other}' if there else ''}")
+    return DataError(f"the {split} split has {found}{f'; there is a {other} split: --split {other}' if there else ''}")
 
 
 def refuse_k(config: Mapping[str, Any], k: int | None) -> None:

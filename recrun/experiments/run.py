@@ -53,7 +53,7 @@ Results = dict[str, Any]
 
 
 def execute(directory: Path) -> Results:
-    """Carries a run to its end, from wherever it stands.
+    """Carries a run to its end, from wherever it stopped.
 
     Args:
         directory: A run directory; `config.yaml` in it is the resolved config.
@@ -94,7 +94,7 @@ class Sized(Protocol):
 
 
 class Run:
-    """The parts of one run, made from its config."""
+    """The components of one run, made from its config."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Run:
         self.results = earlier_results(directory)
 
     def to_the_end(self) -> Results:
-        """Stages in order; those that an earlier attempt finished only hand on their weights."""
+        """Stages in order; of those that an earlier attempt finished only the weights are loaded."""
         self.note()
         rows = [stage.get("rows", 0) for stage in self.record.values["stages"].values()]
         self.log.refuse_fewer(max(rows, default=0))
@@ -135,7 +135,7 @@ class Run:
         ):
             for name, trainer in self.trainers.items():
                 context = self.context(name, reporter, log, ranks)
-                if not self.hand_on(trainer, context):
+                if not self.load_finished(trainer, context):
                     self.run_stage(trainer, context)
         return self.results
 
@@ -167,7 +167,7 @@ class Run:
         card = checkpoint.load_weights(source, self.model, self.dataset.fingerprints)
         return {"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch", "weights_sha256")}}
 
-    def hand_on(self, trainer: Trainer, context: StageContext) -> bool:
+    def load_finished(self, trainer: Trainer, context: StageContext) -> bool:
         """Loads the weights of a stage that an earlier attempt finished; False if there is none."""
         if context.stage not in self.results["stages"]:
             return False
@@ -197,11 +197,11 @@ class Run:
         )
 
     def run_stage(self, trainer: Trainer, context: StageContext) -> None:
-        """Trains one stage, judges the weights it keeps and writes the results down."""
+        """Trains one stage, evaluates the weights it keeps and writes the results."""
         earlier = sum(row["stage"] in self.results["stages"] for row in self.log.rows())
         logger.info("%s begins, after %d earlier lines of metrics.jsonl", context.stage, earlier)
         progress = trainer.fit(self.model, self.dataset, context, rows=earlier)
-        found = judge_parts(self.model, self.dataset, self.device, self.config["eval_limit"])
+        found = evaluate_splits(self.model, self.dataset, self.device, self.config["eval_limit"])
         results = stage_results(progress, found, self.dataset.evaluator.greater_is_better(progress.monitor))
         kept = progress.best_epoch if trainer.keep == "best" else progress.in_epoch
         if "test" in found:
@@ -221,7 +221,7 @@ class Run:
         self.write_results(context.stage, results)
 
     def write_results(self, stage: str, results: Results) -> None:
-        """results.json as it stands; a stage that is in it is done."""
+        """results.json so far; a stage that is in it is done."""
         self.results["stages"][stage] = results
         self.results |= {key: results[key] for key in ("valid", "test", "monitor", "greater_is_better")}
         fingerprints = self.dataset.fingerprints
@@ -253,8 +253,8 @@ def refuse_full_disk(directory: Path, model: nn.Module, trainers: Collection[Tra
         )
 
 
-def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int | None) -> dict[Split, Evaluation]:
-    """Evaluates a model on the parts that have something to judge."""
+def evaluate_splits(model: nn.Module, dataset: Dataset, device: Device, limit: int | None) -> dict[Split, Evaluation]:
+    """Evaluates a model on the splits that have something to evaluate."""
     both: tuple[Split, Split] = ("valid", "test")
     return {
         split: dataset.evaluator(model, dataset, split, device, limit) for split in both if dataset.eval_size(split)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recrun.config.compose import OPTION, Composition, composer
-from recrun.config.hints import remarks
+from recrun.config.hints import override_notes
 from recrun.config.validate import check
 from recrun.console import report, tables
 from recrun.errors import ConfigError, RecrunError
@@ -33,7 +33,7 @@ def start(overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
         The exit code.
     """
     composed = compose_all(overrides, folders)
-    for note in dict.fromkeys(note for job in composed for note in remarks(job)):
+    for note in dict.fromkeys(note for job in composed for note in override_notes(job)):
         report.note(note)
     return carry_out(plan(composed))
 
@@ -106,17 +106,17 @@ def jobs_of(plan: Path) -> list[dict[str, Any]]:
     return listed
 
 
-def carry_out_job(place: Path, number: int, change: str, count: int) -> dict[str, Any]:
+def carry_out_job(directory: Path, number: int, change: str, count: int) -> dict[str, Any]:
     """One job, unless it is finished; its line of the table. A process that resumes it by itself goes on."""
     row = {"job": number, "changes": change}
     try:
-        if directories.status(place) == "finished":
-            return {**row, "status": "finished", **found_in(read_json(place / "results.json"))}
+        if directories.status(directory) == "finished":
+            return {**row, "status": "finished", **found_in(read_json(directory / "results.json"))}
     except (OSError, RecrunError) as error:
         report.error(f"job {number} ({change}) failed: {error}")
         return {**row, "status": "failed", **found_in({})}
     report.note(f"job {number} of {count}: {change or 'no overrides'}")
-    outcome = directories.attempt(place)
+    outcome = directories.attempt(directory)
     status = {0: "finished", directories.INTERRUPTED: "interrupted"}.get(outcome.code, "failed")
     if outcome.in_use:
         status = "running"

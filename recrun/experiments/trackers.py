@@ -94,9 +94,9 @@ class WeightsAndBiases:
                 config=dict(config),
             )
         except wandb.Error as error:
-            told = str(error).strip().splitlines()[0]
+            reason = str(error).strip().splitlines()[0]
             raise RecrunError(
-                f"tracker=wandb: {told}\nlog in, add tracker.mode=offline, or choose tracker=none"
+                f"tracker=wandb: {reason}\nlog in, add tracker.mode=offline, or choose tracker=none"
             ) from None
 
     def append(self, row: Row) -> None:
@@ -114,7 +114,7 @@ class WeightsAndBiases:
 
 
 class Tracked:
-    """metrics.jsonl with a tracker that is told the same."""
+    """metrics.jsonl with a tracker that gets the same rows."""
 
     def __init__(self, log: MetricsLog, tracker: Tracker) -> None:
         self.log, self.tracker = log, tracker

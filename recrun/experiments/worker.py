@@ -1,4 +1,4 @@
-"""What the ranks of a run besides the first do: the same stages on their part of the batches, writing nothing."""
+"""What the ranks of a run besides the first do: the same stages on their share of the batches, writing nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recrun.runtime.launch import joined
 
 
 class Silent:
-    """Reporter and log of a rank that tells nobody anything."""
+    """Reporter and log of a rank that reports nothing."""
 
     def step(self, status: TrainingStatus) -> None:
         """Nothing."""
@@ -60,7 +60,7 @@ def follow(run: Run, ranks: ProcessGroup) -> None:
     run.start_weights()
     for name, trainer in run.trainers.items():
         context = run.context(name, Silent(), Silent(), ranks)
-        if not run.hand_on(trainer, context):
+        if not run.load_finished(trainer, context):
             trainer.fit(run.model, run.dataset, context)
 
 

@@ -126,9 +126,9 @@ def activated(name: str, width: int) -> nn.Module:
 
 
 def targets_of(features: Features) -> dict[str, int]:
-    """Sequences that share their ids with a field, and that field's place."""
-    places = {field.first: place for place, field in reversed(list(enumerate(features.fields)))}
-    found = {sequence.name: places[sequence.first] for sequence in features.sequences if sequence.first in places}
+    """Sequences that share their ids with a field, and that field's index."""
+    indices = {field.first: index for index, field in reversed(list(enumerate(features.fields)))}
+    found = {sequence.name: indices[sequence.first] for sequence in features.sequences if sequence.first in indices}
     if not found:
         raise ConfigError(
             "model=din needs a sequence that shares its ids with a sparse column, for example "

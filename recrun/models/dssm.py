@@ -1,7 +1,7 @@
 """DSSM: two towers, one for users and one for items, that meet in an inner product.
 
 Huang, He, Gao, Deng, Acero, Heck: Learning Deep Structured Semantic Models for Web Search using Clickthrough Data,
-CIKM 2013. Here with ids and features in place of letter trigrams.
+CIKM 2013. Here with ids and features instead of letter trigrams.
 """
 
 from __future__ import annotations

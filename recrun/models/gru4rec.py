@@ -115,9 +115,9 @@ class GRU4Rec(nn.Module):
             out_N = gates_N.new_empty(len(gates_N), cell.hidden_size)
             state = gates_N.new_zeros(len(lengths), cell.hidden_size)
             for step, count in enumerate(going):
-                place = start[:count] + step
-                state = cell.update(gates_N[place], state[:count])
-                out_N[place] = state
+                rows = start[:count] + step
+                state = cell.update(gates_N[rows], state[:count])
+                out_N[rows] = state
             x_N = out_N
         return x_N
 

@@ -1,4 +1,4 @@
-"""SASRec: self-attention over a history, which at every place says what comes next.
+"""SASRec: self-attention over a history, which at every position predicts the next item.
 
 Kang, McAuley: Self-Attentive Sequential Recommendation, ICDM 2018.
 """
@@ -20,7 +20,7 @@ from recrun.types import Batch, Count, FromData, Positive, Probability
 class SASRec(Retriever):
     """Blocks of causal attention and a small network, over items plus positions; items share one table with the output.
 
-    It knows no user but by the history. Training with loader.rows=sequences asks at all places of a history at once.
+    It knows no user but by the history. Training with loader.rows=sequences asks at all positions of a history at once.
 
     Args:
         n_items: Items in the catalogue.
@@ -64,7 +64,7 @@ class SASRec(Retriever):
         row_N = rows_of(torch.arange(len(items_N), device=items_N.device), offsets)
         padded = Padded.of(row_N, offsets[:-1], len(batch["longest"]))
         x_ND = look_up(self.table, Bags(items_N)) * math.sqrt(self.table.shape[1])
-        x_ND = x_ND + self.position[padded.places % padded.longest]
+        x_ND = x_ND + self.position[padded.positions % padded.longest]
         x_ND = F.dropout(x_ND, self.dropout, self.training)
         for block in self.blocks:
             x_ND = block(x_ND, padded)
@@ -93,7 +93,7 @@ class Block(nn.Module):
         return x_ND + self.drop(self.network(self.network_norm(x_ND)))
 
     def attend(self, qkv_N: Tensor, padded: Padded) -> Tensor:
-        """What each place takes from itself and those before it; rows end in padding, which nothing looks at."""
+        """Attention of each position to itself and those before it; rows end in padding, which is not attended to."""
         rows = padded.pad(qkv_N).view(padded.n_rows, padded.longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         seen = self.attention(rows[0], rows[1], rows[2], padded)
         attended: Tensor = self.joined(padded.flat(seen.transpose(1, 2).flatten(2)))

@@ -34,7 +34,7 @@ class SLIM(SetModel):
         l1: Penalty of weights: greater for fewer of them.
         l2: Penalty of squares of weights.
         sweeps: At most.
-        tolerance: See above.
+        tolerance: Largest move of a weight in the last sweep.
     """
 
     def __init__(

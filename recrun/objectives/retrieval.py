@@ -151,12 +151,12 @@ class Negatives:
 
 
 def softmax_loss_(scores_QC: Tensor, weight_C: Tensor, column_Q1: Tensor, target_Q1: Tensor) -> tuple[Tensor, Tensor]:
-    """-log(e^t / (e^t + sum_c w_c e^c)), [Q], and its derivative in the scores, in their place."""
+    """-log(e^t / (e^t + sum_c w_c e^c)), [Q], and its derivative in the scores, which it overwrites."""
     return cross_entropy_(scores_QC.add_(weight_C.log()).scatter_(1, column_Q1, target_Q1), column_Q1)
 
 
 def cross_entropy_(logits_QC: Tensor, column_Q1: Tensor) -> tuple[Tensor, Tensor]:
-    """-log of a column's share of each row's softmax, [Q], and the derivative in the logits, in their place."""
+    """-log of a column's share of each row's softmax, [Q], and the derivative in the logits, which it overwrites."""
     torch.log_softmax(logits_QC, 1, out=logits_QC)
     loss_Q1 = -logits_QC.gather(1, column_Q1)
     slope_QC = torch.softmax(logits_QC, 1, out=logits_QC)  # is exp, which takes fifty times as long near underflow

@@ -42,8 +42,8 @@ def held(directory: Path) -> bool:
     return False
 
 
-class Told(logging.Handler):
-    """Shows what is logged on the terminal."""
+class TerminalHandler(logging.Handler):
+    """Shows log records on the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """One note."""
@@ -52,23 +52,23 @@ class Told(logging.Handler):
 
 @contextmanager
 def log_file(directory: Path) -> Iterator[None]:
-    """Sends the log of everything under `recrun` to recrun.log, and its warnings to the person as well."""
+    """Sends the log of everything under `recrun` to recrun.log, and its warnings to the terminal as well."""
     stream = io.TextIOWrapper(
         open_plain(directory / "recrun.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), encoding="utf-8", errors="replace"
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("recrun")
-    told = Told(logging.WARNING)
+    terminal = TerminalHandler(logging.WARNING)
     logger.addHandler(handler)
-    logger.addHandler(told)
+    logger.addHandler(terminal)
     before = logger.level
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.setLevel(before)
-        logger.removeHandler(told)
+        logger.removeHandler(terminal)
         logger.removeHandler(handler)
         handler.close()
         stream.close()

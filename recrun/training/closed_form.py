@@ -11,9 +11,9 @@ from torch import nn
 
 from recrun.checkpoints import checkpoint
 from recrun.errors import Interrupted
-from recrun.interfaces import Dataset, TrainingEvents
+from recrun.interfaces import EventsDataset, TrainingEvents
 from recrun.training.context import StageContext
-from recrun.training.monitor import judged_by, which
+from recrun.training.monitor import monitored_value, which
 from recrun.training.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class ClosedForm:
 
     monitor: str | None = None
 
-    def fit(self, model: nn.Module, dataset: Dataset, context: StageContext, rows: int = 0) -> Progress:
+    def fit(self, model: nn.Module, dataset: EventsDataset, context: StageContext, rows: int = 0) -> Progress:
         """Solves `model` in place, or takes what an earlier attempt stored.
 
         Args:
@@ -71,7 +71,7 @@ class ClosedForm:
         checkpoint.save(last, model, card, {"progress": asdict(progress)})
         return progress
 
-    def solve(self, model: Any, dataset: Dataset, progress: Progress) -> None:
+    def solve(self, model: Any, dataset: EventsDataset, progress: Progress) -> None:
         """Calls the solver and takes its time."""
         events = dataset.training_events()
         started = time.perf_counter()
@@ -79,12 +79,12 @@ class ClosedForm:
         progress.epoch, progress.steps, progress.best_epoch, progress.best_step = 1, 1, 1, 1
         progress.units, progress.seconds = len(events.item), time.perf_counter() - started
 
-    def evaluate(self, model: nn.Module, dataset: Dataset, context: StageContext, progress: Progress) -> None:
+    def evaluate(self, model: nn.Module, dataset: EventsDataset, context: StageContext, progress: Progress) -> None:
         """Evaluates on the validation split, if there is one, and writes the row."""
         started, metrics, monitored = time.perf_counter(), {}, None
         if dataset.eval_size("valid"):
             found = dataset.evaluator(model, dataset, "valid", context.device, context.eval_limit)
-            monitored, metrics = judged_by(progress.monitor, found), found.metrics
+            monitored, metrics = monitored_value(progress.monitor, found), found.metrics
             progress.monitor, progress.best = monitored
         seconds = time.perf_counter() - started
         row = {

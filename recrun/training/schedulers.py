@@ -1,4 +1,4 @@
-"""Any scheduler of torch, told what only the training knows: which way is better, and how many steps there are."""
+"""Any scheduler of torch, with what only the training knows: which way is better, and how many steps there are."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 
 import pytest
@@ -80,6 +81,10 @@ def said(verb, run, out):
     return code, text.getvalue().replace(str(run), "RUN"), errors.getvalue().replace(str(run), "RUN"), written
 
 
+def test_the_list_of_files_is_complete(whole):
+    assert {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()} == set(FILES)
+
+
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file(whole, expected, tmp_path, name, damage):
@@ -109,3 +114,61 @@ def assert_one_line(verb, code, errors, text):
     lines = errors.strip().splitlines()
     assert len(lines) <= 2, errors
     assert len(errors) < 1000
+
+
+def sweep_of(whole, folder):
+    """A finished sweep of two jobs."""
+    folder.mkdir()
+    jobs = [{"number": number, "overrides": [f"seed={number}"], "directory": str(number)} for number in range(2)]
+    (folder / "sweep.json").write_text(json.dumps({"argv": [], "jobs": jobs}))
+    for job in jobs:
+        copy_of(whole, folder / job["directory"])
+    return folder
+
+
+@pytest.mark.parametrize("damage", [cut, emptied, linked, removed, a_folder], ids=lambda damage: damage.__name__)
+def test_a_damaged_plan_of_a_sweep(whole, tmp_path, capsys, damage):
+    sweep = sweep_of(whole, tmp_path / "sweep")
+    assert cli.main(["resume", str(sweep)]) == 0
+    capsys.readouterr()
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+    damage(sweep / "sweep.json", secret)
+    code = cli.main(["resume", str(sweep)])
+    assert_one_line("resume", code, capsys.readouterr().err, "")
+    assert secret.read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["run.json", "results.json"])
+def test_a_damaged_job_of_a_sweep_hides_no_other(whole, tmp_path, capsys, name):
+    sweep = sweep_of(whole, tmp_path / "sweep")
+    cut(sweep / "0" / name, None)
+    assert cli.main(["resume", str(sweep)]) == 1
+    told = capsys.readouterr()
+    assert f"job 0 (seed=0) failed: {sweep}/0/{name} is damaged: it is not JSON" in told.err
+    assert "Traceback" not in told.err
+    row = next(line for line in told.out.splitlines() if "seed=1" in line)
+    assert "finished" in row
+
+
+def test_a_damaged_run_hides_no_other_in_a_list(whole, tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        copy_of(whole, tmp_path / name)
+    cut(tmp_path / "a" / "run.json", None)
+    (tmp_path / "c" / "run.json").write_text('{"start": 3, "stages": [], "status": null}')
+    assert cli.main(["list", "runs", str(tmp_path)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    rows = {name: next(line for line in told if line.startswith(f"  {tmp_path}/{name} ")) for name in ("a", "b", "c")}
+    assert "unreadable" in rows["a"]
+    assert "finished" in rows["b"]
+
+
+def test_a_run_that_never_started(whole, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text((whole / "config.yaml").read_text())
+    for verb in ("evaluate", "predict", "embed"):
+        code, _, errors, _ = said(verb, run, tmp_path / "out")
+        assert code == 1
+        assert errors.startswith("error: RUN holds no checkpoint")
+        assert errors.count("\n") == 1

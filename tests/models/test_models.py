@@ -14,23 +14,25 @@ from recrun.config.compose import compose, options, search_path
 from recrun.config.schema import signature
 from recrun.config.validate import check
 from recrun.data.tables.dataset import Table
+from recrun.evaluation.rows import RowMetrics
 from recrun.experiments.directories import prepare
-from recrun.experiments.run import build, build_model, build_trainers, execute
+from recrun.experiments.run import build_dataset, build_model, build_trainers, execute
 from recrun.runtime.device import Device
 
 MODELS = list(options("model", search_path()))
 SMALL = {  # data and model, by the kind of batches that a model reads
-    "interactions": [
+    "user_rows": [
         "dataset.source.n_users=60",
         "dataset.source.n_items=40",
         "dataset.source.n_interactions=900",
         "model.mlp_hidden_size=[12]",
         "model.latent_dimension=6",
     ],
-    "sessions": [
+    "session_parallel": [
+        "dataset=synthetic_sessions",
         "dataset.source.n_items=40",
         "dataset.source.n_events=1500",
-        "dataset.num_negatives=16",
+        "loader.num_negatives=16",
         "model.layers=[12]",
     ],
     "news": [
@@ -50,26 +52,27 @@ SMALL = {  # data and model, by the kind of batches that a model reads
         "dataset.source.n_items=30",
         "model.embedding_dim=4",
     ],
-    "retrieval": [
+    "histories": [
+        "dataset=synthetic_histories",
         "dataset.source.n_users=60",
         "dataset.source.n_items=40",
         "dataset.source.n_events=900",
         "dataset.source.n_genres=8",
-        "dataset.his_size=6",
+        "loader.his_size=6",
     ],
 }
-RANK_THE_CATALOGUE = {"interactions", "sessions", "retrieval"}
 
 
-def kind_of(name):
-    return signature(compose([f"model={name}"]).config["model"]["_target_"]).attributes["kind"]
+def kind_of(config):
+    """The kind of batches that a config's model reads."""
+    return signature(config["model"]["_target_"]).attributes["kind"]
 
 
 @pytest.fixture(params=MODELS)
 def overrides(request):
-    model = compose([f"model={request.param}"]).config["model"]
-    kind = kind_of(request.param)
-    narrow = [f"model.{key}=[8]" for key in model if key.endswith("hidden_size")] if kind == "table" else []
+    config = compose([f"model={request.param}"]).config
+    kind = kind_of(config)
+    narrow = [f"model.{key}=[8]" for key in config["model"] if key.endswith("hidden_size")] if kind == "table" else []
     return [f"model={request.param}", "trainer.batch_size=16", *SMALL[kind], *narrow]
 
 
@@ -82,13 +85,13 @@ def config(overrides):
 
 @pytest.fixture
 def made(config):
-    dataset = build(config["dataset"])
+    dataset = build_dataset(config)
     return build_model(config, dataset), dataset
 
 
 def shape_asked(dataset, batch):
     """Of the scores of 8 units."""
-    if dataset.kind in RANK_THE_CATALOGUE:
+    if dataset.kind == "events":
         return (8, dataset.sizes["n_items"])
     return (8, len(dataset.sizes["tasks"])) if dataset.kind == "table" else batch["candidates"].shape
 
@@ -114,7 +117,7 @@ def test_a_users_scores_do_not_depend_on_the_others_in_the_batch(made):
 
 def test_predict_is_one_entry_of_the_full_ranking(made):
     model, dataset = made
-    if dataset.kind not in RANK_THE_CATALOGUE:
+    if dataset.kind != "events":
         pytest.skip(f"a model of {dataset.kind} is asked for the candidates alone")
     model.eval()
     batch = next(dataset.eval_batches("valid", 8))
@@ -138,7 +141,7 @@ def test_every_stage_gives_finite_losses_and_moves_all_its_parameters(config, ma
 
 
 def test_the_same_seed_makes_the_same_weights_and_another_others(config):
-    dataset = build(config["dataset"])
+    dataset = build_dataset(config)
     first, again = (build_model(config, dataset).state_dict() for _ in range(2))
     other = build_model({**config, "seed": config["seed"] + 1}, dataset).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -207,7 +210,7 @@ def rows_of_two_colours(folder, like):
     columns |= {name: rng.normal(0, 1, len(user)) for name in ("age", "price")}
     columns |= {task.name: np.where(user % 2 == item % 2, 1, -(task.kind == "regression")) for task in tasks}
     data = Table(
-        None,
+        RowMetrics(),
         source=Given(columns, chunk=1000),
         tasks={task.name: task.kind for task in tasks},
         sparse=list(ids),
@@ -244,16 +247,16 @@ def histories_of_two_colours(folder, like):
 
 
 CHECKERBOARDS = {
-    "sessions": sessions_of_two_colours,
-    "interactions": items_of_two_colours,
+    "session_parallel": sessions_of_two_colours,
+    "user_rows": items_of_two_colours,
     "news": news_of_two_colours,
     "table": rows_of_two_colours,
-    "retrieval": histories_of_two_colours,
+    "histories": histories_of_two_colours,
 }
 
 
 def test_it_learns_a_checkerboard(config, made, tmp_path):
-    data, steps, margins = CHECKERBOARDS[made[1].kind](tmp_path, made[1])
+    data, steps, margins = CHECKERBOARDS[kind_of(config)](tmp_path, made[1])
     model = build_model(config, data)
     trainer = next(iter(build_trainers(config).values()))
     optimizer = trainer.optimizer(model.parameters(), lr=0.01)
@@ -275,6 +278,7 @@ def test_a_smoke_run_leaves_a_whole_run_directory(overrides, tmp_path):
             "valid",
             "test",
             "monitor",
+            "greater_is_better",
             "best_epoch",
             "best_step",
             "train_seconds",

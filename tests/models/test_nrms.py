@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recrun.data.events.parts import Ragged
 from worlds.attention import plain
 from worlds.news import first_batch, mind, write_world
 
@@ -14,6 +13,7 @@ from recrun.data.news.dataset import Mind
 from recrun.data.news.files import Behaviors
 from recrun.data.news.parts import NewsPart
 from recrun.data.news.synthetic import TopicNews
+from recrun.data.ragged import Ragged
 from recrun.errors import ConfigError
 from recrun.evaluation.impressions import GroupedByImpression, impression_metrics
 from recrun.models.nrms import NRMS, ClickAndCategory

@@ -36,7 +36,13 @@ TASKS = [
     "dataset.source.n_rows=2000",
     "weighting=uwl",
 ]
-HISTORIES = ["model=dssm", "objective=listwise", "dataset.rows=sequences", "trainer.batch_size=32"]
+HISTORIES = [
+    "model=dssm",
+    "dataset=synthetic_histories",
+    "objective=listwise",
+    "loader.rows=sequences",
+    "trainer.batch_size=32",
+]
 HISTORIES += [f"dataset.source.{size}" for size in ("n_users=150", "n_items=60", "n_events=2000")]
 
 

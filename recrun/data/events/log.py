@@ -128,7 +128,7 @@ def chosen_order(raw: RawEvents, order: Order | None) -> Order:
 def unit_columns(raw: RawEvents, unit: UnitName) -> tuple[Int32, Ids, Ids | None]:
     """Unit of each event [R], ids of the units [U], and ids of their users where units are sessions with users.
 
-    A session id that occurs in two parts of a split stands for two sessions.
+    A session id that occurs in two files of a split is two sessions.
     """
     if unit == "user":
         assert raw.user is not None

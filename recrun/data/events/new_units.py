@@ -1,4 +1,4 @@
-"""New units in place of a split's test units: to predict what comes next in data without a split."""
+"""New units instead of a split's test units: to predict what comes next in data without a split."""
 
 from __future__ import annotations
 

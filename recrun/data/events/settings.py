@@ -48,8 +48,9 @@ class EventSettings:
         filters: Which events stay.
         user_table, item_table: Side tables, whose first column is the id; None = none.
         user_fields, item_fields: Columns that models see; `id` is the user or item itself.
-        item_lists: Columns with any number of values, divided by `list_separator`.
-        test_path: A file whose units take the place of the test split: to predict what comes after them.
+        item_lists: Columns with any number of values.
+        list_separator: What divides these.
+        test_path: A file whose units replace the test split: to predict what comes after them.
         run_vocabulary: The `vocabulary` folder of a run: its items are the catalogue, and what it does not know of
             users and items is unknown. None = all that is in the data.
         cache: Folder of prepared data; None = none.

@@ -50,7 +50,7 @@ class EventSplit(Protocol):
     """Assigns the events of a log; see recrun.data.events.splits for those there are.
 
     Attributes:
-        needs: What the log must have: "order", "times" or "parts"; None = nothing. A plain literal in the class body.
+        needs: What the log must have: "order", "times", "split files"; None = nothing. A plain literal.
         catalogue: all: the items of the whole log can be recommended. train: those of the training events; held-out
             events of others are dropped and counted.
         test_input: Whether validation events are part of the input at test time.
@@ -124,7 +124,7 @@ class SplitLog:
         return shown
 
     def fingerprint(self) -> str:
-        """sha256 of the log, the catalogue, the parts and the rules of evaluation."""
+        """sha256 of the log, the catalogue, each event's split and the rules of evaluation."""
         rules = f"{self.log_fingerprint} {self.test_input} {self.targets} {self.assignment.whole_units}"
         digest = hashlib.sha256(f"{rules} {self.assignment.in_order}\n".encode())
         digest.update("\0".join(map(str, self.items.tolist())).encode())

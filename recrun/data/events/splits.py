@@ -9,20 +9,19 @@ import numpy as np
 
 from recrun.data.events import split_rules as rules
 from recrun.data.events.log import EventLog
-from recrun.data.events.split_log import Assignment, Catalogue, TestInput, WholeTargets
+from recrun.data.events.split_log import Assignment, Catalogue, EventSplit, TestInput, WholeTargets
 from recrun.data.types import DROPPED, INPUT, TEST, TRAIN, VALID, Int8
 from recrun.errors import ConfigError, DataError
 from recrun.types import Count, Fraction, Index, NonNegative, Probability, Split
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(EventSplit):
     """Of each unit's events a random share.
 
     Attributes:
         valid_fraction, test_fraction: Shares; a unit of 2 events has a test event, one of 3 a validation event too.
         seed: Of the draw; apart from the run's seed, so that runs on one split can be compared.
-        catalogue, test_input, targets: See `recrun.data.events.split_log.EventSplit`.
     """
 
     needs: ClassVar[str | None] = None
@@ -44,12 +43,11 @@ class Random:
 
 
 @dataclass(frozen=True)
-class Temporal:
+class Temporal(EventSplit):
     """Two cuts in time, the same for all units.
 
     Attributes:
         valid_fraction, test_fraction: Shares of all events, the latest for test.
-        catalogue, test_input, targets: See `recrun.data.events.split_log.EventSplit`.
     """
 
     needs: ClassVar[str | None] = "times"
@@ -69,12 +67,8 @@ class Temporal:
 
 
 @dataclass(frozen=True)
-class LeaveLastOut:
-    """Each unit's last event for test, the one before for validation; shorter units than 3 are for training only.
-
-    Attributes:
-        catalogue, test_input, targets: See `recrun.data.events.split_log.EventSplit`.
-    """
+class LeaveLastOut(EventSplit):
+    """Each unit's last event for test, the one before for validation; units of fewer than 3 events train only."""
 
     needs: ClassVar[str | None] = "order"
 
@@ -91,7 +85,7 @@ class LeaveLastOut:
 
 
 @dataclass(frozen=True)
-class Strong:
+class Strong(EventSplit):
     """Whole units are held out, and a share of their events is shown to the model (strong generalisation).
 
     Attributes:
@@ -99,7 +93,6 @@ class Strong:
         fold_in: Share of a held-out unit's events that is the model's input.
         min_events: Held-out units with fewer events have no target.
         seed: Of the draw; apart from the run's seed.
-        catalogue, test_input, targets: See `recrun.data.events.split_log.EventSplit`.
     """
 
     needs: ClassVar[str | None] = None
@@ -142,14 +135,13 @@ class Strong:
 
 
 @dataclass(frozen=True)
-class LastDays:
+class LastDays(EventSplit):
     """Whole units by when they begin: those of the last days for test, those of the days before for validation.
 
     Events of earlier units after a cut are dropped: training would know them only afterwards.
 
     Attributes:
         test_days, valid_days: Lengths in days; valid_days=0 for no validation.
-        catalogue, test_input, targets: See `recrun.data.events.split_log.EventSplit`.
     """
 
     needs: ClassVar[str | None] = "times"
@@ -169,12 +161,11 @@ class LastDays:
 
 
 @dataclass(frozen=True)
-class LatestFraction:
+class LatestFraction(EventSplit):
     """Whole units by when they begin: the latest share of them for test, the share before for validation.
 
     Attributes:
         test_fraction, valid_fraction: Shares of the units; valid_fraction=0 for no validation.
-        catalogue, test_input, targets: See `recrun.data.events.split_log.EventSplit`.
     """
 
     needs: ClassVar[str | None] = "order"
@@ -194,7 +185,7 @@ class LatestFraction:
 
 
 @dataclass(frozen=True)
-class Provided:
+class Provided(EventSplit):
     """The data are split already: `dataset.path` is a folder with train and test files, and perhaps a valid file.
 
     Without a valid file, validation events can be taken from the training events: of sessions, the latest whole
@@ -204,10 +195,9 @@ class Provided:
         valid_days: Sessions that begin in these last days of train; None = none.
         valid_fraction: Share of the sessions, or of each user's events; None = none.
         seed: Of the draw of users' events.
-        catalogue, test_input, targets: See `recrun.data.events.split_log.EventSplit`.
     """
 
-    needs: ClassVar[str | None] = "parts"
+    needs: ClassVar[str | None] = "split files"
 
     valid_days: NonNegative | None = None
     valid_fraction: Probability | None = None
@@ -234,7 +224,7 @@ class Provided:
         return Assignment(part, in_order=log.rank is not None, asked=splits)
 
     def with_validation(self, log: EventLog, part: Int8, by_units: bool) -> Int8:
-        """The parts with validation events taken from training, if the keys say so."""
+        """The codes with validation events taken from training, if the keys say so."""
         if self.valid_days:
             refuse_no_times(log, f"provided with split.valid_days={self.valid_days}")
             return rules.hold_out_days(log, part, VALID, self.valid_days)
@@ -249,14 +239,14 @@ class Provided:
 
 
 def units_in_one_part(log: EventLog) -> bool:
-    """Whether every unit has events in one part alone: then units are held out whole."""
+    """Whether every unit has events in one split alone: then units are held out whole."""
     assert log.part is not None
     same = log.part[1:] == log.part[:-1]
     return bool(same[log.unit[1:] == log.unit[:-1]].all())
 
 
 def whole_units(part: Int8, valid: bool, test: bool) -> Assignment:
-    """An assignment of whole units, with the count of events that are in no part."""
+    """An assignment of whole units, with the count of events that are in no split."""
     asked: list[Split] = []
     if valid:
         asked.append("valid")

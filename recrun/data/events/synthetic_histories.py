@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from recrun.data.events.side_tables import Side
+from recrun.data.events.synthetic import numbered
 from recrun.data.io.raw_events import RawEvents
 from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Probability
@@ -18,8 +19,8 @@ class Watchers:
     """Every item has a genre, every user a segment; users of a segment like the same three genres.
 
     A user watches some items of one genre, then turns to another one of those they like; some (`noise`) are of any
-    genre. Within a genre popularity is a power law. Users' table: `segment`, `device` (says nothing). Items' table:
-    `year` (says nothing), `tags`, the genre and another word. The same arguments give the same rows.
+    genre. Within a genre popularity follows a power law. Users' table: `segment`, `device` (noise). Items' table:
+    `year` (noise), `tags`, the genre and another word. The same arguments give the same rows.
 
     Args:
         n_users, n_items: Users, items in the catalogue; those that nobody watches do not show up.
@@ -75,11 +76,11 @@ class Watchers:
         """The tables of users and of items."""
         rng = np.random.default_rng([self.seed, 2])
         device = rng.choice(["phone", "screen"], self.n_users).astype(object)
-        users = {"segment": _text("s", self._segment), "device": device}
+        users = {"segment": numbered("s", self._segment), "device": device}
         other = rng.choice(["old", "new", "short", "long"], self.n_items).astype(object)
         items = {
             "year": rng.integers(1990, 2020, self.n_items).astype(str).astype(object),
-            "tags": _text("g", self._genre) + " " + other,
+            "tags": numbered("g", self._genre) + " " + other,
         }
         ids = (np.arange(n).astype(str).astype(object) for n in (self.n_users, self.n_items))
         name = "dataset.source"
@@ -101,9 +102,5 @@ class Watchers:
         rank = np.arange(self.n_items) - np.repeat(first[:-1], np.diff(first)) + 1
         total: Float = np.concatenate([[0.0], np.cumsum(rank**-self.popularity_exponent)])
         low, high = total[first[genre]], total[first[genre + 1]]
-        place = np.searchsorted(total, low + rng.random(len(genre)) * (high - low), side="right") - 1
-        return np.asarray(order[np.minimum(place, self.n_items - 1)])
-
-
-def _text(letter: str, numbers: Int64) -> np.ndarray:
-    return np.array([f"{letter}{number}" for number in numbers.tolist()], object)
+        index = np.searchsorted(total, low + rng.random(len(genre)) * (high - low), side="right") - 1
+        return np.asarray(order[np.minimum(index, self.n_items - 1)])

@@ -16,7 +16,7 @@ DECAY = 0.7  # of the odds of an item's successors, best first
 
 
 class MarkovSessions:
-    """Popularity is a power law, and every item has a few successors that tend to come next.
+    """Popularity follows a power law, and every item has a few successors that tend to come next.
 
     With probability `follow` the next item is a successor of the current one, else it is drawn by popularity. The
     same arguments give the same rows.
@@ -102,5 +102,5 @@ class MarkovSessions:
 
 
 def _draw(cumulative: Float, rng: np.random.Generator, size: int) -> Int64:
-    place = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
-    return np.asarray(np.minimum(place, len(cumulative) - 1), np.int64)
+    index = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
+    return np.asarray(np.minimum(index, len(cumulative) - 1), np.int64)

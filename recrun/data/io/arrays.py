@@ -91,7 +91,7 @@ def chunk_of(columns: Mapping[str, Column], size: int, wanted: Wanted, file: Dat
         try:
             return cells(columns[name])
         except Unusable as error:
-            raise DataError(f"{file.place(-1)}: column {name} {error}") from None
+            raise DataError(f"{file.location(-1)}: column {name} {error}") from None
 
     chunk = Chunk(
         size,
@@ -104,7 +104,7 @@ def chunk_of(columns: Mapping[str, Column], size: int, wanted: Wanted, file: Dat
     bad = chunk.bad_cell(wanted.required)
     if bad:
         row, name, fault = bad
-        raise DataError(f"{file.place(begin + row)}: column {name} {fault}")
+        raise DataError(f"{file.location(begin + row)}: column {name} {fault}")
     return chunk
 
 

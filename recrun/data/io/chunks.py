@@ -77,6 +77,7 @@ class Wanted:
         integers: As int64; a reader raises `NotIntegers` if that would change an id.
         times: As times, numbers or dates.
         required: Columns without missing cells: a reader refuses them, naming the row.
+        rows: At a time; None = as many as fit into little memory.
     """
 
     texts: frozenset[str] = frozenset()
@@ -85,6 +86,7 @@ class Wanted:
     integers: frozenset[str] = frozenset()
     times: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
+    rows: int | None = None
 
     @property
     def columns(self) -> frozenset[str]:
@@ -94,7 +96,7 @@ class Wanted:
     def only(self, names: Set[str]) -> Wanted:
         """Those of some columns."""
         lists = {name: separator for name, separator in self.lists.items() if name in names}
-        kinds = (self.integers & names, self.times & names, self.required & names)
+        kinds = (self.integers & names, self.times & names, self.required & names, self.rows)
         return Wanted(self.texts & names, self.numbers & names, lists, *kinds)
 
     def and_texts(self, names: Iterable[str]) -> Wanted:
@@ -158,7 +160,7 @@ class DataFile(Protocol):
     def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
         """The rows in order. Raises DataError for a cell that cannot be used."""
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Where a row is, counted from 0 over all chunks, for errors: "file:line"; below 0 what the source is."""
 
 

@@ -18,8 +18,8 @@ class Coder:
     def __call__(self, values: Ids, codes: Int32) -> Int32:
         """Codes over all texts so far of cells `values[codes]`."""
         number = np.fromiter(map(self.codes.get, values, repeat(-1)), np.int32, len(values))
-        for place in np.flatnonzero(number < 0).tolist():
-            number[place] = self.codes.setdefault(values[place], len(self.codes))
+        new = np.flatnonzero(number < 0)
+        number[new] = [self.codes.setdefault(text, len(self.codes)) for text in values[new].tolist()]
         return number[codes]
 
     def values(self) -> Ids:

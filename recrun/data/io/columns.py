@@ -85,6 +85,8 @@ class Columns:
         headless = (
             "" if self.header else ". dataset.columns=[user, item, …] names the columns of a file without a header"
         )
+        if len(header) == 1 and " " in header[0]:
+            headless += "; dataset.format=sequences reads lines of a user and items"
         return DataError(
             f"{path}: no {what} column{why}; the header has {', '.join(header)}. It is recognised by the names "
             f"{names}; {keys} names it{headless}"

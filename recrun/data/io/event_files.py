@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from recrun.data.io.columns import Columns
 from recrun.data.io.download import Download
 from recrun.data.io.event_reader import read_events
-from recrun.data.io.files import SPLITS, compression, data_files, existing, kind, places, sha256, split_files
+from recrun.data.io.files import SPLITS, compression, data_files, existing, kind, possible_paths, sha256, split_files
 from recrun.data.io.raw_events import RawEvents
 from recrun.errors import DataError
 
@@ -64,7 +64,9 @@ class EventFiles:
         return read_events(self._files(), self.columns, self.threshold, self.format)
 
     def _files(self) -> Files:
-        if self.download is not None and not any(place.exists() for place in places(self.path, self.root)):
+        if self.download is not None and not any(
+            candidate.exists() for candidate in possible_paths(self.path, self.root)
+        ):
             self.download.fetch(Path(self.root or "."))
         path = existing(self.path, self.root)
         if self.provided:
@@ -72,7 +74,7 @@ class EventFiles:
         if not path.is_dir():
             return [(None, path)]
         single = _customary(path)
-        if single is None and self.download is not None and not data_files(path):
+        if single is None and self.download is not None:
             self.download.fetch(Path(self.root or "."))
             single = _customary(path)
         return [(None, file) for file in ([single] if single else self._log(path))]
@@ -98,6 +100,7 @@ class EventFiles:
                 f"{folder}: a folder without a log; looked for {', '.join(_customary_names(folder.name))}, for train, "
                 "valid and test files, and for files that continue each other. Name the file in dataset.path"
             )
+        files = [path for path in files if kind(path) == ".inter"] or files  # beside .user and .item
         kinds = sorted({kind(path) for path in files})
         if not split and len(kinds) > 1:
             raise DataError(

@@ -20,6 +20,7 @@ from recrun.data.io.times import seconds
 from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import DataError
 
+TEXT_ROWS = 1 << 19  # of text at a time: many, for each costs a dictionary step per distinct id
 INT32 = np.iinfo(np.int32)
 
 
@@ -79,12 +80,15 @@ class _Collector:
             numbers=frozenset({names["rating"]} if "rating" in names else ()),
             times=frozenset({names["time"]} if "time" in names else ()),
             required=frozenset(names.values()),
+            rows=None if self.integers else TEXT_ROWS,
         )
         for chunk in file.chunks(wanted):
             self._take(chunk, names, split)
 
     def add_sequences(self, path: Path, split: int | None) -> None:
         """Takes all the lines of a sequence file."""
+        if self.threshold is not None:
+            raise DataError(f"{path}: a sequence file has no ratings, which dataset.threshold needs")
         for chunk in sequence_chunks(path, split is not None, self.counts):
             self._take(chunk, {"user": "user", "item": "item"}, split)
 

@@ -28,7 +28,7 @@ def kind(path: Path) -> str:
     return Path(name.removesuffix(compression(path))).suffix
 
 
-def places(path: str, root: str | None) -> list[Path]:
+def possible_paths(path: str, root: str | None) -> list[Path]:
     """Where a file may be: under the data folder, else under the working directory."""
     own = Path(path).expanduser()
     return list(dict.fromkeys([Path(root or ".").expanduser() / own, own]))
@@ -36,9 +36,9 @@ def places(path: str, root: str | None) -> list[Path]:
 
 def existing(path: str, root: str | None, key: str = "path") -> Path:
     """A file or folder. Raises DataError, naming the config key, if there is none."""
-    found = next((place for place in places(path, root) if place.exists()), None)
+    found = next((candidate for candidate in possible_paths(path, root) if candidate.exists()), None)
     if found is None:
-        looked = " and ".join(str(place.absolute()) for place in places(path, root))
+        looked = " and ".join(str(candidate.absolute()) for candidate in possible_paths(path, root))
         raise DataError(
             f"dataset.{key}={path} does not exist; looked for {looked}. "
             f"Give another dataset.{key}, or set dataset.root (or RECRUN_DATA) to the folder that holds it"
@@ -55,7 +55,7 @@ def data_files(folder: Path) -> list[Path]:
 def split_files(folder: Path, names: Mapping[str, str] | None = None) -> dict[int, list[Path]]:
     """The files of train, valid and test in a folder; those that are not there are left out.
 
-    Each is a file, "train.csv", "<folder>.train.inter", or a folder of files that continue each other.
+    Each is a file, "train.csv", "name.train.inter", or a folder of files that continue each other.
 
     Args:
         folder: The folder.
@@ -84,9 +84,8 @@ def _named(folder: Path, split: str, name: str) -> list[Path]:
 
 
 def _split(folder: Path, split: str) -> list[Path]:
-    stems = (split, f"{folder.resolve().name}.{split}".lower())
-    wanted = {stem + ending for stem in stems for ending in ENDINGS}
-    found = [path for path in data_files(folder) if path.name.lower() in wanted]
+    wanted = tuple(f".{split}{ending}" for ending in ENDINGS)
+    found = [path for path in data_files(folder) if f".{path.name.lower()}".endswith(wanted)]
     found += [path for name in (split, f"{split}.parquet") if (path := folder / name).is_dir()]
     if len(found) > 1:
         names = ", ".join(path.name for path in found)

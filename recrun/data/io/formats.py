@@ -21,7 +21,7 @@ def data_file(
     Args:
         path: The file.
         names, separator, skip_blanks: See `TextFile`; a file for which the first two are given is text, whatever its
-            ending.
+            ending, and so is one without an ending (train.gz).
 
     Raises:
         DataError: It is of no kind that can be read.
@@ -30,6 +30,6 @@ def data_file(
         return ParquetFile(path)
     if kind(path) == ".npz" and not compression(path):
         return ArrayFile(path)
-    if kind(path) in TEXT_ENDINGS or names is not None or separator is not None:
+    if kind(path) in ("", *TEXT_ENDINGS) or names is not None or separator is not None:
         return TextFile(path, None if names is None else tuple(names), separator, skip_blanks)
     raise DataError(f"{path}: unknown kind of file; allowed endings are {ALLOWED}")

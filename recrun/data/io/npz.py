@@ -38,12 +38,12 @@ class ArrayFile:
             NotIntegers: An id that is wanted as an integer is none.
         """
         columns = {name: self._columns[name] for name in wanted.columns}
-        size, step = len(next(iter(columns.values()))), CHUNK_ROWS
+        size, step = len(next(iter(columns.values()))), wanted.rows or CHUNK_ROWS
         for begin in range(0, size, step):
             some = {name: ArrayColumn(column[begin : begin + step]) for name, column in columns.items()}
             yield chunk_of(some, min(step, size - begin), wanted, self, begin)
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The file and number of a row; the file alone below 0."""
         return f"{self.path}: row {row + 1}" if row >= 0 else str(self.path)
 

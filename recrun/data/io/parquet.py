@@ -13,7 +13,7 @@ import numpy as np
 from recrun.data.io import arrays
 from recrun.data.io.arrays import Unusable
 from recrun.data.io.chunks import CHUNK_ROWS, Chunk, Lists, NotIntegers, Numbers, Texts, Times, Wanted
-from recrun.data.io.text import refuse_twice
+from recrun.data.io.layout import refuse_twice
 from recrun.data.types import Int64
 from recrun.errors import DataError
 
@@ -40,13 +40,13 @@ class ParquetFile:
         """
         begin = 0
         with self._open() as file:
-            for batch in file.iter_batches(CHUNK_ROWS, columns=sorted(wanted.columns)):
+            for batch in file.iter_batches(wanted.rows or CHUNK_ROWS, columns=sorted(wanted.columns)):
                 yield arrays.chunk_of(
                     {name: _Column(batch[name]) for name in wanted.columns}, len(batch), wanted, self, begin
                 )
                 begin += len(batch)
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The file and number of a row; the file alone below 0."""
         return f"{self.path}: row {row + 1}" if row >= 0 else str(self.path)
 

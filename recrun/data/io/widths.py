@@ -23,6 +23,8 @@ class RowWidths:
         rows: Rows so far; blank lines are none.
         wrong: Whether there may be a row of another width. It may be a false alarm only where cells hold quotes in
             odd places, such as `5" disk`: then the text has to be parsed to know.
+        parsed: Whether that was done; for the reader to remember.
+        inside: Whether the text so far ends within quotes.
     """
 
     def __init__(self, width: int, separator: bytes, quoting: bool) -> None:
@@ -37,22 +39,22 @@ class RowWidths:
         self.row = separator * (width - 1) + b"\n"
         kept = separator + b'\n"' if quoting else separator + b"\n"
         self.others = bytes(byte for byte in range(256) if byte not in kept)
-        self.rows, self.wrong = 0, False
-        self._inside = False  # quotes, at the end of the last block
+        self.rows, self.wrong, self.parsed = 0, False, False
+        self.inside = False  # quotes, at the end of the last block
         self._begun = np.zeros(0, np.uint8)  # separators of a row that goes on in the next block
 
     def add(self, block: bytes) -> None:
         """Counts a block of whole lines in."""
         marks = block.translate(None, self.others)
         rows, rest = divmod(len(marks), self.width)
-        if not (self._inside or rest) and marks == self.row * rows:
+        if not (self.inside or rest) and marks == self.row * rows:
             self.rows += rows
         else:
             self._look_closely(block.replace(b"\r\n", b"\n"))
 
     def end(self) -> None:
         """At the end of the text: quotes that are still open are wrong."""
-        self.wrong |= self._inside
+        self.wrong |= self.inside
 
     def _look_closely(self, block: bytes) -> None:
         """The same where there are quotes or blank lines."""
@@ -74,8 +76,8 @@ class RowWidths:
     def _quoted(self, text: Bytes, before: Bytes) -> Mask:
         """Which bytes are within quotes, the opening ones included; these may be at the beginning of a cell alone."""
         quote = text == QUOTE
-        inside: Mask = (np.cumsum(quote) + self._inside) % 2 == 1
+        inside: Mask = (np.cumsum(quote, dtype=np.uint8) + self.inside) % 2 == 1  # a sum that wraps keeps its parity
         opening = before[quote & inside]
         self.wrong |= bool(((opening != self.separator[0]) & (opening != NEWLINE) & (opening != QUOTE)).any())
-        self._inside = bool(inside[-1])
+        self.inside = bool(inside[-1])
         return inside

@@ -27,12 +27,12 @@ class Popularity:
     def draw(self, rng: np.random.Generator, size: int) -> Int32:
         """Items, int32 [size]."""
         u = rng.random(size)
-        place = self.guide[(u * len(self.guide)).astype(np.int64)]
-        late = np.flatnonzero(self.cdf[place] <= u)
+        index = self.guide[(u * len(self.guide)).astype(np.int64)]
+        late = np.flatnonzero(self.cdf[index] <= u)
         while len(late):
-            place[late] += 1
-            late = late[self.cdf[place[late]] <= u[late]]
-        return place
+            index[late] += 1
+            late = late[self.cdf[index[late]] <= u[late]]
+        return index
 
 
 class Negatives:

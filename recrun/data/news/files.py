@@ -31,7 +31,7 @@ TAB, NEWLINE, SPACE, DASH, ZERO, ONE = b"\t\n -01"
 
 @dataclass(frozen=True)
 class News:
-    """A news file. Row 0 stands for every unknown news: no title, no category.
+    """A news file. Row 0 is every unknown news: no title, no category.
 
     News are numbered by the length of their titles, so that a sorted set of them is sorted by length.
 
@@ -82,7 +82,7 @@ class Block:
         line: Number of the first line.
         text: The bytes; the last is a newline.
         edges: Where fields end: -1, then every tab and newline.
-        last: For each row, the place of its newline in `edges`.
+        last: For each row, the position of its newline in `edges`.
     """
 
     path: Path
@@ -197,12 +197,12 @@ def read_behaviors(path: Path, news: News) -> Behaviors:
     flat, lengths, labels = (np.concatenate(parts) for parts in zip(*candidates, strict=True))
     unknown = int((distinct.items == 0).sum())
     kept, order = _without_unknown(distinct)
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order))
+    position = np.empty(len(order), np.int32)
+    position[order] = np.arange(len(order))
     return Behaviors(
         ids=np.array(ids, object),
         users=np.array(users, object),
-        history=place[number[np.concatenate(history)]],
+        history=position[number[np.concatenate(history)]],
         histories=kept,
         candidates=Ragged(offsets_of(lengths), flat),
         labels=labels,

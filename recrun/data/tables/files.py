@@ -9,7 +9,7 @@ from typing import Any
 
 from recrun.data.io.chunks import Chunk, DataFile, Wanted
 from recrun.data.io.download import Download
-from recrun.data.io.files import ALLOWED, compression, data_files, existing, kind, places, sha256, split_files
+from recrun.data.io.files import ALLOWED, compression, data_files, existing, kind, possible_paths, sha256, split_files
 from recrun.data.io.formats import data_file
 from recrun.data.tables.join import Side
 from recrun.data.types import TRAIN
@@ -54,7 +54,7 @@ class TableFiles:
             DataError: One is not there.
         """
         self.where, self.learning = where, learning
-        if where.download and not any(place.exists() for place in places(where.path, where.root)):
+        if where.download and not any(candidate.exists() for candidate in possible_paths(where.path, where.root)):
             where.download.fetch(Path(where.root or "."))
         self.files = provided_files(where, names) if provided else [(None, path) for path in shards(where)]
         self.sides = {key: existing(path, where.root, f"join.{key}") for key, path in (where.join or {}).items()}
@@ -108,10 +108,10 @@ class TableFiles:
         for side in sides:
             side.check_matches(self.learning)
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """The file and line of a row, counted from 0 over all files; below 0 the first file alone."""
         begin, table = next((begin, table) for begin, table in reversed(self.begins) if begin <= max(row, 0))
-        return table.place(row - begin)
+        return table.location(row - begin)
 
     def refuse_missing_keys(self, own: Set[str]) -> None:
         """Raises DataError if a side table is joined on a column that one of the two does not have."""

@@ -31,13 +31,13 @@ def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path)
     with Writer(folder) as writer:
         for chunk in source.chunks(schema.wanted()):
             for row, fault in faults(chunk, schema, all_numbers):
-                raise DataError(f"{source.place(done + row)}: {fault}")
+                raise DataError(f"{source.location(done + row)}: {fault}")
             writer.append(coded(chunk, schema, coders))
             for column, seen in texts.items():
                 seen.update(dict.fromkeys(chunk.texts[column].values))
             done += chunk.size
     if not done:
-        raise DataError(f"{source.place(0)}: there are no rows")
+        raise DataError(f"{source.location(0)}: there are no rows")
     schema.refuse_absent(texts)
     return coders
 

@@ -58,9 +58,9 @@ class Side:
         index: pd.Index[Any] = pd.Index(keys.values[keys.codes], dtype=object)
         if not index.is_unique:
             row = int(np.flatnonzero(index.duplicated())[0])
-            raise DataError(f"{table.place(row)}: {key} {index[row]!r} is there twice; a side table has each once")
+            raise DataError(f"{table.location(row)}: {key} {index[row]!r} is there twice; a side table has each once")
         own = {name: texts for name, texts in rows.texts.items() if name in wanted.texts}
-        return cls(table.place(-1), key, Chunk(rows.size, own, rows.lists, rows.numbers), index)
+        return cls(table.location(-1), key, Chunk(rows.size, own, rows.lists, rows.numbers), index)
 
     @property
     def columns(self) -> set[str]:

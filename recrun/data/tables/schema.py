@@ -116,7 +116,7 @@ class Schema:
         """Columns that have a vocabulary of their own, in the order of the table of ids."""
         return tuple(dict.fromkeys(self.owner(name) for name in self.id_columns))
 
-    def to_judge(self, header: Collection[str], where: str) -> Schema:
+    def to_evaluate(self, header: Collection[str], where: str) -> Schema:
         """Of a table that is not divided, need not have labels or groups, and has histories as columns.
 
         Raises:
@@ -125,7 +125,7 @@ class Schema:
         lacking = next((made.name for made in self.histories if made.name not in header), None)
         if lacking is not None:
             raise DataError(
-                f"{where}: no column {lacking!r}: rows to judge or to predict have their histories as columns, ids "
+                f"{where}: no column {lacking!r}: rows to evaluate or to predict have their histories as columns, ids "
                 f"divided by '|' (dataset.histories.{lacking})"
             )
         labels = self.labels if all(label.column in header for label in self.labels) else ()
@@ -134,7 +134,7 @@ class Schema:
         return replace(self, sequences=read, histories=(), labels=labels, group=group, time=None, part=None)
 
     def first_metric(self) -> str:
-        """What judges the first task; with several tasks the task's name comes first."""
+        """The metric of the first task; with several tasks the task's name comes first."""
         task = self.labels[0].task
         name = "auc" if task.kind == "classification" else "rmse"
         return f"{task.name}/{name}" if len(self.labels) > 1 else name
@@ -213,7 +213,7 @@ def read_schema(
 
 
 def _refuse_batch_names(sequences: Sequence[str]) -> None:
-    """Raises ConfigError for a sequence that would take the place of something else in a batch."""
+    """Raises ConfigError for a sequence that would replace something else in a batch."""
     taken = {*BATCH_NAMES, *(f"{name}_offsets" for name in sequences)}
     for name in sequences:
         if name in taken:

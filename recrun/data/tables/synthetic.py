@@ -68,7 +68,7 @@ class FactorizationTable:
         """The columns."""
         return ["user", "item", "colour", "place", "age", "price", "history", "click", "conversion", "dwell"]
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Where a row is."""
         return f"dataset.source, row {row + 1}" if row >= 0 else "dataset.source"
 

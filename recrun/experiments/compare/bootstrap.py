@@ -100,7 +100,7 @@ def spread(differences_U: Floats, weights_U: Floats, *sides_SU: Floats) -> Sprea
     influence_U = (differences_U - mean) * weights_U / (1 - weights_U / size)
     units = float(influence_U @ influence_U) * (size - 1) / size**3
     several = [values_SU for values_SU in sides_SU if len(values_SU) > 1]
-    parts = [(units, _effective(weights_U) - 1), _beyond_units(several, weights_U)]
+    parts = [(units, max(1.0, _effective(weights_U) - 1)), _beyond_units(several, weights_U)]
     variance = sum(part for part, _ in parts)
     below = sum(part**2 / freedom for part, freedom in parts)
     third = float((influence_U**3).sum()) / size**3
@@ -108,20 +108,23 @@ def spread(differences_U: Floats, weights_U: Floats, *sides_SU: Floats) -> Sprea
 
 
 def _effective(weights_U: Floats) -> float:
-    """How many units of equal weight tell as much of a variance: U where all weigh the same."""
+    """How many units of equal weight hold as much information on a variance: U where all weigh the same."""
     squares_U = weights_U**2
     return float(squares_U.sum() ** 2 / (squares_U**2).sum())
 
 
 def _beyond_units(sides_SU: Sequence[Floats], weights_U: Floats) -> tuple[float, float]:
-    """The variance over seeds beyond what they do to single units, and its degrees of freedom."""
+    """The variance over seeds beyond what they do to single units, and its degrees of freedom.
+
+    What is taken out leaves a variance less certain than its size says: it keeps degrees of freedom in proportion.
+    """
     means = [values_SU @ weights_U / len(weights_U) for values_SU in sides_SU]
     over_seeds = [float(means_S.var(ddof=1)) / len(means_S) for means_S in means]
     beyond = sum(over_seeds) - sum(_of_single_units(values_SU, weights_U) for values_SU in sides_SU)
     if beyond <= 0:
         return 0.0, 1.0
     below = sum(part**2 / (len(means_S) - 1) for part, means_S in zip(over_seeds, means, strict=True))
-    return beyond, sum(over_seeds) ** 2 / below
+    return beyond, beyond * sum(over_seeds) / below
 
 
 def _of_single_units(values_SU: Floats, weights_U: Floats) -> float:

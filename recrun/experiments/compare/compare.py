@@ -16,7 +16,7 @@ from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.compare import paired_tests
 from recrun.experiments.compare.bootstrap import Floats, bca, resampled_means, seed_weights, spread
 from recrun.experiments.compare.result import Comparison, Correction, Summary, Table, lower_is_better
-from recrun.experiments.compare.runs import Setting, StoredRun, inside
+from recrun.experiments.compare.runs import Setting, StoredRun, inside, printable
 from recrun.experiments.compare.units import Block, UnitValues, matched, metric_names, read_units
 from recrun.types import Split
 
@@ -101,7 +101,7 @@ def blocks_of(runs: Sequence[StoredRun], metrics: Sequence[str], split: Split) -
         for found in read_units(path, metrics):
             refuse_other_results(run, path, found, split)
             kinds.setdefault((found.grouped, *found.values), {})[str(run.directory)] = found
-    unit = str(runs[0].results.get("unit") or "units")
+    unit = printable(runs[0].results.get("unit") or "units")
     next_item = "next_item" in str(runs[0].evaluator.get("_target_"))
     for (grouped, *names), files in kinds.items():
         if len(files) < len(runs):

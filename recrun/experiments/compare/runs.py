@@ -109,6 +109,14 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from None
 
 
+def parsed(text: str) -> Any:
+    """A typed value as YAML reads it; the text itself where it is none."""
+    try:
+        return yaml.load(text, Loader=YAML_LOADER)
+    except yaml.YAMLError:
+        return text
+
+
 def read_run(directory: Path) -> StoredRun:
     """A finished run.
 
@@ -186,7 +194,7 @@ def jobs_of(sweep: Path) -> Iterator[tuple[Path, str]]:
 
 
 def gather(runs: Sequence[StoredRun]) -> list[Setting]:
-    """Runs that differ by seed alone become one setting, named by its model and what tells it from the others.
+    """Runs that differ by seed alone become one setting, named by its model and by how it differs from the others.
 
     Raises:
         ConfigError: A setting has one seed twice.

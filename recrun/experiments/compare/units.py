@@ -64,7 +64,12 @@ def metric_names(path: Path) -> list[str]:
         DataError: The file cannot be read.
     """
     with opened(path) as file:
-        return [name for name in file.files if name != IDS and ":" not in name]
+        names = [name for name in file.files if name != IDS and ":" not in name]
+    if not all(name.isprintable() for name in names):
+        raise DataError(
+            f"{path} is damaged: a metric has the name {next(name for name in names if not name.isprintable())!a}"
+        )
+    return names
 
 
 @contextmanager
@@ -106,7 +111,7 @@ def unit_values(path: Path, arrays: Mapping[str, npt.NDArray[Any]], key: str, me
         raise DataError(f"{path}: {key} must be strings, one per unit, not {ids.dtype} of shape {ids.shape}")
     if len(ids) < 2:
         raise DataError(f"{path} has {len(ids)} units: a comparison needs at least 2")
-    repeated = len(ids) - len(np.unique(ids))
+    repeated = len(ids) - len(set(ids.tolist()))  # faster than sorting strings
     if repeated:
         raise DataError(f"{path}: {repeated} of {len(ids)} ids in {key} occur more than once")
     own = key.removesuffix(OWN_IDS) + OWN_WEIGHTS
@@ -177,10 +182,11 @@ def sessions_of(ids: Strings, metrics: tuple[str, ...], values_MRU: Floats) -> B
     Raises:
         DataError: An id is no `<session>:<position>`.
     """
-    names = [str(name).rpartition(":")[0] for name in ids]
+    names = [name.rpartition(":")[0] for name in ids.tolist()]
     if "" in names:
         raise DataError(f"id {str(ids[names.index('')])!r} is no <session>:<position>, as next-item evaluation writes")
-    _, session_U = np.unique(np.array(names), return_inverse=True)
+    known: dict[str, int] = {}
+    session_U = np.array([known.setdefault(name, len(known)) for name in names])
     events_S = np.bincount(session_U).astype(np.float64)
     if len(events_S) < 2:
         raise DataError("there is one session: a comparison needs at least 2")

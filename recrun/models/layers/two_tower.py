@@ -141,7 +141,7 @@ def sums_within(values_QE: Tensor, padded: Padded) -> Tensor:
 class Padded(NamedTuple):
     """Where N entries of R ascending rows are in an array [R, longest]."""
 
-    places: Tensor
+    positions: Tensor
     n_rows: int
     longest: int
 
@@ -154,11 +154,11 @@ class Padded(NamedTuple):
     def pad(self, values_NE: Tensor) -> Tensor:
         """[R, longest, E], zero behind the end of a row."""
         rows = values_NE.new_zeros(self.n_rows * self.longest, values_NE.shape[1])
-        return rows.index_copy(0, self.places, values_NE).view(self.n_rows, self.longest, -1)
+        return rows.index_copy(0, self.positions, values_NE).view(self.n_rows, self.longest, -1)
 
     def flat(self, rows: Tensor) -> Tensor:
         """[N, E] of [R, longest, E]."""
-        return rows.flatten(0, 1).index_select(0, self.places)
+        return rows.flatten(0, 1).index_select(0, self.positions)
 
 
 class Table(nn.Module):

@@ -9,8 +9,8 @@ import scipy.sparse as sp
 
 from recrun.data.io import text
 from recrun.data.io.columns import Columns
-from recrun.data.io.readers import read_rows
-from recrun.data.events.rows import TEST, TRAIN
+from recrun.data.io.event_reader import read_events
+from recrun.data.types import TEST, TRAIN
 from recrun.errors import DataError
 
 CSV = "userId,movieId,rating,timestamp\n7,10,4.0,100\n7,20,2.5,50\n12,10,5,75\n"
@@ -22,8 +22,8 @@ def write(path, content):
     return path
 
 
-def read(path, with_time=False, threshold=None, **columns):
-    return read_rows({None: path}, Columns(**columns), threshold, with_time)
+def read(path, threshold=None, **columns):
+    return read_events([(None, path)], Columns(**columns), threshold)
 
 
 def triples(rows):
@@ -56,7 +56,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_shape_reads_alike(tmp_path, name):
-    rows = read(write(tmp_path / name, SHAPES[name]), with_time=True)
+    rows = read(write(tmp_path / name, SHAPES[name]))
     assert triples(rows) == EXPECTED
     assert rows.users.dtype == np.int64  # sorted by value: 7 before 12
     assert rows.users.tolist() == [7, 12]
@@ -65,14 +65,14 @@ def test_every_shape_reads_alike(tmp_path, name):
 
 
 def test_threshold_drops_rows_while_reading(tmp_path):
-    rows = read(write(tmp_path / "a.csv", CSV), threshold=4, with_time=True)
+    rows = read(write(tmp_path / "a.csv", CSV), threshold=4)
     assert triples(rows) == [EXPECTED[0], EXPECTED[2]]
     assert rows.counts == {"rows_read": 3, "below_threshold": 1}
 
 
 def test_named_columns(tmp_path):
     path = write(tmp_path / "a.csv", "when,who,what,user\n5,a,x,b\n")
-    rows = read(path, with_time=True, user="who", item="what", time="when")
+    rows = read(path, user="who", item="what", time="when")
     assert triples(rows) == [("a", "x", 5.0)]
 
 
@@ -119,7 +119,7 @@ def test_parts_share_their_vocabulary(tmp_path):
         TRAIN: write(tmp_path / "a.csv", "user,item\n1,5\n"),
         TEST: write(tmp_path / "b.csv", "user,item\nx,5\n1,6\n"),
     }
-    rows = read_rows(files, Columns())
+    rows = read_events(list(files.items()), Columns())
     assert rows.part.tolist() == [TRAIN, TEST, TEST]
     assert rows.users[rows.user].tolist() == ["1", "x", "1"]
     assert rows.items[rows.item].tolist() == [5, 5, 6]
@@ -160,7 +160,10 @@ BROKEN = {
 def test_broken_text_is_refused_with_its_line(tmp_path, case):
     content, message = BROKEN[case]
     with pytest.raises(DataError, match=message):
-        read(write(tmp_path / "a.csv", content), threshold=1 if "rating" in str(content) and "rating" in message else None)
+        read(
+            write(tmp_path / "a.csv", content),
+            threshold=1 if "rating" in str(content) and "rating" in message else None,
+        )
 
 
 def test_broken_text_is_found_in_a_later_chunk(tmp_path, monkeypatch):
@@ -182,12 +185,10 @@ def test_wrong_column_name(tmp_path):
         read(write(tmp_path / "a.csv", CSV), user="uid")
 
 
-def test_threshold_and_time_need_their_columns(tmp_path):
+def test_a_threshold_needs_its_column(tmp_path):
     path = write(tmp_path / "a.csv", "user,item\n1,2\n")
     with pytest.raises(DataError, match="no rating column"):
         read(path, threshold=3)
-    with pytest.raises(DataError, match="no time column"):
-        read(path, with_time=True)
 
 
 @pytest.mark.parametrize("cut", [5, -5])
@@ -214,7 +215,7 @@ def test_parquet(tmp_path, ids):
 
     table = pa.table({"user_id": ids, "movieId": [10, 20, 10], "rating": [4.0, 2.5, 5], "time": [100, 50, 75]})
     pq.write_table(table, tmp_path / "a.parquet")
-    rows = read(tmp_path / "a.parquet", with_time=True)
+    rows = read(tmp_path / "a.parquet")
     assert triples(rows) == EXPECTED
     assert rows.users.tolist() == [7, 12]
 
@@ -241,7 +242,5 @@ def test_scipy_matrix(tmp_path):
     sp.save_npz(tmp_path / "a.npz", sp.csr_matrix(dense))
     rows = read(tmp_path / "a.npz", threshold=3)
     assert list(zip(rows.users[rows.user], rows.items[rows.item], strict=True)) == [(0, 1), (2, 0)]
-    with pytest.raises(DataError, match="no time column"):
-        read(tmp_path / "a.npz", with_time=True)
-    with pytest.raises(DataError, match="not a .npz file of plain arrays"):
+    with pytest.raises(DataError, match=r"not a \.npz file of plain arrays"):
         read(write(tmp_path / "b.npz", CSV))

@@ -65,7 +65,7 @@ def test_lists_are_taken_apart_at_their_separator(rows, separator):
 def test_the_place_of_a_row_counts_lines_that_quotes_hold_and_blank_ones(tmp_path):
     (tmp_path / "t.csv").write_text('x,y\n"a\nb",1\n\nc,2\n')
     table = TextFile(tmp_path / "t.csv")
-    assert [table.place(row) for row in (-1, 0, 1)] == [f"{tmp_path}/t.csv{line}" for line in ("", ":2", ":5")]
+    assert [table.location(row) for row in (-1, 0, 1)] == [f"{tmp_path}/t.csv{line}" for line in ("", ":2", ":5")]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz"])

@@ -86,3 +86,10 @@ def test_units_are_drawn_with_their_weights_the_same_for_all_rows():
 def test_what_never_varies_has_an_interval_without_width():
     found = bca(0.25, np.full(100, 0.25), spread(np.full(10, 0.25), np.ones(10)))
     assert (found.low, found.high) == (0.25, 0.25)
+
+
+def test_one_unit_that_outweighs_all_leaves_one_degree_of_freedom():
+    weights = np.array([1e-6, 1e-6, 1.0])
+    found = spread(np.array([0.1, 0.2, 0.4]), weights / weights.mean())
+    assert found.freedom == 1
+    assert found.variance > 0

@@ -141,6 +141,13 @@ def test_damaged_files_are_one_line_that_names_them(tmp_path, content):
     assert "\n" not in str(raised.value)
 
 
+def test_a_metrics_name_cannot_move_the_cursor(tmp_path):
+    path = stored(tmp_path / "u.npz", ids=["1", "2"], **{"recall\x1b[2J": [0.5, 0.5]})
+    with pytest.raises(DataError) as raised:
+        metric_names(path)
+    assert str(raised.value) == f"{path} is damaged: a metric has the name 'recall\\x1b[2J'"
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"u\.npz is damaged or not what a run writes: .*No such file"):
         metric_names(tmp_path / "u.npz")
