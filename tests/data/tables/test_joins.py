@@ -19,9 +19,7 @@ def joined(folder, users, **keys):
 
 
 def test_keys_that_match_no_row_are_refused(tmp_path):
-    fault = (
-        r"users.csv describes 0 of 8 rows \(0.0%\): user '0' is not there, nor any other; its ids are like '0.0'"
-    )
+    fault = r"users.csv describes 0 of 8 rows \(0.0%\): user '0' is not there, nor any other; its ids are like '0.0'"
     with pytest.raises(DataError, match=fault):
         joined(tmp_path, "0.0,20\n1.0,30\n2.0,40\n3.0,50\n")
 
