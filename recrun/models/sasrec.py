@@ -51,8 +51,12 @@ class SASRec(Retriever):
         self.dropout = dropout
         self.table = nn.Parameter(torch.randn(n_items, embedding_dim) / math.sqrt(embedding_dim))
         self.position = nn.Parameter(torch.randn(max_length, embedding_dim) * 0.1)
-        self.blocks = nn.ModuleList(Block(embedding_dim, head_num, dropout) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(self.block(embedding_dim, head_num, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(embedding_dim)
+
+    def block(self, width: int, heads: int, dropout: float) -> Block:
+        """One layer."""
+        return Block(width, heads, dropout)
 
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]: of the history up to there."""
@@ -78,22 +82,26 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.before_attention, self.before_network = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention_norm, self.network_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.three = nn.Linear(width, 3 * width)
         self.joined = nn.Linear(width, width)
-        self.network = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+        self.network: nn.Module = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
 
     def forward(self, x_ND: Tensor, padded: Padded) -> Tensor:
         """[N, D], histories one after another."""
-        x_ND = x_ND + self.drop(self.attend(self.three(self.before_attention(x_ND)), padded))
-        return x_ND + self.drop(self.network(self.before_network(x_ND)))
+        x_ND = x_ND + self.drop(self.attend(self.three(self.attention_norm(x_ND)), padded))
+        return x_ND + self.drop(self.network(self.network_norm(x_ND)))
 
     def attend(self, qkv_N: Tensor, padded: Padded) -> Tensor:
         """Attention of each position to itself and those before it; rows end in padding, which is not attended to."""
         rows = padded.pad(qkv_N).view(padded.n_rows, padded.longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(rows[0], rows[1], rows[2], is_causal=True)
+        seen = self.attention(rows[0], rows[1], rows[2], padded)
         attended: Tensor = self.joined(padded.flat(seen.transpose(1, 2).flatten(2)))
         return attended
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, padded: Padded) -> Tensor:
+        """Causal attention of rows, [R, heads, longest, D / heads] each."""
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout in training."""

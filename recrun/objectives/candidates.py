@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.objectives.base import Objective
-from recrun.types import Batch
+from recrun.types import Batch, Share
 
 
 class Listwise(Objective):
@@ -80,6 +80,46 @@ class Pointwise(Objective):
         """The candidates, where rows differ in their number."""
         mask = batch.get("label_mask")
         return super().terms(batch) if mask is None else int(mask.sum())
+
+
+class GBCE(Objective):
+    """Generalised binary cross-entropy: the right candidate's probability is raised to a power below 1.
+
+    With k drawn candidates j of n_items - 1 others, each as likely, and a = k / (n_items - 1),
+
+        -(b log sigmoid(s) + sum_j log(1 - sigmoid(s_j))) / (k + 1),    b = a (t (1 - 1 / a) + 1 / a) = 1 - t (1 - a)
+
+    Sampling makes a binary cross-entropy overrate what is right: b = a undoes that.
+    Petrov, Macdonald: gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative Sampling,
+    RecSys 2023.
+
+    Args:
+        calibration: t: 0 = binary cross-entropy, 1 = sigmoid(s) is the probability of the item.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("n_items",)
+    needs_candidates: ClassVar[bool] = True
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {
+        "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
+        "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+        "loader.sampler": {
+            "popularity": "its calibration supposes loader.sampler=uniform",
+            "log": "its calibration supposes loader.sampler=uniform",
+        },
+    }
+
+    def __init__(self, calibration: Share = 0.75) -> None:
+        super().__init__()
+        self.calibration = calibration
+
+    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """{"gbce": mean over the rows} and the model's own; the model gives logits [B, 1 + k], the right one first."""
+        scored, own = scores_and_losses(model, batch)
+        logits_BC = scored.float()
+        share = (logits_BC.shape[1] - 1) / (model.n_items - 1)
+        power = 1 - self.calibration * (1 - share)
+        right_B, others_BK = power * F.softplus(-logits_BC[:, 0]), F.softplus(logits_BC[:, 1:])
+        return {"gbce": (right_B + others_BK.sum(1)).mean() / logits_BC.shape[1], **own}
 
 
 def scores_and_losses(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

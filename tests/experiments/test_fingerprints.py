@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from omegaconf import OmegaConf
 
 from recrun.config.compose import compose
 from recrun.config.validate import check
@@ -78,22 +77,58 @@ def stopped(tmp_path, monkeypatch, *words):
     return directory
 
 
+@pytest.fixture
+def files(tmp_path):
+    """Train, valid and test events of ten users, and a table of the users."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = {name: ["user,item,time"] for name in ("train", "valid", "test")}
+    for time in range(120):
+        part = "train" if time < 80 else "valid" if time < 100 else "test"
+        lines[part].append(f"u{time % 10},i{(7 * time + time // 10) % 13},{time}")
+    lines["users"] = ["user,segment", *(f"u{user},{user % 3}" for user in range(10))]
+    for name, rows in lines.items():
+        write(folder / f"{name}.csv", rows)
+    return folder
+
+
+def write(path, rows):
+    path.write_text("\n".join(rows) + "\n")
+
+
+def longer(folder):
+    write(folder / "train.csv", [*(folder / "train.csv").read_text().splitlines(), "u1,i2,79.5"])
+
+
+def moved(folder):
+    """The first test event is for validation: the same events, split otherwise."""
+    valid, test = ((folder / f"{name}.csv").read_text().splitlines() for name in ("valid", "test"))
+    write(folder / "valid.csv", [*valid, test[1]])
+    write(folder / "test.csv", [test[0], *test[2:]])
+
+
+def other_segments(folder):
+    write(folder / "users.csv", ["user,segment", *(f"u{user},{user % 2}" for user in range(10))])
+
+
 @pytest.mark.parametrize(
-    ("key", "value", "name", "differs"),
+    ("change", "name", "differs"),
     [
-        ("dataset.source.seed", 3, NAMES[0], "other data"),
-        ("split.test_input", "train", NAMES[1], "another split of these data"),
-        ("dataset.user_fields", ["segment", "id", "device"], NAMES[2], "other features of users or items"),
+        (longer, NAMES[0], "other data"),
+        (moved, NAMES[1], "another split of these data"),
+        (other_segments, NAMES[2], "other features of users or items"),
     ],
 )
-def test_a_run_is_not_resumed_on_others(key, value, name, differs, tmp_path, monkeypatch):
-    directory = stopped(tmp_path, monkeypatch, *DSSM)
-    whole = OmegaConf.load(directory / "config.yaml")
-    changed = whole.copy()
-    OmegaConf.update(changed, key, value)
-    OmegaConf.save(changed, directory / "config.yaml")
+def test_a_run_is_not_resumed_on_others(change, name, differs, files, tmp_path, monkeypatch):
+    words = ["model=dssm", "dataset=interactions", "split=provided", f"dataset.path={files}", "dataset.cache=null"]
+    words += [f"dataset.user_table={files}/users.csv", "dataset.user_fields=[id,segment]", "loader.num_negatives=1"]
+    words += ["dataset.filters.repeats=keep", "loader.avoid_positives=false", "trainer.batch_size=8", "threads=1"]
+    directory = stopped(tmp_path, monkeypatch, *words)
+    before = {path: path.read_text() for path in files.iterdir()}
+    change(files)
     with pytest.raises(CheckpointError, match=rf"trained on {differs}.*\({name} ") as error:
         run.execute(directory)
     assert str(directory / "train" / "last") in str(error.value)
-    OmegaConf.save(whole, directory / "config.yaml")
+    for path, text in before.items():
+        path.write_text(text)
     assert run.execute(directory)["test"]

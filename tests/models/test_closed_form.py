@@ -58,14 +58,16 @@ def solved(model, sets=None):
 NEW = [np.array([0, 3, 14]), np.array([7]), np.array([1, 2, 4, 5, 6, 8])]  # units that training did not have
 
 
-def test_ease_is_a_ridge_regression_of_each_item_on_the_others():
-    x, l2 = dense(sets_of()), 3.0
+@pytest.mark.parametrize("n_units", [N_UNITS, 8])  # more units than items, and fewer
+def test_ease_is_a_ridge_regression_of_each_item_on_the_others(n_units):
+    sets, l2 = [*sets_of()[: n_units - 1], np.zeros(0, int)], 3.0
+    x = dense(sets)
     weights = np.zeros((N_ITEMS, N_ITEMS))
     for item in range(N_ITEMS):
         others = np.delete(np.arange(N_ITEMS), item)
         left = x[:, others].T @ x[:, others] + l2 * np.eye(N_ITEMS - 1)
         weights[others, item] = np.linalg.solve(left, x[:, others].T @ x[:, item])
-    scores = solved(EASE(N_ITEMS, l2=l2))(batch_of(NEW))
+    scores = solved(EASE(N_ITEMS, l2=l2), sets)(batch_of(NEW))
     np.testing.assert_allclose(scores, dense(NEW) @ weights, atol=1e-5)
 
 

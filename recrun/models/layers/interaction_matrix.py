@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from recrun.interfaces import TrainingEvents
 
 Sparse: TypeAlias = Any  # scipy.sparse.csr_array: scipy's stubs make the type of every product a union
 
-BLOCK_BYTES = 1 << 26  # of a dense block of a Gram matrix while it is made
+BLOCK_BYTES = 1 << 26  # of a block of a dense matrix while it is made
 
 
 def interaction_matrix(events: TrainingEvents) -> Sparse:
@@ -27,7 +28,12 @@ def interaction_matrix(events: TrainingEvents) -> Sparse:
 def gram_(matrix: Sparse, out: Tensor) -> Tensor:
     """X^T X, written block by block into `out`, float32 [I, I]: beside it little memory is needed."""
     transposed = matrix.T.tocsr()
-    rows = max(1, BLOCK_BYTES // (4 * len(out)))
-    for at in range(0, len(out), rows):
-        out[at : at + rows] = torch.from_numpy((transposed[at : at + rows] @ matrix).toarray())
+    for rows in row_blocks(out.shape):
+        out[rows] = torch.from_numpy((transposed[rows] @ matrix).toarray())
     return out
+
+
+def row_blocks(shape: Sequence[int]) -> Iterator[slice]:
+    """Rows of a dense float32 matrix, some at a time."""
+    size = max(1, BLOCK_BYTES // (4 * shape[1]))
+    return (slice(at, min(at + size, shape[0])) for at in range(0, shape[0], size))
