@@ -39,7 +39,7 @@ class LightGCN(UserTable):
         pairs: Of training: the graph. The checkpoint holds it.
         embedding_dim: Width of the vectors.
         n_layers: Steps in the graph.
-        decay: See above.
+        decay: Weight of the L2 penalty of the batch's vectors, see above.
         temperature: Divides the scores.
     """
 
