@@ -95,14 +95,15 @@ class ALS(SetModel):
 
     def embed_users(self, batch: Batch) -> Tensor:
         """w of the batch's units, float32 [B, D]: inner products with the items' factors are the scores."""
-        return self.factors(batch["items"], batch["items_offsets"], self.item_factors, self.gram)
+        with torch.autocast(batch["items"].device.type, enabled=False):
+            return self.factors(batch["items"], batch["items_offsets"], self.item_factors, self.gram)
 
     def embed_items(self, batch: Batch) -> Tensor:
         """h of the items in `batch["item"]`, float32 [B, D]."""
         return self.item_factors[batch["item"]]
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Scores of all items, float32 [B, I]."""
+    def scores(self, batch: Batch) -> Tensor:
+        """Of all items, float32 [B, I]."""
         return self.embed_users(batch) @ self.item_factors.t()
 
     def predict(self, batch: Batch, items_B: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class BERT4Rec(Retriever):
         """Of each token of R histories, ragged, [N, D]."""
         padded = Padded.of(row_of_entry(offsets, len(tokens_N)), offsets[:-1], longest)
         x_ND = look_up(self.table, Bags(tokens_N)) * math.sqrt(self.table.shape[1])
-        x_ND = x_ND + self.position[padded.places % padded.longest]
+        x_ND = x_ND + self.position[padded.positions % padded.longest]
         x_ND = F.dropout(self.norm(x_ND), self.dropout, self.training)
         for block in self.blocks:
             x_ND = block(x_ND, padded)
@@ -134,7 +134,7 @@ class BidirectionalBlock(Block):
     def attention(self, query: Tensor, key: Tensor, value: Tensor, padded: Padded) -> Tensor:
         """Attention to everything but padding, [R, heads, longest, D / heads] each."""
         there = torch.zeros(padded.n_rows * padded.longest, dtype=torch.bool, device=query.device)
-        there[padded.places] = True
+        there[padded.positions] = True
         mask = there.view(padded.n_rows, 1, 1, padded.longest)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 

@@ -76,8 +76,8 @@ class EASE(SetModel):
             raise ConfigError(f"model.l2={self.l2} is too small: X^T X + l2 I cannot be inverted in float32; raise it")
         return gram
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Scores of all items, float32 [B, I]."""
+    def scores(self, batch: Batch) -> Tensor:
+        """Of all items, float32 [B, I]."""
         return F.embedding_bag(batch["items"], self.weights, batch["items_offsets"][:-1], mode="sum")
 
 

@@ -68,8 +68,8 @@ class ItemKNN(SetModel):
             blocks.append(highest(row, column, values, block.shape, self.neighbors))
         return sparse.vstack(blocks, format="csr")
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Scores of all items, float32 [B, I]."""
+    def scores(self, batch: Batch) -> Tensor:
+        """Of all items, float32 [B, I]."""
         return self.targets.summed(batch["items"], batch["items_offsets"], self.n_items)
 
 

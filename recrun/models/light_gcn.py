@@ -39,7 +39,7 @@ class LightGCN(UserTable):
         pairs: Of training: the graph. The checkpoint holds it.
         embedding_dim: Width of the vectors.
         n_layers: Steps in the graph.
-        decay: Weight of the L2 penalty of the batch's vectors, see above.
+        decay: Penalty of the squares of the batch's rows of E, as a loss of its own.
         temperature: Divides the scores.
     """
 

@@ -31,7 +31,7 @@ class PureSVD(SetModel):
 
     item_factors: Tensor
 
-    def __init__(self, n_items: FromData[Count], *, rank: Count = 64) -> None:
+    def __init__(self, n_items: FromData[Count], *, rank: Count = 32) -> None:
         super().__init__()
         self.rank = rank
         self.register_buffer("item_factors", torch.zeros(n_items, rank))
@@ -60,8 +60,8 @@ class PureSVD(SetModel):
         """Q of the items in `batch["item"]`, float32 [B, D]."""
         return self.item_factors[batch["item"]]
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Scores of all items, float32 [B, I]."""
+    def scores(self, batch: Batch) -> Tensor:
+        """Of all items, float32 [B, I]."""
         return self.embed_users(batch) @ self.item_factors.t()
 
     def predict(self, batch: Batch, items_B: Tensor) -> Tensor:

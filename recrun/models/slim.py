@@ -86,6 +86,6 @@ class SLIM(SetModel):
                 moved = torch.maximum(moved, step_I.abs().max())
         return float(moved)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Scores of all items, float32 [B, I]."""
+    def scores(self, batch: Batch) -> Tensor:
+        """Of all items, float32 [B, I]."""
         return self.weights.summed(batch["items"], batch["items_offsets"], self.n_items)

@@ -78,8 +78,8 @@ class UserKNN(SetModel):
         found: Tensor = similarity(self.similarity, overlap_BV, extents_B[:, None], self.extents, self.shrink)
         return found.nan_to_num_(0)  # of an empty set
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Scores of all items, float32 [B, I]."""
+    def scores(self, batch: Batch) -> Tensor:
+        """Of all items, float32 [B, I]."""
         similarity_BV = self.similarities(batch["items"], batch["items_offsets"])
         nearest_BK = top_k(similarity_BV, self.neighbors)
         row_BK = torch.arange(len(nearest_BK), device=nearest_BK.device)[:, None].expand_as(nearest_BK)

@@ -284,3 +284,13 @@ def test_items_of_ones_own_colour_rank_first(cls):
     odd = scores[:, 7::2].amin(1) - scores[:, 6::2].amax(1)
     assert even[0] > 0
     assert odd[1] > 0
+
+
+@pytest.mark.parametrize("cls", MODELS)
+def test_scores_are_exact_under_autocast(cls):
+    model = solved(small(cls))
+    exact = model(batch_of(NEW))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model(batch_of(NEW)), exact)
+        if hasattr(model, "embed_users"):
+            assert model.embed_users(batch_of(NEW)).dtype == torch.float32

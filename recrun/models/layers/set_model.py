@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from recrun.interfaces import TrainingEvents
@@ -21,8 +22,13 @@ class SetModel(nn.Module, ABC):
         """Sets the buffers from all training events."""
 
     @abstractmethod
+    def scores(self, batch: Batch) -> Tensor:
+        """Of all items, float32 [B, I]."""
+
     def forward(self, batch: Batch) -> Tensor:
-        """Scores of all items, float32 [B, I]."""
+        """Scores of all items, float32 [B, I], also under autocast: they are sums of what was solved in float32."""
+        with torch.autocast(batch["items"].device.type, enabled=False):
+            return self.scores(batch)
 
     def predict(self, batch: Batch, items_B: Tensor) -> Tensor:
         """The score of one item per unit, float32 [B]."""

@@ -1,5 +1,7 @@
 """Pairs and their negatives."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -53,13 +55,8 @@ def test_a_candidate_is_the_target_or_an_item_that_the_user_did_not_take(data):
 def test_negatives_are_drawn_in_proportion_to_popularity(tmp_path):
     words = ["loader.sampler=popularity", "loader.sample_alpha=1", "loader.avoid_positives=false"]
     data, _ = data_of(file_of(tmp_path, SETS), *SPLIT, *words, "loader.num_negatives=15")
-    drawn = torch.cat(
-        [
-            batch["columns"][batch["candidates"][:, 1:]].flatten()
-            for seed in range(20)
-            for batch in epoch_of(data, seed=seed)
-        ]
-    )
+    batches = [batch for seed in range(20) for batch in epoch_of(data, seed=seed)]
+    drawn = torch.cat([batch["columns"][batch["candidates"][:, 1:]].flatten() for batch in batches])
     share = data.item_counts() / data.item_counts().sum()
     error = np.sqrt(share * (1 - share) / len(drawn))
     assert (abs(np.bincount(drawn, minlength=20) / len(drawn) - share) < 5 * error + 1e-9).all()
@@ -106,9 +103,9 @@ def test_evaluation_reads_the_input_as_a_set(data):
     batch = data.inputs(found.inputs, found.unit)
     assert batch["user"].tolist() == found.unit.tolist()
     ends = batch["items_offsets"].tolist()
-    rows = [batch["items"][a:b].tolist() for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    rows = [batch["items"][a:b].tolist() for a, b in itertools.pairwise(ends)]
     ends = found.inputs.offsets
-    wanted = [sorted(set(found.inputs.items[a:b].tolist())) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    wanted = [sorted(set(found.inputs.items[a:b].tolist())) for a, b in itertools.pairwise(ends)]
     assert rows == wanted
 
 
