@@ -45,7 +45,9 @@ def later_input(made: SplitLog, split: Split) -> int:
         return 0
     position = np.arange(len(made.item))
     last_input = _per_unit(made, np.where(made.input_mask(split), position, -1), np.maximum, -1)
-    first_target = _per_unit(made, np.where(made.part == CODES[split], position, len(position)), np.minimum, len(position))
+    first_target = _per_unit(
+        made, np.where(made.part == CODES[split], position, len(position)), np.minimum, len(position)
+    )
     return int(np.count_nonzero((last_input > first_target) & (np.diff(made.offsets) > 0) & (last_input >= 0)))
 
 
