@@ -159,7 +159,10 @@ def test_first_is_the_first_that_is_not_null():
         (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: "),
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
         (["model=nrms", "model.n_words=3"], "model.n_words is given by the data and cannot be set"),
-        (["model=nrms", "model.word_vectors=x"], "model.word_vectors is given by the data and cannot be set; set dataset.word_vectors"),
+        (
+            ["model=nrms", "model.word_vectors=x"],
+            "model.word_vectors is given by the data and cannot be set; set dataset.word_vectors",
+        ),
         (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/ml_100k.yaml)"),
         (["model=nrms", "weighting=uwl"], "losses of tasks, which objective recrun.objectives.candidates.Listwise"),
         (["model=deepfm", "objective=multi_task"], "needs a model with per_task, which recrun.models.deepfm.DeepFM"),
