@@ -49,9 +49,13 @@ def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def target_in(path: Path) -> str | None:
-    """The class that an option's YAML file makes, itself or by a file of the same group that it is based on."""
+    """The class that an option's YAML file makes, or the objective that a stage's sets.
+
+    It makes it itself, or by a file of the same group that it is based on.
+    """
     text = path.read_text(encoding="utf-8")
-    node = rf"^{path.parent.name}:[^\n]*\n(?:[ ]+#[^\n]*\n)*[ ]+"  # of the group, in a file for the package _global_
+    name = "objective" if path.parent.name == "stage" else path.parent.name
+    node = rf"^{name}:[^\n]*\n(?:[ ]+#[^\n]*\n)*[ ]+"  # of the group, in a file for the package _global_
     found = re.search(rf"(?:^|{node})_target_:\s*(\S+)", text, re.MULTILINE)
     if found:
         return found[1]

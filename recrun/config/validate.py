@@ -218,6 +218,8 @@ class Keys:
         for name, field in schema.fields.items():
             if name in given or field.from_data:
                 continue
+            if path == "model" and (isinstance(field.kind, Anything) or name.startswith("n_")):
+                continue  # not marked as FromData, and yet the data may give it: whoever makes the model will see
             if field.required and name not in node:
                 raise ConfigError(
                     f"{path}.{name} is required by {schema.target} and has no default: expected {field.kind}"

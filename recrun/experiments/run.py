@@ -22,9 +22,10 @@ from torch import nn
 from recrun import __version__
 from recrun.checkpoints import checkpoint
 from recrun.config import stored, targets
+from recrun.config.schema import signature
 from recrun.console import report
 from recrun.console.progress_bar import progress_bar
-from recrun.errors import Interrupted, RecrunError
+from recrun.errors import ConfigError, Interrupted, RecrunError
 from recrun.experiments import run_record
 from recrun.experiments.build import build_dataset
 from recrun.experiments.instantiate import instantiate, resolve
@@ -293,10 +294,25 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
 
 
 def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
-    """The model, with the sizes that its constructor asks for and the data decide."""
+    """The model, with the sizes that its constructor asks for and the data decide.
+
+    Raises:
+        ConfigError: A parameter has no default, and neither the config nor the data give it.
+    """
+    refuse_missing(config["model"], dataset)
     seeds.seed_torch(config["seed"], "init")
     model: nn.Module = instantiate(config["model"], **sizes_for(config, dataset))
     return model
+
+
+def refuse_missing(node: Mapping[str, Any], dataset: Sized) -> None:
+    """Raises ConfigError for a parameter of the model that nobody gives."""
+    for name, field in signature(node["_target_"]).fields.items():
+        if field.required and name not in node and name not in dataset.sizes:
+            raise ConfigError(
+                f"model.{name} is required by {node['_target_']} and has no default, and these data do not give it; "
+                f"they give {', '.join(dataset.sizes)}"
+            )
 
 
 def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def best_of(rows: Sequence[Row], settings: Sequence[Row]) -> dict[str, Any] | No
         {"changes", "jobs", "monitor", "valid": its value, "test": the same metric's on test, if there is one}.
     """
     finished = [row for row in rows if row["status"] == "finished"]
-    monitors = {(row["monitor"], row["split_fingerprint"]) for row in finished}  # another split is another question
+    monitors = {(row["monitor"], row.get("split_fingerprint")) for row in finished}  # another split is another question
     several = {job for setting in settings for job in setting["jobs"]}
     if len(finished) < 2 or len(monitors) != 1:
         return None

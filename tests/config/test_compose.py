@@ -38,14 +38,16 @@ FITS = {
     | dict.fromkeys(TABLES, "deepfm")
     | {"synthetic_histories": "dssm"},
     "split": {"none": "nrms"},
-    "loader": {"none": "nrms", "histories": "dssm", "session_parallel": "gru4rec"},
+    "loader": {"none": "nrms", "histories": "dssm", "session_parallel": "gru4rec", "pairs": "bpr_mf"},
+    "optimizer": {"none": "popularity"},
     "evaluator": {"impressions": "nrms", "rows": "deepfm"},
     "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms")
     | dict.fromkeys(SAMPLED, "gru4rec")
     | {"multi_task": "mmoe", "calibrated": "aitm"}
-    | dict.fromkeys(("in_batch", "catalogue_softmax"), "dssm"),
+    | dict.fromkeys(("in_batch", "catalogue_softmax", "sampled_softmax", "gbce"), "dssm")
+    | {"none": "popularity", "cloze": "bert4rec"},
     "weighting": dict.fromkeys(("none", "fixed", "uwl", "gradnorm", "metabalance"), "mmoe"),
-    "trainer": dict.fromkeys(("ctr", "mtl"), "nrms"),
+    "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"closed_form": "popularity"},
 }
 
 
@@ -97,7 +99,7 @@ def test_every_option_composes_and_passes(group, option, tmp_path, monkeypatch):
         words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"]
     if group in FITS and group != "stage":
         words.append(f"model={FITS[group].get(option, 'mult_vae')}")
-    if option == "in_batch":
+    if option in ("in_batch", "sampled_softmax"):
         words.append("loader.negatives=batch")
     if option in ("full_softmax", "catalogue_softmax"):
         words.append("loader.num_negatives=0")
@@ -156,8 +158,11 @@ def test_first_is_the_first_that_is_not_null():
         (["stage.finetun.lr=1"], "stages are actor_pretrain, critic_pretrain, finetune; did you mean 'finetune'?"),
         (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: "),
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
-        (["model=nrms", "model.n_words=3"], "model.n_words cannot be set: the data decide"),
-        (["model=nrms", "model.word_vectors=x"], "model.word_vectors cannot be set: set dataset.word_vectors"),
+        (["model=nrms", "model.n_words=3"], "model.n_words is given by the data and cannot be set"),
+        (
+            ["model=nrms", "model.word_vectors=x"],
+            "model.word_vectors is given by the data and cannot be set; set dataset.word_vectors",
+        ),
         (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/ml_100k.yaml)"),
         (["model=nrms", "weighting=uwl"], "losses of tasks, which objective recrun.objectives.candidates.Listwise"),
         (["model=deepfm", "objective=multi_task"], "needs a model with per_task, which recrun.models.deepfm.DeepFM"),
@@ -202,12 +207,12 @@ def test_first_is_the_first_that_is_not_null():
         (["device=tpu"], "device=tpu: expected auto, cpu, cuda or cuda:N"),
         (["device=cuda:x"], "expected auto, cpu, cuda or cuda:N"),
         (["device=cpu", "precision=fp16"], "precision=fp16 needs a GPU"),
-        (["~trainer.lr"], "trainer.lr must be given"),
+        (["~trainer.lr"], "trainer.lr is required by recrun.training.trainer.Trainer and has no default"),
         (["~seed"], "the key seed is missing"),
         (["trainer.batch_size=???"], "trainer.batch_size must be given"),
         (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
         (["trainer.optimizer.lr=1"], "trainer.optimizer.lr cannot be set: set trainer.lr"),
-        (["model.n_items=5"], "model.n_items cannot be set: the data decide"),
+        (["model.n_items=5"], "model.n_items is given by the data and cannot be set"),
         (["trainer.scheduler.gamma=0.1"], "trainer.scheduler has no _target_: choose scheduler=… first (there"),
         (["model=mult_vae", "stage.train.objective.anneal_cap=1"], "set trainer.objective.… instead"),
         (["model._target_=recrun.models.rct.RaCT"], "there is no module 'recrun.models.rct'; did you mean 'ract'?"),

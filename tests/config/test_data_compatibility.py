@@ -79,7 +79,7 @@ def test_a_loader_of_sequences_needs_an_order(model, shipped):
     first, second = refused(shipped, f"model={model}", "dataset=gowalla")
     assert "needs the events of a user in order, which dataset=gowalla" in first
     assert first.endswith("(dataset.order=none)")
-    assert second == "choose a model with user_rows, or dataset.order=file if the rows are in order"
+    assert second == "choose a model with pairs, user_rows, or dataset.order=file if the rows are in order"
     check(shipped([f"model={model}", "dataset=gowalla", "dataset.order=file"]))
 
 

@@ -17,6 +17,7 @@ from recrun.experiments.directories import prepare
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RECRUN_DATA", raising=False)
     return tmp_path
 
 
@@ -37,11 +38,11 @@ def test_a_conf_that_changed_since_does_not_matter(folder):
 
 def test_typed_groups_are_composed_and_the_rest_stays(folder):
     run = prepare(compose(["model=mult_vae", "model.latent_dimension=7", "dataset.min_user_count=3", "seed=4"]))
-    other = stored.recompose(run, ["dataset=ml_100k", "dataset.threshold=4", "eval_limit=2"])
+    other = stored.recompose(run, ["dataset=ml_100k", "dataset.filters.threshold=4", "eval_limit=2"])
     check(other, training=False)
     assert (other.option("model"), other.option("dataset")) == ("mult_vae", "ml_100k")
     config = other.config
-    assert config["dataset"] == {**compose(["dataset=ml_100k"]).config["dataset"], "threshold": 4}
+    assert config["dataset"] == compose(["dataset=ml_100k", "dataset.filters.threshold=4"]).config["dataset"]
     assert (config["model"]["latent_dimension"], config["seed"], config["eval_limit"]) == (7, 4, 2)
     same = stored.recompose(run, ["eval_limit=2"]).config
     assert same["dataset"] == stored.load(run)["dataset"]
@@ -56,7 +57,7 @@ def test_what_does_not_go_together_names_the_runs_own_file(folder):
     run = prepare(compose(["model=mult_vae"]))
     with pytest.raises(ConfigError) as error:
         check(stored.recompose(run, ["dataset=census"]), training=False)
-    assert f"model=mult_vae ({run}/config.yaml) reads interactions, but dataset=census (conf/" in str(error.value)
+    assert f"model=mult_vae ({run}/config.yaml) reads user_rows, but dataset=census (conf/" in str(error.value)
 
 
 def test_paths_hold_wherever_one_is(folder):
@@ -80,7 +81,7 @@ def test_paths_hold_wherever_one_is(folder):
         ("dataset.user_column=${dataset.item_column}", "user_column", "${dataset.item_column}"),
         ("dataset.user_column=x${oc.env:TOKEN,y}z", "user_column", "x${oc.env:TOKEN,y}z"),
         ("dataset.root=${oc.env:RECRUN_DATA}", "root", "/somewhere"),
-        ("dataset.user_column=${dataset.monitor}", "user_column", "ndcg@100"),
+        ("dataset.user_column=${evaluator.monitor}", "user_column", "ndcg@100"),
     ],
 )
 def test_a_secret_of_the_environment_is_not_written(monkeypatch, word, key, expected):

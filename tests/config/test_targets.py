@@ -117,8 +117,8 @@ def test_the_kind_of_a_key_is_what_its_parameter_says():
     assert kinds["model"] == ("torch.nn.Module",)
     assert kinds["trainer.optimizer"] == ("torch.optim.Optimizer",)
     assert kinds["stage.finetune.objective"] == ("recrun.objectives.base.Objective",)
-    assert kinds["dataset.source"] == ("recrun.data.events.rows.Source",)
-    assert kinds["dataset.evaluator"] == ("recrun.interfaces.Evaluator",)
+    assert kinds["dataset.source"] == ("recrun.data.events.settings.EventSource",)
+    assert kinds["evaluator"] == ("recrun.interfaces.Evaluator",)
 
 
 def test_nothing_is_imported(tmp_path):

@@ -160,7 +160,7 @@ def test_nothing_to_evaluate_and_scores_that_are_no_numbers_are_said_so():
         judge(Rows([], []))
     with pytest.raises(DataError, match="the valid split has no labels"):
         judge(Rows([1.0], None))
-    with pytest.raises(RecrunError, match=r"NaN.* valid part"):
+    with pytest.raises(RecrunError, match=r"NaN.* valid split"):
         judge(Rows([np.nan, 1.0], [0, 1]))
 
 

@@ -179,7 +179,7 @@ def test_every_verb_refuses_a_target_naming_the_key_and_what_is_allowed(stranger
     for verb in VERBS:
         errors = refused(verb, stranger, capsys)
         assert "dataset.source._target_=pandas.read_pickle is not allowed: expected " in errors
-        assert "recrun.data.events.rows.Source" in errors
+        assert "recrun.data.events.settings.EventSource" in errors
 
 
 @pytest.mark.parametrize("plugins", [["evil_module"], ["os", "builtins", "evil_module"], ["."], "evil_module"])

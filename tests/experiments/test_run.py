@@ -18,7 +18,7 @@ from recrun.config.validate import check
 from recrun.errors import CheckpointError, ConfigError, DataError, RecrunError
 from recrun.experiments import load, run, run_record
 from recrun.experiments.directories import prepare
-from recrun.experiments.instantiate import InstantiationError
+from recrun.experiments.instantiate import InstantiationError, instantiate
 from recrun.runtime import process
 
 TINY = [
@@ -221,7 +221,7 @@ def test_evaluators_find_what_they_name(tmp_path, model, data):
 
 def test_an_error_of_a_constructor_is_told_on_one_line():
     with pytest.raises(InstantiationError, match=r"^recrun\.models\.ple\.PLE: TypeError: .*n_specifics") as told:
-        run.build({"_target_": "recrun.models.ple.PLE", "n_specifics": 2})
+        instantiate({"_target_": "recrun.models.ple.PLE", "n_specifics": 2})
     assert "\n" not in str(told.value)
 
 

@@ -44,7 +44,8 @@ def test_filtered_by_model_status_and_keys(folder, capsys):
     assert listed(folder, capsys, "--filter", "dataset.no=1") == []
 
 
-def test_as_a_table(folder, capsys):
+def test_as_a_table(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
     assert cli.main(["list", "runs", str(folder), "--sort", "ndcg@10", "--filter", "model=ease"]) == 0
     told = [line.split() for line in capsys.readouterr().out.splitlines() if "ease" in line]
     assert [row[-6:] for row in told] == [

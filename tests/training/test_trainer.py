@@ -13,7 +13,7 @@ from recrun.checkpoints import checkpoint
 from recrun.config.compose import compose
 from recrun.errors import ConfigError, Diverged, Interrupted
 from recrun.experiments import run
-from recrun.experiments.run import build
+from recrun.experiments.instantiate import instantiate
 from recrun.features import Task
 from recrun.runtime import seeds
 from recrun.training.divergence import largest
@@ -522,7 +522,7 @@ def test_a_scheduler_that_must_know_its_end_is_told(tmp_path, every, steps):
 
 
 def test_cosine_ends_at_its_least_with_the_training(tmp_path):
-    cosine = build(compose(["scheduler=cosine", "trainer.scheduler.eta_min=0.25"]).config["trainer"]["scheduler"])
+    cosine = instantiate(compose(["scheduler=cosine", "trainer.scheduler.eta_min=0.25"]).config["trainer"]["scheduler"])
     fit = TrainingLoop(trainer_of(epochs=3, lr=1.0, scheduler=cosine), line(), Points(), context_in(tmp_path))
     fit.run(0)
     assert fit.optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
@@ -530,7 +530,7 @@ def test_cosine_ends_at_its_least_with_the_training(tmp_path):
 
 
 def test_one_cycle_peaks_at_each_groups_own_rate_and_leaves_momentum_alone(tmp_path):
-    once = build(compose(["scheduler=one_cycle"]).config["trainer"]["scheduler"])
+    once = instantiate(compose(["scheduler=one_cycle"]).config["trainer"]["scheduler"])
     keys = {"lr": 0.5, "part_lr": {"first": 0.125}, "optimizer": partial(torch.optim.Adam, betas=(0.5, 0.9))}
     made = trainer_of(epochs=10, scheduler=once, **keys)  # stepped ten times in all
     fit = TrainingLoop(made, Two(), Points(), context_in(tmp_path))

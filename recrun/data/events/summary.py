@@ -45,16 +45,15 @@ def later_input(made: SplitLog, split: Split) -> int:
         return 0
     position = np.arange(len(made.item))
     last_input = _per_unit(made, np.where(made.input_mask(split), position, -1), np.maximum, -1)
-    first_target = _per_unit(made, np.where(made.part == CODES[split], position, len(position)), np.minimum, 0)
+    first_target = _per_unit(
+        made, np.where(made.part == CODES[split], position, len(position)), np.minimum, len(position)
+    )
     return int(np.count_nonzero((last_input > first_target) & (np.diff(made.offsets) > 0) & (last_input >= 0)))
 
 
 def _per_unit(made: SplitLog, values: Int64, over: np.ufunc, empty: int) -> Int64:
     """A ufunc over the values of each unit's events, [U]; `empty` where a unit has none."""
-    if not len(values):
-        return np.full(len(made.units), empty)
-    begins = np.minimum(made.offsets[:-1], len(values) - 1)
-    found: Int64 = over.reduceat(values, begins)
+    found: Int64 = over.reduceat(np.append(values, empty), made.offsets[:-1])  # empty units may begin at the end
     found[np.diff(made.offsets) == 0] = empty
     return found
 

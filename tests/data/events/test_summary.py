@@ -1,5 +1,7 @@
 """Counts of a split log add up; a split with nothing to evaluate is refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from worlds.plain_log import CASES, NAMES, ROWS, by_unit, made_of, plain_ranking
 from recrun.data.events import splits
 from recrun.data.events.filters import Filters
 from recrun.data.events.split_log import divide
-from recrun.data.events.summary import refuse_empty, summary
+from recrun.data.events.summary import refuse_empty, summary, warn_of_later_input, warn_of_ties
 from recrun.data.types import INPUT, TEST, TRAIN, VALID
 from recrun.errors import DataError
 
@@ -41,10 +43,22 @@ def test_counts_equal_plain_python(case, rows):
         assert counts[f"{split}_interactions"] == sum(part == code for *_, part in events)
         cold = [item for _, item, part in events if part == code and item not in trained]
         assert counts[f"{split}_interactions_of_untrained_items"] == len(cold)
+        assert counts[f"{split}_users_with_later_input"] == later_input_by_hand(made, split)
     if made.counts.get("unknown_items") and made.counts.get("events_after_a_cut"):
         return
     kept = sum(counts[f"{name}_interactions"] for name in ("train", "fold_in", "valid", "test"))
     assert kept + counts.get("unknown_items", 0) + counts.get("events_after_a_cut", 0) == counts["rows_read"]
+
+
+def later_input_by_hand(made, split):
+    """Units that have an input event behind a target, in their own order."""
+    if made.start is None or made.assignment.whole_units:
+        return 0
+    shown, count = made.input_mask(split), 0
+    for begin, end in itertools.pairwise(made.offsets.tolist()):
+        targets = [at for at in range(begin, end) if made.part[at] == CODES[split]]
+        count += bool(targets) and any(shown[at] for at in range(targets[0], end))
+    return count
 
 
 def test_counts_by_hand():
@@ -57,6 +71,8 @@ def test_counts_by_hand():
         "train_interactions": 8,
         "trained_items": 6,
         "fold_in_interactions": 0,
+        "valid_users_with_later_input": 0,
+        "test_users_with_later_input": 0,
         "valid_users": 3,
         "valid_interactions": 3,
         "valid_users_without_input": 0,
@@ -127,3 +143,19 @@ def test_to_evaluate_a_finished_run_one_split_is_enough():
     none = made.on_items(np.array(["4"], object))
     with pytest.raises(DataError, match="no unit can be evaluated on the validation split"):
         refuse_empty(none, evaluating=True)
+
+
+def test_events_of_equal_time_are_warned_of_where_the_order_decides(caplog):
+    raw = raw_events([("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2), ("b", 4)], [3, 3, 4, 4, 5, 6])
+    warn_of_ties(divide(Filters().apply(raw), splits.Random()))
+    assert not caplog.text
+    warn_of_ties(divide(Filters().apply(raw), splits.LeaveLastOut()))
+    assert "1 of 2 units have events of equal time; the order of the rows in the file decides" in caplog.text
+
+
+def test_input_behind_a_target_is_warned_of(caplog):
+    raw = raw_events([(unit, item) for unit in "abc" for item in range(10)], range(30))
+    warn_of_later_input(divide(Filters().apply(raw), splits.LeaveLastOut()))
+    assert not caplog.text
+    warn_of_later_input(divide(Filters().apply(raw), splits.Random()))
+    assert "% of the units of the test split have input events after a target" in caplog.text

@@ -33,7 +33,7 @@ def batch_of(negatives, seed=0):
     unit = epoch.query_units(slice(None))
     drawn = negatives.draw(np.random.default_rng(seed), unit, slice(None))
     left_over = np.full(N_ITEMS, 3)  # from the batch before
-    return queries, drawn, negatives.fields(queries, drawn, left_over)
+    return queries, drawn, negatives.fields(queries.target, queries.unit, drawn, left_over)
 
 
 @given(st.lists(st.integers(0, 8), max_size=30), st.lists(st.integers(-3, 40), min_size=9, max_size=9))

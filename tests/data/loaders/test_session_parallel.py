@@ -39,11 +39,9 @@ def test_training_batches_walk_all_sessions(batch_size):
     [
         ("time", [[1, 2, 3], [3, 2], [2, 1]]),
         ("file", [[3, 2], [2, 1], [1, 2, 3]]),
-        ("none", [[2, 3], [1, 2], [1, 2, 3]]),
     ],
 )
 def test_sessions_come_in_order_of_their_beginnings(order, expected):
-    """Without an order as they are numbered, a before b before c, with their items ascending."""
     pairs = [("a", 3), ("a", 2), ("b", 2), ("b", 1), ("c", 1), ("c", 2), ("c", 3)]
     raw = raw_events(pairs, [20, 21, 30, 31, 10, 11, 12])
     data = event_data(raw, _OnlyTraining(), SessionParallel(2), order=order)
