@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recrun.config import downloads, targets
-from recrun.config.compose import OPTION, Composition, composer, plain, register_resolvers
+from recrun.config.compose import OPTION, composer, register_resolvers
+from recrun.config.composition import Composition
+from recrun.config.hydra_errors import plain
 from recrun.config.search_path import search_path
 from recrun.config.targets import Permission, grant, granted
 from recrun.config.yaml_limits import refuse_bomb

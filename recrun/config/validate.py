@@ -14,8 +14,10 @@ from typing import Any
 
 from recrun.config import peers, renamed, targets
 from recrun.config.compatibility import Together
-from recrun.config.compose import OPTION, Composition, elsewhere
+from recrun.config.compose import OPTION
+from recrun.config.composition import Composition
 from recrun.config.data_compatibility import DataCompatibility
+from recrun.config.hints import elsewhere
 from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
@@ -126,7 +128,7 @@ class Keys:
 
     def settings(self) -> None:
         """The keys at the top."""
-        fields = signature("recrun.config.compose.Settings").fields
+        fields = signature("recrun.config.composition.Settings").fields
         for name, field in fields.items():
             if name not in self.config:
                 raise ConfigError(f"the key {name} is missing (conf/config.yaml)")

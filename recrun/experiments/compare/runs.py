@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from recrun.config.compose import key_of
+from recrun.config.composition import key_of
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.sweep_results import distinct
 
