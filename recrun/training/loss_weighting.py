@@ -7,7 +7,7 @@ Losses that are not named after a task (a regulariser, a model's own) always cou
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import grad as gradient
 
 from recrun.errors import ConfigError
-from recrun.optim.row_optimizers import coalesced
+from recrun.training.task_gradients import each_row_once, moving, rows_of, same_rows, taken, with_rows
 from recrun.types import NonNegative, Positive, Probability, Share
 
 Losses: TypeAlias = dict[str, Tensor]
@@ -276,48 +276,3 @@ def backward(loss: Tensor, retain_graph: bool = False) -> None:
 def scale_of(scale: Scale, loss: Tensor) -> Tensor:
     """The number by which `scale` multiplies."""
     return scale(torch.ones_like(loss.detach()))
-
-
-def moving(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Those that this stage trains."""
-    return [parameter for parameter in parameters if parameter.requires_grad]
-
-
-def taken(parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """The gradients of parameters, which then have none; sparse ones with each row once."""
-    grads = [None if parameter.grad is None else each_row_once(parameter.grad) for parameter in parameters]
-    for parameter in parameters:
-        parameter.grad = None
-    return grads
-
-
-def same_rows(grads_T: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The tasks' gradients in one tensor; where they are sparse, each over the rows that any of them has."""
-    sparse = [grad for grad in grads_T if grad is not None and grad.is_sparse]
-    if all(equal(grad.indices(), sparse[0].indices()) for grad in sparse[1:]):
-        return list(grads_T)
-    nothing = torch.stack([grad * 0 for grad in sparse]).sum(0)
-    filled = iter([(grad + nothing).coalesce() for grad in sparse])
-    return [None if grad is None else next(filled) for grad in grads_T]
-
-
-def equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same numbers; at once where they are the same memory."""
-    return a.is_set_to(b) or torch.equal(a, b)
-
-
-def each_row_once(grad: Tensor) -> Tensor:
-    """A gradient; a sparse one with distinct rows, so that its numbers are all that may differ from 0."""
-    return coalesced(grad) if grad.is_sparse else grad
-
-
-def rows_of(grad: Tensor) -> Tensor:
-    """A gradient's numbers: itself, or the rows of a sparse one."""
-    return grad._values() if grad.is_sparse else grad
-
-
-def with_rows(grad: Tensor, rows: Tensor) -> Tensor:
-    """A gradient like another with other numbers."""
-    if not grad.is_sparse:
-        return rows
-    return torch.sparse_coo_tensor(grad._indices(), rows, grad.shape, is_coalesced=True, check_invariants=False)
