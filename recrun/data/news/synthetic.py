@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.news.files import offsets_of
+from recrun.data.ragged import offsets_of
 from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Probability
 
