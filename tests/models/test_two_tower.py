@@ -18,9 +18,10 @@ from recrun import cli
 from recrun.config.compose import compose
 from recrun.errors import CheckpointError, ConfigError, Interrupted
 from recrun.experiments import predict
+from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.directories import prepare
 from recrun.experiments.load import evaluate
-from recrun.experiments.run import build_dataset, build_model, build_trainers, execute, load_config
+from recrun.experiments.run import execute, load_config
 from recrun.features import Features, Field
 from recrun.models.layers import two_tower
 from recrun.models.layers.two_tower import Padded, Table, history_means

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recrun.data.events.side_tables import Side, Wanted, encode, read_side
 from recrun.errors import DataError
-from recrun.experiments.run import lines
+from recrun.experiments.run import vocabulary_text
 
 IDS = np.array(["000", "001", "002", "003", "004"], object)
 YEAR = Wanted("item", ["id", "year"])
@@ -66,8 +66,8 @@ def test_a_table_that_lacks_most_is_told_and_one_that_lacks_some_is_not(caplog):
 def test_any_value_is_kept_in_lines_and_known_again(values):
     side = Side("t", IDS, {"year": np.array(values, object)})
     made = encoded(side)
-    kept = np.array(lines(made.names).split("\n")[:-1], str)
-    assert "\r" not in lines(made.names)  # which a file of text would not give back
+    kept = np.array(vocabulary_text(made.names).split("\n")[:-1], str)
+    assert "\r" not in vocabulary_text(made.names)  # which a file of text would not give back
     again = encoded(side, kept)
     assert again.names.tolist() == made.names.tolist()
     assert again.values["sparse"].tolist() == made.values["sparse"].tolist()
