@@ -91,7 +91,7 @@ class FullRanking:
         """
         model.eval()
         n_items, units = dataset.sizes["n_items"], self.units(dataset, split)
-        size, found = self.batch_size(n_items), Found(self, n_items, self.item_counts(dataset))
+        size, found = self.batch_size(n_items), RankingAccumulator(self, n_items, self.item_counts(dataset))
         numbers = NaNLast(f"the {split} split")
         for at in islice(range(0, len(units), size), limit):
             some = units.take(np.arange(at, min(at + size, len(units))))
@@ -140,7 +140,7 @@ class FullRanking:
         numbers.warn()
 
 
-class Found:
+class RankingAccumulator:
     """Collects what an evaluation finds, batch by batch."""
 
     def __init__(self, keys: FullRanking, n_items: int, item_counts_I: Tensor) -> None:

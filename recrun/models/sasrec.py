@@ -54,9 +54,9 @@ class SASRec(Retriever):
         self.blocks = nn.ModuleList(self.block(embedding_dim, head_num, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(embedding_dim)
 
-    def block(self, width: int, heads: int, dropout: float) -> Block:
+    def block(self, width: int, heads: int, dropout: float) -> TransformerBlock:
         """One layer."""
-        return Block(width, heads, dropout)
+        return TransformerBlock(width, heads, dropout)
 
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]: of the history up to there."""
@@ -76,7 +76,7 @@ class SASRec(Retriever):
         return self.unit(look_up(self.table, Bags(items_U)))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention, then a network of one hidden layer; what goes into each is normalised, what comes out is added."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 CACHE_LINE = 16  # numbers
 
 
-class Columns(NamedTuple):
+class ScoreColumns(NamedTuple):
     """What a loss knows besides the scores [B, C].
 
     Attributes:

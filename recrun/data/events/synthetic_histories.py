@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.events.side_tables import Side
+from recrun.data.events.side_tables import SideTable
 from recrun.data.events.synthetic import numbered
 from recrun.data.io.raw_events import RawEvents
 from recrun.data.types import Float, Int64
@@ -72,7 +72,7 @@ class Watchers:
             counts={"rows_read": len(user)},
         )
 
-    def sides(self) -> tuple[Side, Side]:
+    def sides(self) -> tuple[SideTable, SideTable]:
         """The tables of users and of items."""
         rng = np.random.default_rng([self.seed, 2])
         device = rng.choice(["phone", "screen"], self.n_users).astype(object)
@@ -84,7 +84,7 @@ class Watchers:
         }
         ids = (np.arange(n).astype(str).astype(object) for n in (self.n_users, self.n_items))
         name = "dataset.source"
-        return Side(name, next(ids), users), Side(name, next(ids), items)
+        return SideTable(name, next(ids), users), SideTable(name, next(ids), items)
 
     def _genres(self, rng: np.random.Generator, user: Int64, within: Int64) -> Int64:
         """The genre of each event, [n]."""

@@ -83,7 +83,7 @@ class TopicNews:
         folder = place / f"synthetic-news-{key}"
         if not folder.is_dir():
             unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=place))
-            World(**self.settings).write(unfinished)
+            NewsWorld(**self.settings).write(unfinished)
             if folder.is_dir():  # another process was faster
                 shutil.rmtree(unfinished)
             else:
@@ -91,7 +91,7 @@ class TopicNews:
         return folder
 
 
-class World:
+class NewsWorld:
     """What `TopicNews` draws."""
 
     def __init__(self, *, seed: int, **settings: Any) -> None:

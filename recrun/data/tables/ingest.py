@@ -9,8 +9,8 @@ import numpy as np
 
 from recrun.data.io.chunks import Chunk, Lists, Texts
 from recrun.data.io.coder import Coder
-from recrun.data.tables.column_store import Columns, Writer, stacked
-from recrun.data.tables.schema import Schema
+from recrun.data.tables.column_store import ColumnStore, Writer, stacked
+from recrun.data.tables.schema import TableSchema
 from recrun.data.tables.source import TableSource
 from recrun.data.tables.split import PARTS
 from recrun.data.types import Float, Ids, Int32, Mask
@@ -19,7 +19,7 @@ from recrun.errors import DataError
 WHOLE = 2.0**24  # up to here float32 has all whole numbers
 
 
-def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
+def gather(source: TableSource, schema: TableSchema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
     """Writes the rows of a source to a new folder, texts as codes; gives the coders, by the column that owns each.
 
     Raises:
@@ -42,7 +42,7 @@ def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path)
     return coders
 
 
-def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[int, str]]:
+def faults(chunk: Chunk, schema: TableSchema, all_numbers: bool) -> Iterator[tuple[int, str]]:
     """The first row, if there is one, that each check refuses, and why."""
     for label in schema.labels:
         values = label.of(chunk)
@@ -72,7 +72,7 @@ def float32_holds(values: Float) -> Mask:
     return np.asarray(np.isfinite(single) & ((np.abs(values) <= WHOLE) | (single == values)))
 
 
-def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
+def coded(chunk: Chunk, schema: TableSchema, coders: dict[str, Coder]) -> ColumnStore:
     """A chunk's cells with texts as codes."""
 
     def code(owner: str, values: Ids, codes: Int32) -> Int32:
@@ -100,7 +100,7 @@ def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
     for sequence in schema.sequences:
         cells = last_of(chunk.lists[sequence.name], sequence.max_length)
         lists[sequence.name] = (cells.offsets, code(schema.owner(sequence.name), cells.texts.values, cells.texts.codes))
-    return Columns(flat, lists)
+    return ColumnStore(flat, lists)
 
 
 def times_of(texts: Ids) -> Float:

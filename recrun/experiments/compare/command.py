@@ -11,7 +11,7 @@ from recrun.console import report
 from recrun.errors import ConfigError, did_you_mean
 from recrun.experiments.compare import tables
 from recrun.experiments.compare.compare import compare
-from recrun.experiments.compare.result import Correction, Table
+from recrun.experiments.compare.result import ComparisonResult, Correction
 from recrun.experiments.compare.runs import (
     StoredRun,
     find_runs,
@@ -21,7 +21,7 @@ from recrun.experiments.compare.runs import (
 )
 from recrun.types import Split
 
-FORMATS: Mapping[str, Callable[[Table], str] | None] = {
+FORMATS: Mapping[str, Callable[[ComparisonResult], str] | None] = {
     "terminal": None,
     "csv": tables.as_csv,
     "json": tables.as_json,
@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def write(table: Table, options: Options, runs: Sequence[StoredRun]) -> None:
+def write(table: ComparisonResult, options: Options, runs: Sequence[StoredRun]) -> None:
     """Prints the table, or writes it into a file."""
     written = FORMATS[options.format]
     if written is None:

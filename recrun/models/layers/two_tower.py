@@ -161,7 +161,7 @@ class Padded(NamedTuple):
         return rows.flatten(0, 1).index_select(0, self.positions)
 
 
-class Table(nn.Module):
+class FeatureTable(nn.Module):
     """Values of features for each of n things, from which batches of some of them are made; no weights.
 
     Args:
