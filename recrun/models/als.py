@@ -34,7 +34,7 @@ class ALS(SetModel):
 
     Args:
         n_items: Items in the catalogue.
-        embedding_dim: Width of the factors, D.
+        embedding_dim: Width of the factors, D; more for more data.
         regularization: r.
         regularization_exponent: e: 1 = in proportion to how often a unit or item occurs, 0 = the same for all.
         unobserved_weight: a, of a pair that did not occur.
@@ -48,10 +48,10 @@ class ALS(SetModel):
         self,
         n_items: FromData[Count],
         *,
-        embedding_dim: Count = 64,
-        regularization: Positive = 0.003,
+        embedding_dim: Count = 32,
+        regularization: Positive = 0.01,
         regularization_exponent: NonNegative = 1.0,
-        unobserved_weight: Positive = 0.1,
+        unobserved_weight: Positive = 0.3,
         epochs: Count = 16,
     ) -> None:
         super().__init__()

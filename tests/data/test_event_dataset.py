@@ -21,6 +21,7 @@ from recrun.data.events.synthetic import LatentTaste
 from recrun.data.events.synthetic_histories import Watchers
 from recrun.data.events.synthetic_sessions import MarkovSessions
 from recrun.data.loaders.histories import Histories
+from recrun.data.loaders.pairs import Pairs
 from recrun.data.loaders.session_parallel import SessionParallel
 from recrun.data.loaders.user_rows import UserRows
 from recrun.errors import ConfigError, DataError
@@ -340,9 +341,9 @@ HEADER = "session_id,item_id,timestamp\n"
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (HEADER + "a,1,1\na,2,soon\n", r"log\.csv:3: the time is 'soon', not a finite number"),
-        (HEADER + "a,1,2020-01-01\na,2,soon\n", r"log\.csv:3: the time is 'soon', not a date in ISO 8601"),
-        (HEADER + "a,1,1\na,,2\n", r"log\.csv:3: the item id is empty"),
+        (HEADER + "a,1,1\na,2,soon\n", r"log\.csv:3: column timestamp is 'soon', not a finite number"),
+        (HEADER + "a,1,2020-01-01\na,2,soon\n", r"log\.csv:3: column timestamp is 'soon', not a date in ISO 8601"),
+        (HEADER + "a,1,1\na,,2\n", r"log\.csv:3: column item_id is empty"),
         ("item_id,timestamp\n1,2\n", r"log\.csv: no user or session column.*dataset.session_column=NAME"),
         (HEADER + "a,1,1\nb,2,2\nc,3,3\n", "no events are left of 3 rows: min_unit_count=2"),
     ],
@@ -379,7 +380,8 @@ def test_every_key_of_the_data_set_can_be_set():
 @pytest.mark.parametrize("group", ["split", "loader"])
 def test_every_key_of_splits_and_loaders_can_be_set(group):
     """With the same defaults."""
-    classes = {cls.__module__ + "." + cls.__qualname__: cls for cls in (*SPLITS.values(), *map(type, LOADERS.values()))}
+    known = (*SPLITS.values(), *map(type, LOADERS.values()), Pairs)
+    classes = {cls.__module__ + "." + cls.__qualname__: cls for cls in known}
     seen = 0
     for path in (CONF / group).glob("*.yaml"):
         keys = yaml.safe_load(path.read_text())
@@ -387,7 +389,7 @@ def test_every_key_of_splits_and_loaders_can_be_set(group):
             found = defaults(classes[keys.pop("_target_")])
             assert keys == found, path.name
             seen += 1
-    assert seen == {"split": 7, "loader": 3}[group]
+    assert seen == {"split": 7, "loader": 4}[group]
 
 
 @pytest.mark.parametrize("source", [LatentTaste, Watchers, MarkovSessions])

@@ -18,7 +18,9 @@ SMALL = {
     "user_rows": ["model.mlp_hidden_size=[8]", "model.latent_dimension=4"],
     "histories": ["model.embedding_dim=8", "loader.his_size=6"],
     "session_parallel": ["model.layers=[8]", "loader.num_negatives=8"],
+    "pairs": ["model.embedding_dim=8"],
 }
+OWN = {"esasrec": ["loader.num_negatives=8"]}
 SPLITS = {
     "random": [],
     "temporal": ["split.test_fraction=0.15", "split.valid_fraction=0.15"],
@@ -37,7 +39,7 @@ def kind_of(path):
 PATHS = options("model", [conf_dir()])
 CLOSED = ("popularity", "ease")  # two of those that are solved at once
 MODELS = {
-    name: ["trainer.batch_size=8", "epochs=1", *SMALL[kind]]
+    name: ["trainer.batch_size=8", "epochs=1", *SMALL[kind], *OWN.get(name, [])]
     for name, path in PATHS.items()
     if (kind := kind_of(path)) in SMALL and chosen_in(path, "trainer") != "closed_form"
 } | {name: [] for name in CLOSED}

@@ -196,7 +196,14 @@ def best_factors(x, other, r, e, a):
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 def test_als_solves_each_unit_and_item_exactly(exponent):
     torch.manual_seed(0)
-    model = ALS(N_ITEMS, embedding_dim=4, regularization=0.1, regularization_exponent=exponent, epochs=3)
+    model = ALS(
+        N_ITEMS,
+        embedding_dim=4,
+        regularization=0.1,
+        regularization_exponent=exponent,
+        unobserved_weight=0.1,
+        epochs=3,
+    )
     x, items = dense(sets_of()), model.item_factors.double().numpy().copy()
     for _ in range(3):
         units = best_factors(x, items, 0.1, exponent, 0.1)

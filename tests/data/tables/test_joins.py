@@ -8,6 +8,7 @@ from worlds.tables import table
 
 from recrun.data.tables.dataset import Table
 from recrun.errors import DataError
+from recrun.evaluation.rows import RowMetrics
 
 ROWS = "user,item,click\n" + "".join(f"{n % 4},{n},{n % 2}\n" for n in range(8))
 WHOLE = {"split": "temporal", "valid_fraction": 0.0, "test_fraction": 0.0, "scale": "none"}
@@ -59,9 +60,9 @@ def test_labels_compare_in_the_precision_of_the_file(tmp_path, save, beside):
     keys = {"sparse": ["user"], "tasks": {"good": {"column": "score", "at_least": 0.7}}, **WHOLE}
     if beside:
         (tmp_path / "rows.csv").write_text("user\na\nb\nc\n")
-        data = Table(None, path=str(tmp_path / "rows.csv"), join={"user": str(path)}, **keys)
+        data = Table(RowMetrics(), path=str(tmp_path / "rows.csv"), join={"user": str(path)}, **keys)
     else:
-        data = Table(None, path=str(path), **keys)
+        data = Table(RowMetrics(), path=str(path), **keys)
     [batch] = data.train_batches(9, np.random.default_rng(0))
     order = np.random.default_rng(0).permutation(3).argsort()
     assert batch["label"][order, 0].tolist() == [1, 0, 1]
