@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recrun.config.hydra_errors import plain
+from recrun.config.hydra_errors import one_line
 from recrun.config.search_path import conf_dir, options, targets_in
 from recrun.config.targets import Permission, granted
 from recrun.errors import ConfigError
@@ -72,7 +72,7 @@ class Composition:
         except MissingMandatoryValue as error:
             raise ConfigError(f"{error.full_key} must be given: add {error.full_key}=…") from None
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{error.full_key or 'config'}: {plain(error)}") from None
+            raise ConfigError(f"{error.full_key or 'config'}: {one_line(error)}") from None
         return dict(values)  # type: ignore[arg-type]  # omegaconf types it as any container
 
     @cached_property

@@ -17,10 +17,10 @@ def explained() -> Iterator[None]:
         raise
     except Exception as error:
         word = getattr(error, "override", None)
-        raise ConfigError(f"cannot read '{word}': {plain(error)}" if word else plain(error)) from None
+        raise ConfigError(f"cannot read '{word}': {one_line(error)}" if word else one_line(error)) from None
 
 
-def plain(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An error of Hydra or OmegaConf without advice and repetition, on one line."""
     found: list[str] = []
     for part in (error, error.__cause__ or error.__context__):

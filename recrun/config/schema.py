@@ -18,7 +18,7 @@ REQUIRED = object()  # the default of a parameter that has none
 
 
 @dataclass(frozen=True)
-class Field:
+class Parameter:
     """One constructor parameter."""
 
     name: str
@@ -46,7 +46,7 @@ class Schema:
     """
 
     target: str
-    fields: dict[str, Field]
+    fields: dict[str, Parameter]
     is_open: bool
     doc: str
     attributes: dict[str, Any]
@@ -94,7 +94,7 @@ def owner(definition: Definition) -> Definition:
     return (python_source.find(name) if name and inside else None) or definition
 
 
-def _constructor(definition: Definition) -> tuple[list[Field], bool]:
+def _constructor(definition: Definition) -> tuple[list[Parameter], bool]:
     if not isinstance(definition.node, ast.ClassDef):
         return _parameters(definition.module, definition.node, skip=0)
     for part in python_source.lineage(definition):
@@ -106,13 +106,15 @@ def _constructor(definition: Definition) -> tuple[list[Field], bool]:
     return [], False
 
 
-def _parameters(module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef, skip: int) -> tuple[list[Field], bool]:
+def _parameters(
+    module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef, skip: int
+) -> tuple[list[Parameter], bool]:
     given = [*node.args.posonlyargs, *node.args.args]
     defaults: list[ast.expr | None] = [None] * (len(given) - len(node.args.defaults))
     pairs = list(zip(given, [*defaults, *node.args.defaults], strict=True))[skip:]
     pairs += list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
     fields = [
-        Field(arg.arg, read_kind(module, arg.annotation), _default(value), _is_from_data(module, arg.annotation))
+        Parameter(arg.arg, read_kind(module, arg.annotation), _default(value), _is_from_data(module, arg.annotation))
         for arg, value in pairs
     ]
     return fields, node.args.kwarg is not None
@@ -128,15 +130,15 @@ def _is_dataclass(definition: Definition) -> bool:
     return "dataclasses.dataclass" in names
 
 
-def _dataclass_fields(definition: Definition) -> list[Field]:
-    fields: dict[str, Field] = {}
+def _dataclass_fields(definition: Definition) -> list[Parameter]:
+    fields: dict[str, Parameter] = {}
     for part in reversed(list(python_source.lineage(definition))):
         for node in part.node.body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 base = qualified(part.module, node.annotation)
                 if base not in ("typing.ClassVar", "dataclasses.KW_ONLY"):
                     kind = read_kind(part.module, node.annotation)
-                    fields[node.target.id] = Field(node.target.id, kind, _default(node.value))
+                    fields[node.target.id] = Parameter(node.target.id, kind, _default(node.value))
     return list(fields.values())
 
 

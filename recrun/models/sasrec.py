@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.models.layers.embedding import Bags, look_up
-from recrun.models.layers.two_tower import Padded, Retriever, rows_of
+from recrun.models.layers.two_tower import Padded, Retriever, row_of_query
 from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
@@ -61,7 +61,7 @@ class SASRec(Retriever):
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]: of the history up to there."""
         items_N, offsets = batch["items"], batch["items_offsets"]
-        row_N = rows_of(torch.arange(len(items_N), device=items_N.device), offsets)
+        row_N = row_of_query(torch.arange(len(items_N), device=items_N.device), offsets)
         padded = Padded.of(row_N, offsets[:-1], len(batch["longest"]))
         x_ND = look_up(self.table, Bags(items_N)) * math.sqrt(self.table.shape[1])
         x_ND = x_ND + self.position[padded.positions % padded.longest]

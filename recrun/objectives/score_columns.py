@@ -44,7 +44,7 @@ class ScoreColumns(NamedTuple):
         copies = self.copies_C
         own = self.own(scores_BC) + (copies[self.target_B] - 1).log_()[:, None]
         share = (scores_BC + copies.log()).scatter_(1, self.target_B[:, None], own)
-        return softmax_(share)
+        return row_softmax_(share)
 
 
 def dot(one_BC: Tensor, other_BC: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def dot(one_BC: Tensor, other_BC: Tensor) -> Tensor:
     return (one_BC * other_BC).sum(1, keepdim=True)
 
 
-def softmax_(logits_BC: Tensor) -> Tensor:
+def row_softmax_(logits_BC: Tensor) -> Tensor:
     """Softmax of each row, in place: on a CPU faster than torch.softmax, which does not use the vector library."""
     exp_(logits_BC)
     return logits_BC.mul_(logits_BC.sum(1, keepdim=True).reciprocal_())

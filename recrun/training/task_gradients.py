@@ -43,7 +43,7 @@ def each_row_once(grad: Tensor) -> Tensor:
     return coalesced(grad) if grad.is_sparse else grad
 
 
-def rows_of(grad: Tensor) -> Tensor:
+def values_of(grad: Tensor) -> Tensor:
     """A gradient's numbers: itself, or the rows of a sparse one."""
     return grad._values() if grad.is_sparse else grad
 

@@ -14,7 +14,7 @@ from recrun.data.io import chunks
 from recrun.data.io.files import existing
 from recrun.data.io.formats import data_file
 from recrun.data.tables import join
-from recrun.data.tables.encoding import escaped, plain
+from recrun.data.tables.encoding import escaped, unescaped
 from recrun.data.types import Ids, Int32, Mask
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
@@ -104,7 +104,7 @@ class SideFields:
         Raises:
             CheckpointError: It speaks of other fields, or of these in another order.
         """
-        cut = [plain(line).partition("=")[::2] for line in names.tolist()]
+        cut = [unescaped(line).partition("=")[::2] for line in names.tolist()]
         found = {name: [word for _, word in lines][1:] for name, lines in groupby(cut, itemgetter(0))}
         if list(found) != [*self.fields, *self.lists]:
             raise CheckpointError(

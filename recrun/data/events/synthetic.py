@@ -88,11 +88,11 @@ class LatentTaste:
         """The tables of users and of items."""
         world = self._world(np.random.default_rng(self.seed))
         shelf = np.random.default_rng([self.seed, 1]).integers(0, 10, self.n_items)
-        users = {"taste": numbered("g", world.likes[:, 0])}
-        items = {"group": numbered("g", world.catalogue.group), "shelf": numbered("s", shelf)}
+        users = {"taste": numbered_ids("g", world.likes[:, 0])}
+        items = {"group": numbered_ids("g", world.catalogue.group), "shelf": numbered_ids("s", shelf)}
         name = "dataset.source"
-        return SideTable(name, numbered("", np.arange(self.n_users)), users), SideTable(
-            name, numbered("", np.arange(self.n_items)), items
+        return SideTable(name, numbered_ids("", np.arange(self.n_users)), users), SideTable(
+            name, numbered_ids("", np.arange(self.n_items)), items
         )
 
     def _world(self, rng: np.random.Generator) -> _World:
@@ -142,7 +142,7 @@ class LatentTaste:
         return catalogue.pick(group, rng.random(len(user)))
 
 
-def numbered(letter: str, numbers: Int64) -> Ids:
+def numbered_ids(letter: str, numbers: Int64) -> Ids:
     """Texts of a letter and a number."""
     return np.array([f"{letter}{number}" for number in numbers.tolist()], object)
 

@@ -73,7 +73,7 @@ class ColumnStore:
             pages.madvise(mmap.MADV_DONTNEED)
 
 
-def joined(parts: Sequence[ColumnStore]) -> ColumnStore:
+def concat(parts: Sequence[ColumnStore]) -> ColumnStore:
     """One after another, in memory."""
     first = parts[0]
     flat = {name: np.concatenate([part.flat[name] for part in parts]) for name in first.flat}
@@ -128,7 +128,7 @@ class Writer(AbstractContextManager["Writer"]):
         (self.folder / LAYOUT).write_text(json.dumps(self.layout))
 
 
-def read(folder: Path) -> ColumnStore:
+def read_columns(folder: Path) -> ColumnStore:
     """What a `Writer` wrote, mapped into memory."""
     layout = json.loads((folder / LAYOUT).read_text())
     maps: list[mmap.mmap] = []

@@ -14,7 +14,7 @@ import numpy as np
 
 from recrun.data.io.download import Download
 from recrun.data.tables.cache import Prepared, prepared
-from recrun.data.tables.column_store import ColumnStore, joined
+from recrun.data.tables.column_store import ColumnStore, concat
 from recrun.data.tables.encoding import Encoding, ScaleKind
 from recrun.data.tables.files import TableFiles, Where
 from recrun.data.tables.schema import TableSchema, TaskKind, read_schema
@@ -203,7 +203,7 @@ class Table:
         rows = self._parts["train"]
         sizes = (len(rows), len(rows)) if self.resident else (WINDOW_ROWS, BLOCK_ROWS)
         for window in windows(len(rows), batch_size, *sizes, rng, start, stride):
-            held = rows if self.resident else joined([rows.slice(begin, end) for begin, end in window.blocks.tolist()])
+            held = rows if self.resident else concat([rows.slice(begin, end) for begin, end in window.blocks.tolist()])
             rows.release()
             for positions in window.batches:
                 yield batch_of(held.take(positions), without="group")

@@ -49,7 +49,7 @@ class Past:
         for task, value in ((history.where, 1), (history.unless, 0)):
             if task is not None:
                 chosen &= rows.flat["label"][:, tasks.index(task)] == value
-        key = ranks(rows)
+        key = time_ranks(rows)
         self.history, self.times = history, int(key.max()) + 1
         key += codes(history.by) * np.int64(self.times)
         self.key = key
@@ -65,7 +65,7 @@ class Past:
         return offsets, self.codes[positions]
 
 
-def ranks(rows: ColumnStore) -> Int64:
+def time_ranks(rows: ColumnStore) -> Int64:
     """Which of the distinct times each row has, in order; rows without a time are in order."""
     if "time" not in rows.flat:
         return np.arange(len(rows))

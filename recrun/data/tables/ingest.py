@@ -19,7 +19,7 @@ from recrun.errors import DataError
 WHOLE = 2.0**24  # up to here float32 has all whole numbers
 
 
-def gather(source: TableSource, schema: TableSchema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
+def gather_rows(source: TableSource, schema: TableSchema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
     """Writes the rows of a source to a new folder, texts as codes; gives the coders, by the column that owns each.
 
     Raises:
@@ -56,7 +56,7 @@ def faults(chunk: Chunk, schema: TableSchema, all_numbers: bool) -> Iterator[tup
             yield row, f"column {name} is empty; dataset.dense_missing=mean or indicator allows that"
     if schema.time is not None:
         texts = chunk.texts[schema.time]
-        for row in np.flatnonzero(np.isnan(times_of(texts.values))[texts.codes])[:1].tolist():
+        for row in np.flatnonzero(np.isnan(times_as_numbers(texts.values))[texts.codes])[:1].tolist():
             found = texts.values[texts.codes[row]]
             yield row, f"the time is {found!r}, neither a number nor a date in ISO 8601 (column {schema.time})"
     if schema.part is not None:
@@ -90,7 +90,7 @@ def coded(chunk: Chunk, schema: TableSchema, coders: dict[str, Coder]) -> Column
         flat["group"] = column(schema.group).astype(np.int64)
     if schema.time is not None:
         texts = chunk.texts[schema.time]
-        flat["time"] = times_of(texts.values)[texts.codes]
+        flat["time"] = times_as_numbers(texts.values)[texts.codes]
     if schema.part is not None:
         texts = chunk.texts[schema.part]
         flat["part"] = np.array([PARTS[text] for text in texts.values], np.int8)[texts.codes]
@@ -103,7 +103,7 @@ def coded(chunk: Chunk, schema: TableSchema, coders: dict[str, Coder]) -> Column
     return ColumnStore(flat, lists)
 
 
-def times_of(texts: Ids) -> Float:
+def times_as_numbers(texts: Ids) -> Float:
     """Times as numbers: numbers as they are, dates in ISO 8601 as seconds since 1970, others as NaN."""
     import pandas as pd
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.tables.column_store import ColumnStore, Writer, read, stacked
+from recrun.data.tables.column_store import ColumnStore, Writer, read_columns, stacked
 from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
 from recrun.data.tables.history import Past
-from recrun.data.tables.ingest import gather
+from recrun.data.tables.ingest import gather_rows
 from recrun.data.tables.schema import TableSchema
 from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Fitting, Recipe
@@ -31,8 +31,8 @@ PART, ABOUT = "part.npy", "about.json"
 def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
     """Reads, divides, numbers and scales; then a new folder holds columns for each split, and what is known of them."""
     raw, schema = folder / "raw", recipe.schema
-    coders = gather(source, schema, recipe.fitting.missing == "error", raw)
-    rows = read(raw)
+    coders = gather_rows(source, schema, recipe.fitting.missing == "error", raw)
+    rows = read_columns(raw)
     part = recipe.split(rows)
     values = {owner: coder.values() for owner, coder in coders.items()}
     encoding = recipe.known or fit(rows, part, schema, values, recipe.fitting)
@@ -43,7 +43,7 @@ def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
     shutil.rmtree(raw)
     encoding.save(folder)
     np.save(folder / PART, part)
-    about = {"counts": counts, "fingerprint": fingerprint(encoding, [read(folder / name) for name in PARTS])}
+    about = {"counts": counts, "fingerprint": fingerprint(encoding, [read_columns(folder / name) for name in PARTS])}
     (folder / ABOUT).write_text(json.dumps(about))
 
 

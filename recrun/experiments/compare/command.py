@@ -15,7 +15,7 @@ from recrun.experiments.compare.result import ComparisonResult, Correction
 from recrun.experiments.compare.runs import (
     StoredRun,
     find_runs,
-    gather,
+    gather_settings,
     refuse_other_evaluations,
     setting_called,
 )
@@ -60,7 +60,7 @@ def run(words: Sequence[str]) -> int:
     for note in notes:
         report.note(note)
     refuse_other_evaluations(runs)
-    settings = gather(runs)
+    settings = gather_settings(runs)
     baseline = None if options.all_pairs else setting_called(settings, options.baseline) if options.baseline else 0
     table = compare(settings, options.metrics, options.split, baseline, options.correction)
     write(table, options, runs)

@@ -63,7 +63,7 @@ def metric_names(path: Path) -> list[str]:
     Raises:
         DataError: The file cannot be read.
     """
-    with opened(path) as file:
+    with opened_npz(path) as file:
         names = [name for name in file.files if name != IDS and ":" not in name]
     if not all(name.isprintable() for name in names):
         raise DataError(
@@ -73,7 +73,7 @@ def metric_names(path: Path) -> list[str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[NpzFile]:
+def opened_npz(path: Path) -> Iterator[NpzFile]:
     """An .npz file whose arrays hold plain values; an error in it names the file."""
     try:
         with path.open("rb") as raw:
@@ -93,7 +93,7 @@ def read_units(path: Path, metrics: Sequence[str]) -> list[UnitValues]:
     Raises:
         DataError: The file is damaged or not what a run writes.
     """
-    with opened(path) as file:
+    with opened_npz(path) as file:
         arrays = {name: file[name] for name in file.files if name == IDS or name.split(":")[0] in metrics}
     grouped = [name for name in metrics if name + OWN_IDS in arrays]
     common = [name for name in metrics if name not in grouped]

@@ -76,7 +76,7 @@ def decode(
         return Decoded(*work.run(*tensors, None))
 
 
-def ndcg(logits_BI: Tensor, items_N: Tensor, offsets: Tensor, kept_N: Tensor, k: int) -> Tensor:
+def held_out_ndcg(logits_BI: Tensor, items_N: Tensor, offsets: Tensor, kept_N: Tensor, k: int) -> Tensor:
     """Binary NDCG@k of each user's held-out items among all items but the kept ones, float [B].
 
     `IDCG = max(0.1, sum_{r <= min(held out, k)} 1 / log2(r + 1))`, so a user with nothing held out gets 0.
@@ -273,7 +273,7 @@ def _softmax_minus_share(log_softmax: Tensor, rows: RaggedCells) -> None:
 
 
 def _ndcg(logits: Tensor, rows: RaggedCells, kept_N: Tensor, k: int) -> Tensor:
-    """`ndcg` of a block. Held-out items are recognised by an infinity written over their logits."""
+    """`held_out_ndcg` of a block. Held-out items are recognised by an infinity written over their logits."""
     cells = logits.view(-1)
     own = cells[rows.cell_N]
     cells[rows.cell_N] = own.masked_fill(kept_N, -torch.inf)

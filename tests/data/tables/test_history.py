@@ -14,7 +14,7 @@ from worlds.tables import Given, decoded, rows_of, table
 from recrun.data.tables import prepare
 from recrun.data.tables.column_store import ColumnStore
 from recrun.data.tables.dataset import Table
-from recrun.data.tables.history import History, Past, ranks
+from recrun.data.tables.history import History, Past, time_ranks
 from recrun.errors import ConfigError, DataError
 from recrun.evaluation.rows import RowMetrics
 from recrun.models.din import targets_of
@@ -129,7 +129,7 @@ def test_the_memory_that_a_history_takes(flat):
 @given(st.lists(st.integers(-3, 3), min_size=1))
 def test_equal_times_have_equal_ranks(times):
     expected = np.unique(times, return_inverse=True)[1]
-    assert ranks(ColumnStore({"time": np.array(times, float)})).tolist() == expected.tolist()
+    assert time_ranks(ColumnStore({"time": np.array(times, float)})).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
