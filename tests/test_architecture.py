@@ -84,6 +84,12 @@ def test_the_top_of_the_package_is_small():
     assert len(list(ROOT.glob("*.py"))) <= 12
 
 
+def test_a_module_is_read_at_one_sitting():
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in ROOT.rglob("*.py")}
+    too_long = {name: length for name, length in lengths.items() if length > 300}
+    assert not too_long, "give a whole idea of these a module of its own"
+
+
 @pytest.mark.parametrize("name", list(modules()))
 def test_no_import_goes_up(name):
     upward = [other for other in own_imports(modules()[name]) if floor(other) > floor(name)]

@@ -57,7 +57,7 @@ def split_named(values: dict[str, str]) -> Split:
 
 def refuse_training_keys(verb: str, overrides: Sequence[str]) -> None:
     """Raises ConfigError for a typed key that changes nothing where the weights are stored ones."""
-    from recrun.config.compose import key_of
+    from recrun.config.composition import key_of
 
     for word in overrides:
         if key_of(word).partition(".")[0] in TRAINING:

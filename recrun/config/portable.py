@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recrun.config.compose import Composition
+from recrun.config.composition import Composition
 
 OWN_VARIABLES = ("RECRUN_DATA", "RECRUN_CACHE")  # folders, resolved as all else; other variables may hold secrets
 FOLDERS = ("root", "cache")  # keys of a data set that always are relative to the working directory

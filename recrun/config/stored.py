@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recrun.config import downloads, targets
-from recrun.config.compose import OPTION, Composition, composer, plain, register_resolvers
+from recrun.config.compose import OPTION, composer, register_resolvers
+from recrun.config.composition import Composition
+from recrun.config.hydra_errors import one_line
 from recrun.config.search_path import search_path
 from recrun.config.targets import Permission, grant, granted
 from recrun.config.yaml_limits import refuse_bomb
@@ -63,7 +65,7 @@ def read_yaml(path: Path) -> DictConfig:
     except RecrunError as error:
         raise ConfigError(str(error)) from None
     except Exception as error:  # YAML and OmegaConf have many
-        raise ConfigError(f"{path} is damaged: {plain(error)}") from None
+        raise ConfigError(f"{path} is damaged: {one_line(error)}") from None
     if not isinstance(node, DictConfig):
         raise ConfigError(f"{path} is damaged: expected a mapping")
     return node
@@ -78,7 +80,7 @@ def resolved(node: DictConfig, path: Path) -> dict[str, Any]:
     try:
         values: Any = OmegaConf.to_container(node, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
-        raise ConfigError(f"{path}: {plain(error)}") from None
+        raise ConfigError(f"{path}: {one_line(error)}") from None
     return dict(values)
 
 

@@ -14,10 +14,12 @@ from typing import Any
 
 from recrun.config import peers, renamed, targets
 from recrun.config.compatibility import Together
-from recrun.config.compose import OPTION, Composition, elsewhere
+from recrun.config.compose import OPTION
+from recrun.config.composition import Composition
 from recrun.config.data_compatibility import DataCompatibility
+from recrun.config.hints import elsewhere
 from recrun.config.origins import NODES, Origins
-from recrun.config.schema import Field, Schema, signature
+from recrun.config.schema import Parameter, Schema, signature
 from recrun.config.stage_order import Start
 from recrun.config.stored import began_in
 from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault, makes_entries
@@ -26,7 +28,7 @@ from recrun.errors import ConfigError, did_you_mean
 Node = Mapping[str, Any]
 
 NODE_KEYS = ("_target_", "_partial_")
-STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
+STAGE_KEYS = {"follows": Parameter("follows", Items(Text()), None)}
 
 # What the program itself gives to a target, by the key that holds it, and what a person can do instead.
 GIVEN = {
@@ -126,7 +128,7 @@ class Keys:
 
     def settings(self) -> None:
         """The keys at the top."""
-        fields = signature("recrun.config.compose.Settings").fields
+        fields = signature("recrun.config.composition.Settings").fields
         for name, field in fields.items():
             if name not in self.config:
                 raise ConfigError(f"the key {name} is missing (conf/config.yaml)")
@@ -142,7 +144,7 @@ class Keys:
         node = self.config.get("tracker")
         if not node:
             return
-        self.value("tracker", node, Field("tracker", Text(), None))
+        self.value("tracker", node, Parameter("tracker", Text(), None))
         package = signature(node["_target_"]).attributes.get("package")
         if package and not installed(package):
             raise ConfigError(
@@ -157,7 +159,7 @@ class Keys:
             raise ConfigError(f"{name} is empty: choose one, {name}=… (there are: {self.origins.listed(name)})")
         return node
 
-    def component(self, path: str, node: Node, extra: Mapping[str, Field] | None = None) -> None:
+    def component(self, path: str, node: Node, extra: Mapping[str, Parameter] | None = None) -> None:
         """A node with a `_target_`: every key, and every node under it."""
         schema = self.schema(path, node)
         fields = {**schema.fields, **(extra or {})}
@@ -194,7 +196,7 @@ class Keys:
         except ConfigError as error:
             raise ConfigError(f"{path}._target_={target}: {error}{self.origins.of(path)}") from None
 
-    def value(self, path: str, value: Any, field: Field) -> None:
+    def value(self, path: str, value: Any, field: Parameter) -> None:
         """One value against its parameter; nodes with a `_target_` are checked as components."""
         if isinstance(value, Mapping) and "_target_" in value:
             return self.component(path, value)
@@ -202,7 +204,7 @@ class Keys:
             raise ConfigError(self.no_target(path))
         if isinstance(value, Mapping) and makes_entries(field.kind):
             for name, part in value.items():
-                self.value(f"{path}.{name}", part, Field(name, Made(), None))
+                self.value(f"{path}.{name}", part, Parameter(name, Made(), None))
             return None
         if field.kind.accepts(value):
             return None

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from recrun.config import schema, targets
-from recrun.config.compose import Composition, compose
+from recrun.config.compose import compose
+from recrun.config.composition import Composition
 from recrun.config.portable import portable
 from recrun.config.stored import recompose
 from recrun.config.validate import check

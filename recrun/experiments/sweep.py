@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recrun.config.compose import OPTION, Composition, composer
+from recrun.config.compose import OPTION, composer
+from recrun.config.composition import Composition
 from recrun.config.hints import override_notes
 from recrun.config.validate import check
 from recrun.console import report, tables

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from recrun.config.compose import key_of
+from recrun.config.composition import key_of
 
 Row = Mapping[str, Any]
 SPLITS = ("valid", "test")

@@ -17,7 +17,7 @@ from recrun.errors import ConfigError
 from recrun.models.layers.embedding import Bags, look_up
 from recrun.models.layers.ragged import row_of_entry
 from recrun.models.layers.two_tower import Padded, Retriever
-from recrun.models.sasrec import Block
+from recrun.models.sasrec import TransformerBlock
 from recrun.objectives.base import Objective, units_in
 from recrun.objectives.retrieval import cross_entropy_, mean_loss
 from recrun.types import Batch, Count, Fraction, FromData, Positive, Probability
@@ -118,7 +118,7 @@ class BERT4Rec(Retriever):
         return {**batch, "tokens": shown_N, "tokens_offsets": offsets, "masked": masked_Q, "target": tokens_N[masked_Q]}
 
 
-class BidirectionalBlock(Block):
+class BidirectionalBlock(TransformerBlock):
     """Attention to all of a history, then a network; after each what came in is added, and the sum is normalised."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

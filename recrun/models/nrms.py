@@ -123,11 +123,11 @@ class NRMS(nn.Module):
         """The batch as it is with `pad_mask`; else all titles and histories at full length, and a last, empty title."""
         if self.pad_mask:
             return batch
-        titles_UT = padded(batch["titles"], batch["titles_offsets"], self.title_size, 0)
+        titles_UT = padded_rows(batch["titles"], batch["titles_offsets"], self.title_size, 0)
         titles_UT = torch.cat([titles_UT, titles_UT.new_zeros(1, self.title_size)])
         changed = {"titles": titles_UT.flatten(), "titles_groups": torch.tensor([[len(titles_UT), self.title_size]])}
         if "history" in batch:
-            history_RT = padded(batch["history"], batch["history_offsets"], self.his_size, len(titles_UT) - 1)
+            history_RT = padded_rows(batch["history"], batch["history_offsets"], self.his_size, len(titles_UT) - 1)
             changed["history"] = history_RT.flatten()
             changed["history_groups"] = torch.tensor([[len(history_RT), self.his_size]])
         return {**batch, **changed}
@@ -173,7 +173,7 @@ def groups_of(batch: Batch, field: str) -> Groups:
     return [(int(n), int(length)) for n, length in batch[f"{field}_groups"].tolist()]
 
 
-def padded(values_N: Tensor, offsets: Tensor, size: int, filler: int) -> Tensor:
+def padded_rows(values_N: Tensor, offsets: Tensor, size: int, filler: int) -> Tensor:
     """Rows of a ragged field, none longer than `size`, filled up at their ends, [rows, size]."""
     position = torch.arange(size, device=offsets.device)
     filled = values_N.new_full((len(offsets) - 1, size), filler)

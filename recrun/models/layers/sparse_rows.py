@@ -41,7 +41,7 @@ class SparseRows(nn.Module):
         """Sums of rows of the matrix, dense float32 `shape` = [B, C]: row `index` times `weight` is added to `row`."""
         sums = torch.zeros(shape, device=weight_N.device)
         begin_N, lengths_N = self.offsets[index_N], self.offsets.diff()[index_N]
-        for chunk in chunks(lengths_N):
+        for chunk in row_slices(lengths_N):
             lengths = lengths_N[chunk]
             total = int(lengths.sum())
             first = begin_N[chunk] - (lengths.cumsum(0) - lengths)
@@ -57,7 +57,7 @@ class SparseRows(nn.Module):
         return self.weighted_sums(items_N, ones, row_of_entry(offsets, len(items_N)), (len(offsets) - 1, width))
 
 
-def chunks(lengths_N: Tensor) -> Iterator[slice]:
+def row_slices(lengths_N: Tensor) -> Iterator[slice]:
     """Slices of rows with `ENTRIES_AT_ONCE` entries together at most, or of one row."""
     ends = lengths_N.cumsum(0).cpu().numpy()
     at, done = 0, 0
