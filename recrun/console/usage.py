@@ -15,6 +15,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun list [WHAT]                 models, datasets, splits, trainers, stages, experiments or runs
   recrun describe dataset=… split=…  what a data set and its split hold, before any training
   recrun explain KEY [key=value]     a key's meaning, type, default and present value
+  recrun split … --output DIR        the split of a data set as files, for other programs
   recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
   recrun VERB --help                 the options of a verb
 
@@ -88,6 +89,16 @@ Reads, filters and splits the data as a run would, and shows what there is and w
 events of equal time, units without an input, the share of targets that training has not seen.
 
   key=value   dataset.…, split.…, for example dataset=ml_100k split=temporal""",
+    "split": """\
+recrun split [key=value ...] --output DIR [--format tsv|inter]
+
+Writes the split of an event log as files, so that other programs train and are evaluated on the same events: train,
+fold_in, valid and test, units/valid.tsv and units/test.tsv (a row per unit: input, seen items, targets), README.txt
+with what reads them back, and dataset.yaml, which is an option of the group dataset.
+
+  --output DIR      a new folder, or an empty one: nothing is overwritten
+  --format FORMAT   tsv (default), or inter for RecBole's atomic files
+  key=value         dataset.…, split.…, for example dataset=ml_100k split=temporal""",
     "explain": """\
 recrun explain KEY [key=value ...]
 
