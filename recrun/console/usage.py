@@ -49,12 +49,17 @@ finished.
     + TRUST,
     "evaluate": """\
 recrun evaluate RUN [key=value ...]
+recrun evaluate --from LISTS [--split valid|test] [--name NAME] [key=value ...]
 
 Evaluates the weights that a finished run kept, on its own data or on others. What is found is added to the run's
-evaluations.jsonl.
+evaluations.jsonl. With --from: the recommendation lists of another program, on the units of dataset=… split=…, as a run
+directory that `recrun compare` takes.
 
-  key=value     other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
-  eval_limit=N  evaluation batches; also device, precision and threads
+  --from LISTS    CSV, TSV or Parquet: user, item, rank, score, of which the last two may be left out
+  --split SPLIT   whose units the lists are for (default: test)
+  --name NAME     what tables call them (default: the name of the file); with seed=…, lists of several seeds
+  key=value       other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
+  eval_limit=N    evaluation batches; also device, precision and threads
 """
     + TRUST,
     "predict": """\
