@@ -17,6 +17,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun explain KEY [key=value]     a key's meaning, type, default and present value
   recrun split … --output DIR        the split of a data set as files, for other programs
   recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
+  recrun report RUN|SWEEP            an HTML file: curves, metrics, losses, times, what the run is
   recrun VERB --help                 the options of a verb
 
   recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
@@ -127,6 +128,14 @@ Runs with other data, another split or another evaluation are refused.
   --correction WHICH  of p-values, over all comparisons of the table: holm (default) or bh, Benjamini-Hochberg
   --format FORMAT     terminal (default), csv, json, latex or markdown
   --output FILE       where to write it (default: stdout)""",
+    "report": """\
+recrun report RUN|SWEEP [--output FILE]
+
+Writes one HTML file that needs nothing else and loads nothing: learning curves with the kept epoch, metrics with
+intervals, their distribution over units, losses, times, data, code and machine, and the command to repeat the run; of a
+sweep its settings over seeds. With report=true a run writes it when it has finished.
+
+  --output FILE   default: report.html in the directory""",
     "list": """\
 recrun list [WHAT]
 recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]
