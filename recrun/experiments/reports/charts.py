@@ -197,7 +197,7 @@ def ticks(low: float, high: float, whole: bool = False) -> list[float]:
     if span <= 0:
         return [low]
     step = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
-    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= MOST_TICKS)
+    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) < MOST_TICKS + 1e-6)
     step = max(step, 1.0) if whole else step
     first = math.ceil(low / step - 1e-9)
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)] or [low]
