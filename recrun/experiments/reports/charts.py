@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 WIDTH, HEIGHT = 340.0, 190.0  # of the drawing, in units of which a line of text is 11 high: readable on a phone
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 10.0, 10.0, 26.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 26.0
 ROW = 34.0  # height of a line of an interval chart
 MOST_TICKS = 5
 BINS = 20
@@ -61,7 +61,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines, bars or intervals in a frame with axes."""
+    """Lines, bars or intervals in a frame with axes.
+
+    Attributes:
+        named_rows: Whether the ticks of the y axis are names above the lines.
+    """
 
     title: str
     x_name: str
@@ -72,7 +76,7 @@ class Chart:
     width: float = WIDTH
     height: float = HEIGHT
     left: float = LEFT
-    bottom: float = BOTTOM
+    named_rows: bool = False
 
     @property
     def right_edge(self) -> float:
@@ -82,7 +86,7 @@ class Chart:
     @property
     def floor(self) -> float:
         """Where the x axis is."""
-        return self.height - self.bottom
+        return self.height - BOTTOM
 
 
 @dataclass(frozen=True)
@@ -118,12 +122,12 @@ def line_chart(title: str, x_name: str, given: Sequence[Points]) -> Chart | None
     lines = []
     for points in found:
         places = [(across(x), up(y)) for x, y in zip(points.x, points.y, strict=True)]
-        chosen = [] if points.marked is None else [points.marked]
+        chosen = [at for at in range(len(places)) if at == points.marked or len(places) == 1]
         lines.append(
             Line(
                 points.name,
                 " ".join(f"{x:.1f},{y:.1f}" for x, y in places),
-                tuple(Mark(*places[at], points.mark) for at in chosen),
+                tuple(Mark(*places[at], points.mark if at == points.marked else "") for at in chosen),
             )
         )
     return Chart(title, x_name, across.ticks(x_ticks), up.ticks(y_ticks), tuple(lines))
@@ -165,7 +169,7 @@ def interval_chart(title: str, x_name: str, estimates: Sequence[Estimate]) -> Ch
         lines.append(Line(f"{one.name}: {one.value:.4f}", segment, (Mark(across(one.value), y, f"{one.value:.4f}"),)))
     height = TOP + ROW * len(estimates) + BOTTOM
     names = tuple(Tick(TOP + ROW * at + 14, line.name) for at, line in enumerate(lines))
-    return Chart(title, x_name, across.ticks(x_ticks), names, tuple(lines), height=height, left=RIGHT)
+    return Chart(title, x_name, across.ticks(x_ticks), names, tuple(lines), height=height, left=RIGHT, named_rows=True)
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,14 @@ class Scale:
 
     def ticks(self, values: Sequence[float]) -> tuple[Tick, ...]:
         """Their places and texts."""
-        return tuple(Tick(self(value), f"{value:.6g}") for value in values)
+        step = values[1] - values[0] if len(values) > 1 else abs(values[0]) / 100
+        decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
+        return tuple(Tick(self(value), text_of(value, decimals)) for value in values)
+
+
+def text_of(value: float, decimals: int) -> str:
+    """A number beside a tick, short enough for the margin."""
+    return f"{value:.{decimals}f}" if abs(value) < 1e5 and decimals < 6 else f"{value:.3g}"
 
 
 def ticks(low: float, high: float, whole: bool = False) -> list[float]:

@@ -115,19 +115,15 @@ def metrics(run: Stored) -> tuple[str, tuple[Chart, ...], Table | None]:
     stated = {split: mapping(run.results.get(split)) for split in SPLITS}
     names = list(dict.fromkeys(name for split in SPLITS for name in stated[split]))
     if not names:
-        return "nothing was evaluated yet", (), None
+        return "Nothing was evaluated yet.", (), None
     found = {split: intervals(run, split) if stated[split] else {} for split in SPLITS}
     there = [split for split in SPLITS if stated[split]]
-    header = ["metric", *(text for split in there for text in (split, "95% interval"))]
-    rows = [
-        (name, *(cell for split in there for cell in (number(stated[split].get(name)), span(found[split].get(name)))))
-        for name in names
-    ]
+    rows = [(name, *(estimate(stated[split].get(name), found[split].get(name)) for split in there)) for name in names]
     units = {split: next(iter(values.values())) for split, values in found.items() if values}
     counted = ", ".join(f"{one.units:,} {one.unit} of {split}" for split, one in units.items())
-    monitor = f"epochs were chosen by validation {run.results.get('monitor')}"
-    note = f"Means over {counted}; intervals are for other units. " if counted else ""
-    return f"{note}{monitor}", (), Table(tuple(header), tuple(rows))
+    monitor = f"Epochs were chosen by validation {run.results.get('monitor')}."
+    note = f"Means over {counted}, with 95% intervals (bootstrap over these). " if counted else ""
+    return f"{note}{monitor}", (), Table(("metric", *there), tuple(rows))
 
 
 def intervals(run: Stored, split: Split) -> dict[str, Value]:
@@ -260,9 +256,11 @@ def number(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, int | float) else NO_NUMBER
 
 
-def span(value: Value | None) -> str:
-    """An interval, as text."""
-    return NO_NUMBER if value is None else f"{value.interval.low:.4f} to {value.interval.high:.4f}"
+def estimate(stated: Any, value: Value | None, sd: float | None = None) -> str:
+    """A metric, its deviation over seeds and its interval, where there are such, as text."""
+    spread = "" if sd is None else f" ± {sd:.4f}"
+    interval = "" if value is None else f" ({value.interval.low:.4f} to {value.interval.high:.4f})"
+    return f"{number(stated)}{spread}{interval}"
 
 
 def facts(values: Json) -> tuple[tuple[str, str], ...]:

@@ -30,10 +30,10 @@ from recrun.experiments.reports.run_page import (
     Stored,
     as_number,
     by_stage,
+    estimate,
     monitor_of,
     number,
     read,
-    span,
 )
 from recrun.experiments.sweep_results import distinct
 from recrun.runtime.run_files import refuse_links
@@ -60,13 +60,14 @@ def sweep_page(directory: Path) -> Page:
     runs = [read(path) for path, _ in jobs_of(directory)]
     changes = distinct([list(run.words) for run in runs])
     jobs = [Job(change or run.model, run) for change, run in zip(changes, runs, strict=True)]
+    best_of_all = f"The {MOST_CURVES} jobs with the best validation." if len(jobs) > MOST_CURVES else ""
     finished = sum(run.status == "finished" for run in runs)
     return Page(
         f"sweep: {printable(directory.name)}",
         f"{len(jobs)} jobs, {finished} finished",
         [
             *(settings_section(directory) if finished else []),
-            Section("Learning curves", "The jobs that validation likes best.", charts=curves(jobs)),
+            Section("Learning curves", best_of_all, charts=curves(jobs)),
             Section("Jobs", table=jobs_table(jobs)),
             Section("To repeat it", text=command(directory)),
         ],
@@ -84,15 +85,14 @@ def settings_section(directory: Path) -> list[Section]:
         values = list(values_of(settings, split, names))
     except RecrunError as error:
         return [Section("Settings", f"No table of means: {error}", table=plain_table(settings))]
-    header = ["setting", "seeds", *(text for name in names for text in (f"{split} {name}", "sd", "95% interval"))]
-    rows = []
-    for setting, found in zip(settings, values, strict=True):
-        cells = [
-            cell
-            for name in names
-            for cell in (number(found[name].mean), deviation(setting, split, name), span(found[name]))
-        ]
-        rows.append((setting.name, str(len(setting.runs)), *cells))
+    rows = [
+        (
+            setting.name,
+            str(len(setting.runs)),
+            *(estimate(found[name].mean, found[name], sd(setting, split, name)) for name in names),
+        )
+        for setting, found in zip(settings, values, strict=True)
+    ]
     monitor = str(runs[0].results.get("monitor"))
     shown = monitor if monitor in names else names[0]
     estimates = [
@@ -100,9 +100,13 @@ def settings_section(directory: Path) -> list[Section]:
         for setting, found in zip(settings, values, strict=True)
     ]
     one = next(iter(values[0].values()))
-    note = f"Means over {one.units:,} {one.unit} of {split}; intervals are for other units, and for other seeds."
+    header = ("setting", "seeds", *(f"{split} {name}" for name in names))
+    note = (
+        f"Means over {one.units:,} {one.unit} of {split}, ± standard deviation over seeds, with 95% intervals "
+        "(bootstrap over these and over seeds)."
+    )
     chart = interval_chart(f"{split} {shown}, with 95% intervals", shown, estimates)
-    return [Section("Settings", note, (chart,) if chart else (), Table(tuple(header), tuple(rows)))]
+    return [Section("Settings", note, (chart,) if chart else (), Table(header, tuple(rows)))]
 
 
 def plain_table(settings: Sequence[Setting]) -> Table:
@@ -110,10 +114,10 @@ def plain_table(settings: Sequence[Setting]) -> Table:
     return Table(("setting", "seeds"), tuple((setting.name, str(len(setting.runs))) for setting in settings))
 
 
-def deviation(setting: Setting, split: Split, name: str) -> str:
+def sd(setting: Setting, split: Split, name: str) -> float | None:
     """The standard deviation of a metric over seeds."""
     found = [as_number(mapping(run.results.get(split)).get(name)) for run in setting.runs]
-    return number(stdev(found)) if len(found) > 1 else number(None)
+    return stdev(found) if len(found) > 1 else None
 
 
 def curves(jobs: Sequence[Job]) -> tuple[Chart, ...]:
