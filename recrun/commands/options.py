@@ -40,10 +40,10 @@ def whole_number(values: dict[str, str], name: str) -> int:
     return int(value)
 
 
-def needed(values: dict[str, str], name: str, verb: str) -> str:
+def needed(values: dict[str, str], name: str, verb: str, subject: str = "RUN …") -> str:
     """The value of an option that must be given."""
     if not values.get(name):
-        raise ConfigError(f"{verb} needs {name}: recrun {verb} RUN … {name} VALUE")
+        raise ConfigError(f"{verb} needs {name}: recrun {verb} {subject} {name} VALUE")
     return values[name]
 
 

@@ -34,6 +34,7 @@ class Settings:
     epochs: Count | None
     pre_model_path: str | None
     output_dir: str
+    report: bool
     plugins: Sequence[str]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from recrun.config.compose import OPTION, composer
 from recrun.config.composition import Composition
 from recrun.config.hints import override_notes
+from recrun.config.stored import raw
 from recrun.config.validate import check
 from recrun.console import report, tables
 from recrun.errors import ConfigError, RecrunError
@@ -134,6 +135,8 @@ def conclude(directory: Path, rows: Sequence[dict[str, Any]]) -> int:
     text = json.dumps({"jobs": rows, "over_seeds": settings, "best": best}, indent=2) + "\n"
     write_text(directory / RESULTS, text)
     tables.sweep_table(rows, settings, best)
+    if any(raw(directory / job["directory"]).get("report") for job in jobs_of(directory / PLAN)):
+        directories.report_on(directory)
     missing = {status: [str(row["job"]) for row in rows if row["status"] == status] for status in ("failed", "running")}
     if missing["failed"]:
         failed = missing["failed"]
