@@ -36,7 +36,8 @@ def evaluate_lists(words: list[str]) -> int:
     """`evaluate --from LISTS [--split SPLIT] [--name NAME] [overrides]`: another program's lists, as a run."""
     values, overrides = named_values("evaluate", words, ("--from", "--split", "--name"))
     path, split = Path(needed(values, "--from", "evaluate", "[key=value …]")), split_named(values)
-    from recrun.config.compose import compose, key_of
+    from recrun.config.compose import compose
+    from recrun.config.composition import key_of
     from recrun.config.validate import check
 
     for word in overrides:

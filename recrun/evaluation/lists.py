@@ -12,7 +12,7 @@ from torch import Tensor
 from recrun.data.events.queries import Rankings
 from recrun.data.ragged import Ragged
 from recrun.evaluation.event_data import EventData
-from recrun.evaluation.full_ranking import Found, FullRanking
+from recrun.evaluation.full_ranking import FullRanking, RankingAccumulator
 from recrun.types import Evaluation, Split
 
 UNKNOWN = -1  # the index of an item outside the catalogue: it holds its rank, and is no hit
@@ -57,7 +57,7 @@ def evaluate_lists(
         DataError: The split has no unit to evaluate.
     """
     n_items, units = dataset.sizes["n_items"], keys.units(dataset, split)
-    found, counts, k = Found(keys, n_items, keys.item_counts(dataset)), ListCounts(), max(keys.ks)
+    found, counts, k = RankingAccumulator(keys, n_items, keys.item_counts(dataset)), ListCounts(), max(keys.ks)
     lists = Ragged(np.append(lists.offsets, lists.offsets[-1]), lists.items)  # the last one is empty
     number = np.array([list_of.get(str(name), len(lists) - 1) for name in units.ids.tolist()], np.int64)
     size = keys.batch_size(n_items)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from recrun.config.compose import OPTION, Composition
+from recrun.config.compose import OPTION
+from recrun.config.composition import Composition
 from recrun.config.portable import portable
 from recrun.data.io.files import sha256
 from recrun.data.io.recommendations import Recommendations, read_recommendations
@@ -21,7 +22,7 @@ from recrun.evaluation.full_ranking import FullRanking
 from recrun.evaluation.lists import UNKNOWN, evaluate_lists
 from recrun.experiments.directories import new_directory
 from recrun.experiments.instantiate import instantiate
-from recrun.experiments.run import save_units
+from recrun.experiments.results import save_units
 from recrun.experiments.run_record import RunRecord, now, write_json, write_text
 from recrun.types import Evaluation, Split
 

@@ -13,7 +13,7 @@ from recrun.errors import RecrunError
 from recrun.experiments.compare.bootstrap import Interval, spread
 from recrun.experiments.compare.compare import Estimates, blocks_of
 from recrun.experiments.compare.runs import Setting, inside
-from recrun.experiments.compare.units import Block, metric_names
+from recrun.experiments.compare.units import MatchedUnits, metric_names
 from recrun.types import Split
 
 MOST_RESAMPLED = 50_000  # units; the mean of more is normal enough, and drawing them takes minutes
@@ -48,7 +48,7 @@ def values_of(settings: Sequence[Setting], split: Split, metrics: Sequence[str] 
     yield from found
 
 
-def of_block(settings: Sequence[Setting], block: Block) -> Iterator[list[Value]]:
+def of_block(settings: Sequence[Setting], block: MatchedUnits) -> Iterator[list[Value]]:
     """Of each setting its values: intervals by the bootstrap, or of the normal distribution for very many units."""
     size = len(block.weights_U)
     if size <= MOST_RESAMPLED:
@@ -64,7 +64,7 @@ def of_block(settings: Sequence[Setting], block: Block) -> Iterator[list[Value]]
         yield [normal(metric, values_SU, block) for metric, values_SU in zip(block.metrics, values_MSU, strict=True)]
 
 
-def normal(metric: str, values_SU: npt.NDArray[np.float64], block: Block) -> Value:
+def normal(metric: str, values_SU: npt.NDArray[np.float64], block: MatchedUnits) -> Value:
     """The mean with the interval of the normal distribution."""
     values_U = values_SU.mean(0)
     mean = float((values_U * block.weights_U).mean())

@@ -14,7 +14,7 @@ from recrun.experiments.compare.compare import chosen_metrics
 from recrun.experiments.compare.runs import (
     Setting,
     find_runs,
-    gather,
+    gather_settings,
     inside,
     jobs_of,
     mapping,
@@ -77,7 +77,7 @@ def sweep_page(directory: Path) -> Page:
 def settings_section(directory: Path) -> list[Section]:
     """Settings over seeds: a chart of the metric that decided and a table of it and some others."""
     runs, _ = find_runs([directory])
-    settings = gather(runs)
+    settings = gather_settings(runs)
     try:
         refuse_other_evaluations(runs)
         split: Split = "test" if all(mapping(run.results.get("test")) for run in runs) else "valid"
