@@ -157,7 +157,7 @@ def readme(files: SplitFiles, written: Written, form: Form) -> str:
         else ""
     )
     same = (
-        "; ".join(written.differences) or "nothing: training events, units, inputs, seen items, targets and catalogue"
+        "; ".join(written.differences) or "nothing (training events, units, inputs, seen items, targets and catalogue)"
     )
     listed = "\n".join(f"  {name:<24} {rows:>12,} rows" for name, rows in written.rows.items())
     shown = "train_valid: validation events too" if made.test_input == "train_valid" else "train"

@@ -74,11 +74,11 @@ def test_the_page_has_the_metrics_the_kept_epoch_and_the_command(run):
     rows = {row[0]: row for row in Elements(html).rows if row}
     assert rows["metric"] == ["metric", "valid", "test"]
     for at, split in enumerate(("valid", "test"), 1):
-        assert rows["ndcg@100"][at].startswith(f"{results[split]['ndcg@100']:.4f} (")
+        assert rows["ndcg@100"][at].startswith(f"{results[split]['ndcg@100']:.4f} [")
         assert rows["coverage@10"][at] == f"{results[split]['coverage@10']:.4f}"  # has no value per unit
     setting = Setting("", (read_run(run),))
     expected = compare([setting], ["ndcg@100"], "test", 0, "holm").summaries[0].interval
-    assert rows["ndcg@100"][2].endswith(f" ({expected.low:.4f} to {expected.high:.4f})")
+    assert rows["ndcg@100"][2].endswith(f" [{expected.low:.4f},\N{NO-BREAK SPACE}{expected.high:.4f}]")
     stage = results["stages"]["train"]
     assert rows["train"][2] == str(stage["best_epoch"])
     assert f"kept: epoch {stage['best_epoch']}, {results['valid']['ndcg@100']:.4f}" in html
@@ -204,7 +204,7 @@ def test_fifty_runs_fit_into_two_megabytes(run, tmp_path):
     at = rows[0].index("test ndcg@100")
     assert {row[1] for row in settings} == {"2"}
     (cell,) = {row[at] for row in settings}
-    assert cell.startswith(f"{results['test']['ndcg@100']:.4f} ± 0.0000 (")
+    assert cell.startswith(f"{results['test']['ndcg@100']:.4f} ± 0.0000 [")
     assert len([row for row in rows if re.match(r"\d+: ", row[0])]) == 50
 
 

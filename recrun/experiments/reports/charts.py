@@ -192,8 +192,9 @@ class Scale:
 
     def ticks(self, values: Sequence[float]) -> tuple[Tick, ...]:
         """Their places and texts."""
-        step = values[1] - values[0] if len(values) > 1 else abs(values[0]) / 100
-        decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
+        if len(values) == 1:
+            return (Tick(self(values[0]), f"{values[0]:.4g}"),)
+        decimals = max(0, -math.floor(math.log10(values[1] - values[0]) + 1e-9))
         return tuple(Tick(self(value), text_of(value, decimals)) for value in values)
 
 

@@ -30,7 +30,7 @@ from recrun.types import Split
 
 SPLITS: tuple[Split, ...] = ("valid", "test")
 MOST_LOSSES = 12  # charts of losses; a model of many tasks has more than anyone looks at
-NO_NUMBER = "-"
+NO_NUMBER, NO_BREAK = "-", "\N{NO-BREAK SPACE}"
 
 Json = Mapping[str, Any]
 
@@ -259,7 +259,7 @@ def number(value: Any) -> str:
 def estimate(stated: Any, value: Value | None, sd: float | None = None) -> str:
     """A metric, its deviation over seeds and its interval, where there are such, as text."""
     spread = "" if sd is None else f" ± {sd:.4f}"
-    interval = "" if value is None else f" ({value.interval.low:.4f} to {value.interval.high:.4f})"
+    interval = "" if value is None else f" [{value.interval.low:.4f},{NO_BREAK}{value.interval.high:.4f}]"
     return f"{number(stated)}{spread}{interval}"
 
 

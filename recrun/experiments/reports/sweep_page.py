@@ -39,6 +39,7 @@ from recrun.experiments.sweep_results import distinct
 from recrun.runtime.run_files import refuse_links
 from recrun.types import Split
 
+MOST_METRICS = 4  # of the table of settings
 MOST_CURVES = 8  # of the jobs that validation likes best: more cannot be told apart
 
 
@@ -81,7 +82,7 @@ def settings_section(directory: Path) -> list[Section]:
     try:
         refuse_other_evaluations(runs)
         split: Split = "test" if all(mapping(run.results.get("test")) for run in runs) else "valid"
-        names = chosen_metrics(runs, [], split)
+        names = with_monitor(chosen_metrics(runs, [], split), str(runs[0].results.get("monitor")))
         values = list(values_of(settings, split, names))
     except RecrunError as error:
         return [Section("Settings", f"No table of means: {error}", table=plain_table(settings))]
@@ -93,8 +94,7 @@ def settings_section(directory: Path) -> list[Section]:
         )
         for setting, found in zip(settings, values, strict=True)
     ]
-    monitor = str(runs[0].results.get("monitor"))
-    shown = monitor if monitor in names else names[0]
+    shown = names[0]
     estimates = [
         Estimate(setting.name, found[shown].mean, found[shown].interval.low, found[shown].interval.high)
         for setting, found in zip(settings, values, strict=True)
@@ -107,6 +107,11 @@ def settings_section(directory: Path) -> list[Section]:
     )
     chart = interval_chart(f"{split} {shown}, with 95% intervals", shown, estimates)
     return [Section("Settings", note, (chart,) if chart else (), Table(header, tuple(rows)))]
+
+
+def with_monitor(names: Sequence[str], monitor: str) -> list[str]:
+    """The metric that decided, and some others: as many as a page is wide."""
+    return sorted(names, key=lambda name: name != monitor)[:MOST_METRICS]
 
 
 def plain_table(settings: Sequence[Setting]) -> Table:
