@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check smoke bench clean
+.PHONY: help setup demo test test-all check smoke bench audit clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## Make the virtual environment in .venv
 
@@ -23,6 +23,9 @@ demo: setup  ## Train three-stage RaCT on embedded data (about a minute)
 test: check  ## Run style, types and all the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
 
+test-all: check  ## The same, and simulations that take minutes
+	RECRUN_TEST_ALL=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+
 check: setup  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,6 +36,10 @@ smoke: setup  ## Run every model for a few steps
 
 bench: setup  ## Measure our stages (benchmarks/README.md: side by side with RecBole)
 	$(BIN)/python benchmarks/ract.py
+
+audit: setup  ## Look for known vulnerabilities in what is installed, if pip-audit is
+	@if $(BIN)/python -c "import pip_audit" 2>/dev/null; then $(BIN)/python -m pip_audit --skip-editable; \
+	else echo "pip-audit is not installed: $(BIN)/pip install pip-audit"; fi
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 BATCH = 4096
 TEST_ROWS = 100_000
@@ -72,7 +72,8 @@ class Log:
         seconds: Wall and CPU seconds of the last epoch, the steps between the batches included.
     """
 
-    kind, unit, monitor, fingerprint = "table", "rows", "auc", ""
+    kind, train_unit, monitor = "table", "rows", "auc"
+    fingerprints: ClassVar[Record] = {}
 
     def __init__(self, path: str, rows: int) -> None:
         import numpy as np
@@ -98,11 +99,11 @@ class Log:
         return len(self.parts["train"])
 
     def eval_size(self, split: str) -> int:
-        """Rows of a part."""
+        """Rows of a split."""
         return len(self.parts.get(split, ()))
 
     def units(self, split: str) -> Any:
-        """Numbers of a part's rows."""
+        """Numbers of a split's rows."""
         import numpy as np
 
         return np.arange(self.eval_size(split)).astype(str)
@@ -113,12 +114,12 @@ class Log:
 
         wall, cpu, size = time.perf_counter(), time.process_time(), self.train_size()
         for window in windows(size, batch_size, size, size, rng, start, stride):
-            for places in window.batches:
-                yield tensors(self.parts["train"].take(places).flat)
+            for positions in window.batches:
+                yield tensors(self.parts["train"].take(positions).flat)
         self.seconds = (time.perf_counter() - wall, time.process_time() - cpu)
 
     def eval_batches(self, split: str, batch_size: int) -> Any:
-        """The rows of a part in order."""
+        """The rows of a split in order."""
         part = self.parts[split]
         for begin in range(0, len(part), batch_size):
             yield tensors(part.slice(begin, min(begin + batch_size, len(part))).flat)
@@ -132,7 +133,7 @@ def tensors(arrays: Any) -> Record:
 
 
 class Nobody:
-    """Is told of everything and does nothing."""
+    """Takes every call and does nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None
@@ -156,8 +157,8 @@ def train(args: argparse.Namespace) -> Record:
     model = getattr(import_module(module), kind)(**data.sizes, **options, batch_norm=True)
     trainer = Trainer(Pointwise(), partial(RowAdam), epochs=1, lr=1e-3, batch_size=BATCH, save_seconds=1e9)
     with tempfile.TemporaryDirectory() as folder:
-        place = StageContext("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
-        trainer.fit(model, data, place)
+        context = StageContext("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
+        trainer.fit(model, data, context)
     wall, cpu, found = timed(lambda: data.evaluator(model, data, "valid", device))
     count = data.train_size()
     return {
@@ -260,7 +261,7 @@ def main() -> None:
     parser.add_argument("--peer-python", help="Python of the environment that holds Torch-RecHub")
     parser.add_argument("--peer-script", help="script that runs Torch-RecHub's DeepFM")
     parser.add_argument("--model", default="deepfm", choices=MODELS)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000], help="sizes of the training part")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000], help="sizes of the training split")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", help="file for the figures")

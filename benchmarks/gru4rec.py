@@ -49,22 +49,28 @@ def fit_of(words, folder):
     import torch
 
     from recrun.config.compose import compose
-    from recrun.experiments.run import build, build_model, build_trainers
+    from recrun.config.targets import check as allow
+    from recrun.config.validate import check
+    from recrun.experiments.build import build_dataset
+    from recrun.experiments.run import build_model, build_trainers
     from recrun.experiments.run_record import MetricsLog
     from recrun.runtime.device import Device
     from recrun.training.context import StageContext
     from recrun.training.loop import TrainingLoop
 
     torch.set_num_threads(1)
-    config = compose(["model=gru4rec", *words, "trainer.save_seconds=1e9"]).config
-    dataset = build(config["dataset"])
+    composed = compose(["model=gru4rec", *words, "trainer.save_seconds=1e9"])
+    check(composed)
+    allow(composed.config, composed.permission)
+    config = composed.config
+    dataset = build_dataset(config)
     model = build_model(config, dataset)
-    quiet = type("Quiet", (), {"step": lambda self, fit: None, "evaluated": lambda self, fit, value: None})()
+    quiet = type("Quiet", (), {"step": lambda self, status: None, "evaluated": lambda self, row, value: None})()
     device = Device(torch.device("cpu"))
-    card = {"dataset_fingerprint": dataset.fingerprint}
+    card = dict(dataset.fingerprints)
     gc.freeze()  # as a run does: recrun.runtime.process.settled
-    place = StageContext("train", folder, 0, device, None, None, card, quiet, MetricsLog(folder), lambda: False)
-    return TrainingLoop(build_trainers(config)["train"], model, dataset, place)
+    context = StageContext("train", folder, 0, device, None, None, card, quiet, MetricsLog(folder), lambda: False)
+    return TrainingLoop(build_trainers(config)["train"], model, dataset, context)
 
 
 def ours(words):
@@ -78,7 +84,7 @@ def ours(words):
             fit.train_epoch()
             fit.progress.epoch, fit.progress.step = epoch + 1, 0
         seconds = time.process_time() - started
-        found = fit.dataset.evaluator(fit.model, fit.dataset, "test", fit.place.device).metrics
+        found = fit.dataset.evaluator(fit.model, fit.dataset, "test", fit.context.device).metrics
     return {
         "events_per_cpu_s": fit.progress.units / seconds,
         "cpu_s": seconds,
@@ -126,7 +132,13 @@ def step_seconds(n_items):
     """CPU seconds of a training step over a catalogue: the median of many."""
     source = [f"dataset.source.n_items={n_items}", f"dataset.source.n_events={max(200_000, 4 * n_items)}"]
     source += ["dataset.source.popularity_exponent=0.2"]  # so that nearly all of the items occur
-    words = ["objective=bpr_max", "dataset.num_negatives=2048", "trainer.batch_size=80", *source]
+    words = [
+        "dataset=synthetic_sessions",
+        "objective=bpr_max",
+        "loader.num_negatives=2048",
+        "trainer.batch_size=80",
+        *source,
+    ]
     with tempfile.TemporaryDirectory() as folder:
         fit = fit_of(words, Path(folder))
         fit.model.train()

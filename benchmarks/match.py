@@ -4,8 +4,8 @@ A sample is a history with one candidate item: DSSM compares each target with 3 
 interaction; YoutubeDNN's softmax over 4 candidates counts as one for both, as Torch-RecHub counts it. Widths, batch
 size, negatives and history length are the peer's. Counted are the training epochs, with one thread; `prepare_s` is
 what comes between the files and the first batch, in wall seconds. Quality is Hit@k of the last item among all, those
-seen included. Ours alone: `everywhere`, a row per user, asked at every place of a window, so that places share the
-work; `in_batch`, each interaction against all the targets of its batch.
+seen included. Ours alone: `everywhere`, a row per user, with a query at every position of a window, so that they share
+the work; `in_batch`, each interaction against all the targets of its batch.
 
     python benchmarks/match.py --data DIR [--users 300] [--rounds 3] [--peer PYTHON SCRIPT]
 
@@ -28,12 +28,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMMON = [
-    "dataset=ml_100k_match",
-    "dataset.mask_seen=false",
-    "dataset.num_negatives=3",
-    "dataset.sampler=popularity",
-    "dataset.avoid_positives=false",
-    "dataset.his_size=50",
+    "dataset=ml_100k",
+    "split=leave_last_out",
+    "evaluator.mask_seen=false",
+    "loader.num_negatives=3",
+    "loader.sampler=popularity",
+    "loader.avoid_positives=false",
+    "loader.his_size=50",
     "dataset.item_lists=[]",
     "trainer.batch_size=1024",
     "model.embedding_dim=16",
@@ -53,12 +54,12 @@ SETTINGS["in_batch"] = [
     *SETTINGS["dssm"][:1],
     *SETTINGS["dssm"][2:],
     "objective=in_batch",
-    "dataset.negatives=batch",
-    "dataset.avoid_positives=true",
-    "dataset.num_negatives=0",
+    "loader.negatives=batch",
+    "loader.avoid_positives=true",
+    "loader.num_negatives=0",
 ]
 PEERS = ("dssm", "youtubednn")
-EVERYWHERE = ["dataset.rows=sequences", "trainer.batch_size=32"]  # a row per user, asked at every place
+EVERYWHERE = ["loader.rows=sequences", "trainer.batch_size=32"]  # a row per user, with a query at every position
 SETTINGS |= {f"{name} everywhere": [*SETTINGS[name], *EVERYWHERE] for name in ("dssm", "youtubednn")}
 SAMPLES = {name: 4 if name.startswith("dssm") else 1 for name in SETTINGS}  # of an interaction
 
@@ -69,14 +70,20 @@ def ours(words, epochs):
     import torch
 
     from recrun.config.compose import compose
-    from recrun.experiments.run import build, build_model, build_trainers
+    from recrun.config.targets import check as allow
+    from recrun.config.validate import check
+    from recrun.experiments.build import build_dataset
+    from recrun.experiments.run import build_model, build_trainers
     from recrun.runtime.device import Device
     from recrun.runtime.memory import peak_memory_mb
 
     torch.set_num_threads(1)
-    config = compose(words).config
+    composed = compose(words)
+    check(composed)
+    allow(composed.config, composed.permission)
+    config = composed.config
     started = time.perf_counter()
-    dataset = build(config["dataset"])
+    dataset = build_dataset(config)
     next(dataset.train_batches(1024, np.random.default_rng(0)))
     prepared = time.perf_counter() - started
     model, trainer = build_model(config, dataset), build_trainers(config)["train"]
@@ -141,8 +148,8 @@ def side_by_side(what, arguments, root):
         if arguments.peer and what in PEERS:
             result = peer(arguments.peer, what, arguments)
             theirs.append(result)
-            told = {name: round(result[name], 1) for name in ("units_per_cpu_s", "prepare_s", "peak_rss_mb")}
-            print(f"torch-rechub {what}", told, result["quality"], result["run"]["rows"], "rows", flush=True)
+            shown = {name: round(result[name], 1) for name in ("units_per_cpu_s", "prepare_s", "peak_rss_mb")}
+            print(f"torch-rechub {what}", shown, result["quality"], result["run"]["rows"], "rows", flush=True)
     if theirs:
         best, others = max(row["samples_per_cpu_s"] for row in mine), max(row["units_per_cpu_s"] for row in theirs)
         prepared = min(row["prepare_s"] for row in mine), min(row["prepare_s"] for row in theirs)

@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 TASKS = ("click", "conv")
 MODELS = ("shared_bottom", "mmoe")
@@ -69,7 +69,8 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
     parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + test_rows).copy()}
 
     class Log:
-        kind, unit, monitor, fingerprint, evaluator = "table", "rows", "click/auc", "", RowMetrics()
+        kind, train_unit, monitor, evaluator = "table", "rows", "click/auc", RowMetrics()
+        fingerprints: ClassVar[Record] = {}
 
         def __init__(self) -> None:
             features = Features(fields, tuple(f"I{at}" for at in range(data["dense"].shape[1])))
@@ -90,8 +91,8 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
             for window in windows(
                 self.train_size(), batch_size, self.train_size(), self.train_size(), rng, start, stride
             ):
-                for places in window.batches:
-                    flat = parts["train"].take(places).flat
+                for rows in window.batches:
+                    flat = parts["train"].take(rows).flat
                     yield {name: torch.from_numpy(array) for name, array in flat.items()}
             self.wall += time.perf_counter() - wall
             self.cpu += time.process_time() - cpu
@@ -105,7 +106,7 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
 
 
 class Nobody:
-    """Is told of everything and does nothing."""
+    """Takes every call and does nothing."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None
@@ -149,13 +150,13 @@ def turns(args: argparse.Namespace, name: str) -> Record:
     def stepper(weighting: str) -> Callable[[Any], None]:
         torch.manual_seed(args.seed)
         model, made = model_of(name, data), weighting_of(weighting)
-        judge = made(model) if made else objective
-        optimizer = RowAdam([*model.parameters(), *(judge.parameters() if made else [])], lr=1e-3)
+        backward = made(model) if made else objective
+        optimizer = RowAdam([*model.parameters(), *(backward.parameters() if made else [])], lr=1e-3)
 
         def step(batch: Any) -> None:
             losses = objective(model, batch)
             optimizer.zero_grad()
-            judge.backward(losses, model, lambda loss: loss)
+            backward.backward(losses, model, lambda loss: loss)
             optimizer.step()
 
         return step
@@ -195,8 +196,8 @@ def measure(args: argparse.Namespace) -> Record:
         keep="last", weighting=weighting_of(args.weighting), save_seconds=1e9,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        place = StageContext("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
-        trainer.fit(model, data, place)
+        context = StageContext("train", Path(folder), args.seed, device, None, 1, {}, Nobody(), Nobody(), lambda: False)
+        trainer.fit(model, data, context)
     found, count = data.evaluator(model, data, "valid", device), args.epochs * data.train_size()
     return {
         "rows_per_s": count / data.wall,

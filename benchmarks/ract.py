@@ -37,7 +37,7 @@ def train_steps(path: str, stage: str, batch: int, steps: int, threads: int) -> 
     import scipy.sparse as sp
     import torch
 
-    from recrun.data.events.parts import Ragged
+    from recrun.data.ragged import Ragged
     from recrun.models.ract import ActorCriticLoss, ActorLoss, CriticLoss, RaCT
 
     torch.set_num_threads(threads)
@@ -65,16 +65,19 @@ def train_steps(path: str, stage: str, batch: int, steps: int, threads: int) -> 
 
 
 def evaluate(folder: str, threads: int) -> Record:
-    """CPU and wall seconds of one evaluation of the test part, after one that is not counted."""
+    """CPU and wall seconds of one evaluation of the test split, after one that is not counted."""
     import torch
 
-    from recrun.data.events.interactions import Interactions
+    from recrun.data.event_dataset import EventDataset
+    from recrun.data.events.splits import Provided
+    from recrun.data.loaders.user_rows import UserRows
     from recrun.evaluation.full_ranking import FullRanking
     from recrun.models.ract import RaCT
     from recrun.runtime.device import Device
 
     torch.set_num_threads(threads)
-    dataset = Interactions(path=folder, split="provided", cache=None, evaluator=FullRanking(["recall", "ndcg"], KS))
+    evaluator = FullRanking(["recall", "ndcg"], KS)
+    dataset = EventDataset(path=folder, evaluator=evaluator, split=Provided(), loader=UserRows())
     model = RaCT(dataset.sizes["n_items"])
     timed = []
     for _ in range(4):
@@ -103,11 +106,11 @@ def write_split(matrix_path: str, n_users: int, folder: Path) -> None:
     matrix = sp.load_npz(matrix_path)[:n_users]
     user = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     order = np.lexsort((np.random.default_rng(0).random(len(user)), user))
-    place = np.arange(len(user)) - matrix.indptr[user]
-    share = (place + 0.5) / np.diff(matrix.indptr)[user]
-    part = np.digitize(share, [0.8, 0.9])
+    position = np.arange(len(user)) - matrix.indptr[user]
+    share = (position + 0.5) / np.diff(matrix.indptr)[user]
+    split = np.digitize(share, [0.8, 0.9])
     for number, name in enumerate(("train", "valid", "test")):
-        chosen = part == number
+        chosen = split == number
         pairs = np.stack([user[chosen], matrix.indices[order][chosen]], 1)
         np.savetxt(folder / f"{name}.tsv", pairs, fmt="%d", delimiter="\t", header="user_id\titem_id", comments="")
 
@@ -119,7 +122,7 @@ def made(folder: Path) -> str:
 
     from recrun.data.events.synthetic import LatentTaste
 
-    rows = LatentTaste(n_users=34_000, n_items=20_000, n_interactions=2_200_000, n_groups=50).rows(with_time=False)
+    rows = LatentTaste(n_users=34_000, n_items=20_000, n_interactions=2_200_000, n_groups=50).events()
     shape = (len(rows.users), len(rows.items))
     sp.save_npz(folder / "made.npz", sp.csr_matrix((np.ones(len(rows), np.float32), (rows.user, rows.item)), shape))
     return str(folder / "made.npz")
@@ -185,7 +188,7 @@ def compare_training(args: argparse.Namespace) -> list[Record]:
 
 
 def compare_evaluation(args: argparse.Namespace) -> list[Record]:
-    """Full ranking of the test part of some users."""
+    """Full ranking of the test split of some users."""
     with tempfile.TemporaryDirectory() as folder:
         write_split(args.data, args.eval_users, Path(folder))
         peers = peers_evaluation(args, folder) if args.peer_python else {"default": None}

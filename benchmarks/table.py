@@ -46,11 +46,11 @@ class Log:
     def header(self) -> list[str]:
         return [*(f"C{at}" for at in range(FIELDS)), *(f"I{at}" for at in range(DENSE)), "click"]
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         return f"row {row}"
 
     def chunks(self, wanted: Any) -> Iterator[Any]:
-        from recrun.data.tables.chunks import Chunk, Texts
+        from recrun.data.io.chunks import Chunk, Texts
 
         rng = np.random.default_rng(1)
         for begin in range(0, self.n_rows, ROWS_AT_ONCE):
@@ -63,16 +63,17 @@ class Log:
                 logit += self.weights[at][codes]
             numbers = {f"I{at}": rng.standard_normal(size, np.float32).astype(np.float64) for at in range(DENSE)}
             numbers["click"] = (rng.random(size) < 1 / (1 + np.exp(-logit - 0.5 * numbers["I0"]))).astype(np.float64)
-            yield Chunk(size, texts, {}, numbers)
+            yield Chunk(size, texts, numbers=numbers)
 
 
 def table(folder: str, rows: int, resident: bool) -> Any:
     """The data set; prepared, if it is not yet."""
     from recrun.data.tables.dataset import Table
+    from recrun.evaluation.rows import RowMetrics
 
     names = Log(rows).header()
     return Table(
-        None,
+        RowMetrics(),
         {"click": "classification"},
         source=Log(rows),
         sparse=names[:FIELDS],

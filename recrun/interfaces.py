@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -29,6 +29,21 @@ class ComputeDevice(Protocol):
         """The context in which the forward pass runs."""
 
 
+@dataclass(frozen=True)
+class TrainingEvents:
+    """All training events of a log, for models that are solved in closed form.
+
+    Attributes:
+        unit, item: Indices, int32 [N], by unit, in order where there is one.
+        n_units, n_items: Sizes of the vocabularies.
+    """
+
+    unit: np.ndarray
+    item: np.ndarray
+    n_units: int
+    n_items: int
+
+
 class Dataset(Protocol):
     """Reads files once into arrays and yields batches. One instance serves all the stages of a run.
 
@@ -37,25 +52,29 @@ class Dataset(Protocol):
     Attributes:
         kind: What the batches hold; a model names the kind it reads. A plain literal in the class body.
         sequential: Whether a batch goes on where the one before it ended; False if absent.
+        train_unit: What a row of a training batch is, in the plural: "users", "events". Progress is counted in it.
         sizes: Constructor arguments of the model that the data decide, for example {"n_items": 1682}; besides
             numbers, an array to start from.
         monitor: The metric that early stopping and `keep: best` watch by default.
-        evaluator: The object that judges a model on this data (see recrun.evaluation.full_ranking).
-        fingerprint: Hash of the data and its split: equal fingerprints mean equal train, valid and test rows.
+        evaluator: Evaluates a model on this data (see recrun.evaluation.full_ranking).
+        fingerprints: Hashes by name: `dataset_fingerprint` of the data, where there is a split of them
+            `split_fingerprint`, and where the model reads features `features_fingerprint`. Weights and training state
+            go with equal ones.
     """
 
     kind: ClassVar[str]
     sizes: Mapping[str, Any]
     monitor: str
     evaluator: Evaluator
-    fingerprint: str
 
     @property
-    def unit(self) -> str:
-        """What a row of a training batch is, in the plural: "users", "sessions". Progress is counted in it."""
+    def train_unit(self) -> str: ...
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]: ...
 
     def describe(self) -> Mapping[str, float]:
-        """Counts for the person who reads the run: users, items, interactions of each part, rows dropped."""
+        """Counts for the person who reads the run: users, items, interactions of each split, rows dropped."""
 
     def train_size(self) -> int:
         """Units (users, impressions, events) in one training epoch."""
@@ -69,7 +88,7 @@ class Dataset(Protocol):
         """
 
     def eval_size(self, split: Split) -> int:
-        """Units of a split that can be judged; 0 if there are none, or they have no labels."""
+        """Units of a split that can be evaluated; 0 if there are none, or they have no labels."""
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The units of a split, in a fixed order, `batch_size` at a time."""
@@ -81,26 +100,43 @@ class Dataset(Protocol):
         """Ids by index, as strings, for example {"items": [n_items]}."""
 
     def entities(self, side: Side, split: Split) -> Iterator[tuple[np.ndarray, Batch]]:
-        """Ids [n], as strings, and batches from which a model can embed a split's users, or its items, in parts."""
+        """Ids [n], as strings, and batches from which a model can embed a split's users, or items, some at a time."""
+
+
+class EventsDataset(Dataset, Protocol):
+    """A data set of events, which has them all at once."""
+
+    def training_events(self) -> TrainingEvents:
+        """All training events."""
 
 
 class Evaluator(Protocol):
-    """Judges a model on a split of a data set; see recrun.evaluation.full_ranking.
+    """Evaluates a model on a split of a data set; see recrun.evaluation.full_ranking.
 
     Where `names(dataset)` lists the metrics that it may find, a monitor that is none of them is refused at once.
+
+    Attributes:
+        kind: The kind of data that it evaluates on: "events", "news", "table". A plain literal in the class body.
+        monitor: The metric that early stopping watches by default; None = the data set says.
     """
+
+    @property
+    def monitor(self) -> Any: ...
+
+    def greater_is_better(self, name: str) -> bool:
+        """Whether a greater value of a metric means a better model."""
 
     def __call__(
         self,
         model: nn.Module,
-        dataset: Dataset,
+        dataset: Any,
         split: Split,
         device: ComputeDevice,
         limit: int | None = None,
     ) -> Evaluation:
         """Metrics, and one value per unit, on a split or its first `limit` batches."""
 
-    def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
+    def predict(self, model: nn.Module, dataset: Any, split: Split, device: ComputeDevice) -> Iterator[str]:
         """Lines of a file of predictions for the units of a split, in order."""
 
 
@@ -128,6 +164,32 @@ class TrainingStatus:
     unit: str
     show_step: int | None
     losses: Callable[[], Mapping[str, float]]
+
+
+class Trainer(Protocol):
+    """What a stage does with a model; see recrun.training.trainer."""
+
+    def fit(self, model: nn.Module, dataset: Dataset, context: Any, rows: int = 0) -> Any:
+        """Trains the model in place; returns how far it came."""
+
+
+class Tracker(Protocol):
+    """Shows rows elsewhere. Made by the group `tracker` from the run's directory and config.
+
+    Attributes:
+        package: What it needs to be installed, by its import name. A plain literal in the class body.
+    """
+
+    package: ClassVar[str]
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """One row more."""
+
+    def keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """All rows so far, when a stage begins: those of an interrupted run among them."""
+
+    def close(self) -> None:
+        """After the last row."""
 
 
 class Reporter(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
 from annotated_types import Ge, Gt, Interval, MinLen
 
@@ -37,6 +37,10 @@ NonNegative: TypeAlias = Annotated[float, Ge(0)]
 Probability: TypeAlias = Annotated[float, Interval(ge=0, lt=1)]
 Share: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
 Fraction: TypeAlias = Annotated[float, Interval(gt=0, lt=1)]
+
+# A constructor parameter of a model that the data give, by its name (see `Dataset.sizes`): no key of a config.
+T = TypeVar("T")
+FromData: TypeAlias = Annotated[T, "given by the data"]
 
 
 @dataclass(frozen=True)

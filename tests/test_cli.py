@@ -161,7 +161,7 @@ def test_a_run_that_was_killed_is_not_running(run, capsys):  # noqa: F811
     assert "list runs: nowhere is no folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["resume", "evaluate", "predict", "embed", "list"])
+@pytest.mark.parametrize("verb", ["resume", "evaluate", "predict", "embed", "compare", "list"])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_a_verb_has_help_of_its_own(run, capsys, verb, flag):  # noqa: F811
     for words in ([verb, flag], [verb, "RUN", flag]):
@@ -170,6 +170,7 @@ def test_a_verb_has_help_of_its_own(run, capsys, verb, flag):  # noqa: F811
         assert told.startswith(f"recrun {verb} ")
         assert "model=" not in told
     own = {"resume": "epochs=N", "predict": "--k K", "embed": "--side", "list": "runs", "evaluate": "eval_limit"}
+    own["compare"] = "--all-pairs"
     assert own[verb] in told
 
 

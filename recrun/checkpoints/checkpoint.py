@@ -38,6 +38,13 @@ __all__ = [
 ]
 
 
+DIFFERS = {
+    "dataset_fingerprint": "other data: rows, columns or tasks differ",
+    "split_fingerprint": "another split of these data",
+    "features_fingerprint": "other features of users or items",
+}
+
+
 def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> str:
     """Writes a checkpoint whole, or not at all: a reader sees the old one or the new one, even after `kill -9`.
 
@@ -82,7 +89,7 @@ def write(fresh: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping
 
 
 def replace_directory(fresh: Path, directory: Path) -> None:
-    """Puts `fresh` in the place of `directory`. Between the two renames `settle` finds the complete new one."""
+    """Replaces `directory` by `fresh`. Between the two renames `settle` finds the complete new one."""
     old = directory.with_name(directory.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
@@ -106,28 +113,40 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_weights(directory: Path, model: nn.Module, fingerprint: str | None = None) -> dict[str, Any]:
+def load_weights(directory: Path, model: nn.Module, fingerprints: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Puts a checkpoint's weights into `model` and returns its card.
 
     Args:
         directory: A checkpoint directory.
-        model: Must have exactly the checkpoint's parameter names and shapes.
-        fingerprint: Of the data at hand; a checkpoint that was trained on other rows is refused. None: not checked.
+        model: Must have exactly the checkpoint's parameter names and shapes; empty buffers take any shape.
+        fingerprints: Of the data at hand, by name; a checkpoint that was trained on other data, another split or other
+            features is refused. None = not checked.
 
     Raises:
         CheckpointError: Damaged, from another model, or from other data. The model is then as it was.
     """
     card = read_card(directory)
-    if fingerprint is not None and card["dataset_fingerprint"] != fingerprint:
-        raise CheckpointError(
-            f"{directory} was trained on other data: rows, columns, tasks or parts differ (fingerprint "
-            f"{card['dataset_fingerprint'][:12]}, here {fingerprint[:12]}); its training rows may be your test rows. "
-            "Use the data settings of its run"
-        )
+    for name, here in (fingerprints or {}).items():
+        there = str(card.get(name))
+        if there != here:
+            raise CheckpointError(
+                f"{directory} was trained on {DIFFERS[name]} ({name} {there[:12]}, here {here[:12]}); "
+                "its training events may be your test events. Use the dataset and split settings of its run"
+            )
     weights = read_weights(directory, card)
     refuse_other_shapes(directory, weights, dict(model.state_dict()))
+    make_room(model, weights)
     model.load_state_dict(weights)
     return card
+
+
+def make_room(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Gives empty buffers the shapes of a checkpoint: how much a solver stores is for the training events to say."""
+    for prefix, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            there = weights.get(f"{prefix}.{name}" if prefix else name)
+            if not buffer.numel() and there is not None:
+                module.register_buffer(name, buffer.new_empty(there.shape))
 
 
 def read_weights(directory: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -149,12 +168,17 @@ def refuse_other_shapes(directory: Path, there: Mapping[str, Tensor], here: Mapp
     """Raises CheckpointError with the first difference in names or shapes."""
     for name in sorted(there.keys() | here.keys()):
         shapes = [tuple(side[name].shape) if name in side else None for side in (there, here)]
-        if shapes[0] != shapes[1]:
-            told = [f"{list(shape)}" if shape is not None else "absent" for shape in shapes]
+        if shapes[0] != shapes[1] and not takes_any_shape(here.get(name), there.get(name)):
+            sizes = [f"{list(shape)}" if shape is not None else "absent" for shape in shapes]
             raise CheckpointError(
-                f"{directory} is of another model: {name} is {told[0]} there and {told[1]} here. "
+                f"{directory} is of another model: {name} is {sizes[0]} there and {sizes[1]} here. "
                 f"Give the model settings in its {CARD}"
             )
+
+
+def takes_any_shape(here: Tensor | None, there: Tensor | None) -> bool:
+    """Whether a value is an empty buffer, see `make_room`, and the checkpoint has one of as many dimensions."""
+    return here is not None and there is not None and not here.numel() and here.dim() == there.dim()
 
 
 def load_state(directory: Path) -> dict[str, Any]:

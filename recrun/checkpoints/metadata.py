@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recrun.errors import CheckpointError
+from recrun.errors import CheckpointError, RecrunError
+from recrun.runtime.run_files import read_json
 
 WEIGHTS, CARD, STATE = "model.safetensors", "model.json", "state.pt"
 
 
 def settle(directory: Path) -> None:
     """Finishes a replacement that a kill interrupted between its two renames."""
+    if not directory.name:  # the root of the file system
+        return
     fresh, old = (directory.with_name(directory.name + end) for end in (".new", ".old"))
     if not directory.exists() and old.exists():
         (fresh if (fresh / CARD).exists() else old).rename(directory)
@@ -32,22 +35,20 @@ def read_card(directory: Path) -> dict[str, Any]:
         CheckpointError: No checkpoint there, or a damaged one.
     """
     settle(directory)
-    path = directory / CARD
-    if not path.is_file():
+    try:
+        return read_json(directory / CARD)
+    except FileNotFoundError:
         raise CheckpointError(
             f"{directory} is not a checkpoint: it has no {CARD}. A checkpoint directory holds {CARD} and {WEIGHTS}"
-        )
-    try:
-        card = json.loads(path.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Take another checkpoint of the run") from None
-    return dict(card)
+        ) from None
+    except RecrunError as error:
+        raise CheckpointError(f"{error}. Take another checkpoint of the run") from None
 
 
 def find(path: Path, stages: Sequence[str] = (), begins: str | None = None) -> Path:
-    """The checkpoint directory that `path` (a run, stage or checkpoint directory) stands for.
+    """The checkpoint directory that `path` (a run, stage or checkpoint directory) means.
 
-    A stage directory stands for its `best` weights, or its `last` where it keeps no best; a run directory for
+    A stage directory means its `best` weights, or its `last` where it keeps no best; a run directory for
     the last of its stages, in the order of its run.json, that is in `stages` (any, if `stages` is empty), and for the
     stage `begins` itself only if there is no other: a stage starts from the one before it.
 
@@ -67,7 +68,8 @@ def find(path: Path, stages: Sequence[str] = (), begins: str | None = None) -> P
         raise CheckpointError(f"{path} is a sweep, give one of its runs: {jobs_in(path / 'sweep.json')}")
     if not run.is_file():
         raise CheckpointError(f"{path} holds no checkpoint: expected {CARD}, best/, last/ or a run directory")
-    finished = [name for name in json.loads(run.read_text()).get("stages", {}) if (path / name).is_dir()]
+    recorded = read_json(run).get("stages") or {}
+    finished = [name for name in recorded if Path(name).name == name and (path / name).is_dir()]
     order = [name for name in reversed(finished) if name != begins] + [name for name in finished if name == begins]
     for name in order:
         if not stages or name in stages:
@@ -78,9 +80,12 @@ def find(path: Path, stages: Sequence[str] = (), begins: str | None = None) -> P
 
 def jobs_in(plan: Path, most: int = 3) -> str:
     """The first run directories of a sweep, each with what was typed for it."""
-    jobs = json.loads(plan.read_text(encoding="utf-8"))["jobs"]
-    told = [f"{plan.parent / job['directory']} ({' '.join(job['overrides'])})" for job in jobs[:most]]
-    return ", ".join([*told, "…"] if len(jobs) > most else told)
+    try:
+        jobs = read_json(plan)["jobs"]
+        named = [f"{plan.parent / job['directory']} ({' '.join(job['overrides'])})" for job in jobs[:most]]
+    except (KeyError, TypeError):
+        raise CheckpointError(f"{plan} is damaged: it lists no jobs") from None
+    return ", ".join([*named, "…"] if len(jobs) > most else named)
 
 
 def refuse_damaged(directory: Path) -> None:

@@ -24,37 +24,50 @@ class Together:
         self.config = composed.config
         self.origins = Origins(composed)
 
-    def dataset_suits_model(self) -> None:
-        """A model reads one kind of batches; the data must be of that kind."""
-        reads, gives = (
-            signature(self.config[name]["_target_"]).attributes.get("kind") for name in ("model", "dataset")
-        )
-        if reads and gives and reads != gives:
-            raise ConfigError(
-                f"model={self.composed.option('model')} ({self.origins.file('model')}) reads {reads}, but "
-                f"dataset={self.composed.option('dataset')} ({self.origins.file('dataset')}) holds {gives}\n"
-                f"choose a dataset of {reads}: {', '.join(self.datasets_of(reads)) or 'there is none'}"
-            )
-
-    def datasets_of(self, kind: str) -> Iterator[str]:
-        """Dataset options whose class is of a kind."""
-        for name, path in options("dataset", self.composed.folders).items():
-            target = target_in(path)
-            if target and signature(target).attributes.get("kind") == kind:
-                yield name
-
     def stages_suit_model(self) -> None:
         """Objectives name the members of the model that they need; both name values that other keys must have."""
         for name, node in self.config["stage"].items():
             trainer = {**self.config["trainer"], **(node or {})}
             objective = trainer.get("objective")
+            self.trainer_suits(trainer["_target_"])
             self.demands("model", self.config["model"]["_target_"], trainer)
             self.optimizer_suits(trainer)
             if objective:
                 self.demands("objective", objective["_target_"], trainer)
                 self.refusals(objective["_target_"], trainer)
+                self.candidates(objective["_target_"])
                 self.weighting_suits(trainer)
                 self.objective_suits(name, node or {}, objective["_target_"])
+
+    def trainer_suits(self, trainer: str) -> None:
+        """A trainer names the members of the model that it needs."""
+        lacking = self.lacking(trainer)
+        if lacking:
+            model = f"{self.config['model']['_target_']} ({self.origins.file('model')})"
+            file = self.composed.path("model")
+            usual = chosen_in(file, "trainer") if file else None
+            raise ConfigError(
+                f"{self.origins.named('trainer')} needs a model with {' and '.join(lacking)}, which {model} does not "
+                f"have\nchoose trainer={usual or 'match'}"
+            )
+
+    def candidates(self, objective: str) -> None:
+        """An objective that compares a row's candidates needs batches that have some."""
+        if not signature(objective).attributes.get("needs_candidates"):
+            return
+        makers = [self.config[name]["_target_"] for name in ("loader", "dataset") if self.config.get(name)]
+        known = [signature(maker) for maker in makers]
+        if not any(one.attributes.get("has_candidates") or (one.is_open and not one.members) for one in known):
+            raise ConfigError(
+                f"{self.origins.named('objective', objective)} compares the candidates of a row, and "
+                f"{self.batches_of()} has none{self.origins.of('trainer.objective')}\n"
+                f"choose objective={self.usual_objective() or 'pointwise'}"
+            )
+
+    def batches_of(self) -> str:
+        """What makes the batches, as a person types it."""
+        name = "loader" if self.config.get("loader") else "dataset"
+        return f"{name}={self.composed.option(name)}"
 
     def objective_suits(self, stage: str, own: Node, objective: str) -> None:
         """The model has what the objective needs, and nothing that says that another is meant."""
@@ -177,25 +190,33 @@ class Together:
         own = self.config["trainer"].get("objective")
         for name, path in options("stage", self.composed.folders).items():
             target = target_in(path) or (own and own["_target_"])
-            if target and not self.lacking(target):
+            if target is None or not self.lacking(target):
                 yield name
 
     def devices(self) -> None:
-        """Several devices share a batch in equal parts."""
+        """Several devices share a batch equally."""
         count, device = self.config["devices"], self.config["device"]
         if count > 1 and ":" in device:
             raise ConfigError(f"device={device} is one GPU, and devices={count} wants {count}; use device=cuda")
-        if count > 1 and signature(self.config["dataset"]["_target_"]).attributes.get("sequential"):
+        if count > 1 and self.sequential():
             raise ConfigError(
-                f"devices={count}: a batch of dataset={self.composed.option('dataset')} goes on where the one before "
+                f"devices={count}: a batch of {self.batches_of()} goes on where the one before "
                 "ended, so that batches cannot be shared out; use devices=1"
             )
         for name, node in self.config["stage"].items():
-            batch_size = {**self.config["trainer"], **(node or {})}["batch_size"]
-            if batch_size % count:
+            trainer = {**self.config["trainer"], **(node or {})}
+            if count > 1 and signature(trainer["_target_"]).attributes.get("single_device"):
+                raise ConfigError(f"stage {name}: {self.origins.named('trainer')} uses one device; use devices=1")
+            batch_size = trainer.get("batch_size")
+            if batch_size is not None and batch_size % count:
                 raise ConfigError(
                     f"stage {name}: trainer.batch_size={batch_size} cannot be shared out equally among devices={count}"
                 )
+
+    def sequential(self) -> bool:
+        """Whether a batch goes on where the one before it ended."""
+        makers = (self.config[name]["_target_"] for name in ("loader", "dataset") if self.config.get(name))
+        return any(signature(maker).attributes.get("sequential") for maker in makers)
 
 
 def takes_sparse(optimizer: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recrun.config import peers
-from recrun.config.search_path import GROUPS, conf_dir, options, search_path
+from recrun.config import own_values, peers, renamed
+from recrun.config.search_path import GROUPS, conf_dir, options, search_path, targets_in
+from recrun.config.targets import Permission, granted
+from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, did_you_mean
 from recrun.types import Count, Index, Precision
 
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-SECTIONS = ("model", "dataset", "trainer", "stage")  # where the groups land
+SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")  # where the groups land
+
+OPTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # becomes the name of a folder
+BRINGS = {"dataset": ("split", "evaluator", "filters")}  # sections that an option of a group decides besides its own
 
 _folders: list[Path] = []  # searched before ours by the composition under way; read by Hydra's plugin
 
@@ -39,6 +45,7 @@ class Settings:
     epochs: Count | None
     pre_model_path: str | None
     output_dir: str
+    plugins: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Composition:
         overrides: The words of the command line.
         folders: The conf folders, those that win first.
         kept: Notes on what typed mappings did not replace.
+        run: The run directory whose stored config this is, with overrides; None for a config of its own.
     """
 
     node: DictConfig
@@ -58,6 +66,7 @@ class Composition:
     overrides: list[str]
     folders: list[Path] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    run: Path | None = None
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -84,6 +93,15 @@ class Composition:
 
         return dict(OmegaConf.to_container(self.node))  # type: ignore[arg-type]  # as above
 
+    @cached_property
+    def permission(self) -> Permission:
+        """Whose code the config may name: what was composed on one's own command line may name one's own files, and
+        what one's conf folders or `plugins` name; a run directory is a stranger's."""
+        if self.run is not None:
+            return granted()
+        own = [folder for folder in self.folders if folder != conf_dir()]
+        return Permission(frozenset({*self.config["plugins"], *targets_in(own)}), local=True)
+
     def option(self, group: str) -> str | None:
         """The chosen option of a group; None for a group given as a list (stage) or left out."""
         choice = self.hydra.runtime.choices.get(group)
@@ -95,6 +113,8 @@ class Composition:
 
     def file(self, group: str, option: str | None = None) -> str:
         """The YAML file of a group's option (the chosen one by default), as a person would write it."""
+        if self.run is not None and group not in map(key_of, self.overrides):
+            return str(self.run / "config.yaml")
         name = f"{group}/{option or self.option(group)}.yaml"
         ours = conf_dir()
         for folder in self.folders:
@@ -117,20 +137,6 @@ def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Compositi
         return compose_one(overrides)
 
 
-def recompose(directory: Path, overrides: Sequence[str]) -> Composition:
-    """The config of an earlier run with further overrides, from the conf folders that it was composed from."""
-    from omegaconf import OmegaConf
-
-    kept = directory / ".hydra"
-    if not (kept / "hydra.yaml").is_file():
-        raise ConfigError(f"{directory} is not a run directory: it has no .hydra/hydra.yaml")
-    sources = OmegaConf.load(kept / "hydra.yaml").hydra.runtime.config_sources
-    folders = [Path(part.path) for part in sources if part.provider == "recrun-user"]
-    own = OmegaConf.load(kept / "overrides.yaml")
-    standing = [folder for folder in folders if folder.is_dir()]
-    return compose([*map(str, own), *overrides], [*standing, conf_dir()])
-
-
 @contextmanager
 def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
     """Sets Hydra up once for any number of compositions."""
@@ -138,6 +144,9 @@ def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
     from hydra.core.global_hydra import GlobalHydra
 
     folders = list(folders) or search_path()
+    for folder in folders:
+        if folder != conf_dir():
+            refuse_bombs(folder)
     prepare_hydra(folders)
     standing = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -148,12 +157,26 @@ def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
         GlobalHydra.instance().hydra = standing  # of a program that uses Hydra itself
 
 
-def prepare_hydra(folders: Sequence[Path]) -> None:
-    """Tells Hydra which folders come before ours, and of the resolver `first`."""
-    from omegaconf import OmegaConf
+def refuse_bombs(folder: Path) -> None:
+    """Refuses YAML files of a conf folder that would never be read to their end."""
+    for path in [folder / "config.yaml", *(path for group in GROUPS for path in (folder / group).glob("*.yaml"))]:
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        if "&" in text and "*" in text:
+            with explained():
+                refuse_bomb(text, path)
 
+
+def prepare_hydra(folders: Sequence[Path]) -> None:
+    """Registers the folders that come before ours with Hydra."""
     _folders[:] = [folder for folder in folders if folder != conf_dir()]
     _register_search_path()
+    register_resolvers()
+
+
+def register_resolvers() -> None:
+    """Registers the resolver `first` with OmegaConf."""
+    from omegaconf import OmegaConf
+
     if not OmegaConf.has_resolver("first"):
         OmegaConf.register_new_resolver("first", first)
 
@@ -201,11 +224,50 @@ class Composer:
             whole = copy.deepcopy(self.files[tuple(chosen)])
             with open_dict(whole):
                 own = whole.pop("hydra")
+                own_values.keep(whole, own.runtime.choices, chosen, self.folders)
                 own.overrides.task = list(overrides)
                 for value in values:
                     kept += kept_by(whole, value)
                     self._set(whole, value)
         return Composition(whole, own, list(overrides), self.folders, kept)
+
+    def onto(self, stored: DictConfig, overrides: Sequence[str], run: Path, labels: Mapping[str, str]) -> Composition:
+        """A stored config with overrides: groups that were typed are composed anew, all else is what the run has.
+
+        Args:
+            stored: The config of a run.
+            overrides: As on the command line.
+            run: Its directory.
+            labels: Options of groups that the run was started with, for messages.
+        """
+        from omegaconf import OmegaConf, open_dict
+
+        parsed = self.parse(overrides)
+        deleted = [override for override in parsed if override.is_delete()]
+        chosen, values = self._sort([override for override in parsed if not override.is_delete()])
+        groups = list(map(key_of, chosen))
+        composed = self([*chosen])
+        node = copy.deepcopy(stored)
+        kept: list[str] = []
+        with explained(), open_dict(node):
+            for section in (part for group in groups for part in (group, *BRINGS.get(group, ()))):
+                if section in composed.node:
+                    node[section] = copy.deepcopy(composed.node._get_node(section))
+            for override in deleted:
+                above, _, key = override.key_or_group.rpartition(".")
+                holder = OmegaConf.select(node, above) if above else None
+                if holder is None or key not in holder:
+                    raise ConfigError(f"{override.input_line}: there is no key {override.key_or_group}")
+                del holder[key]
+            for value in values:
+                kept += kept_by(node, value)
+                self._set(node, value)
+            composed.hydra.runtime.choices = {
+                **dict.fromkeys(composed.hydra.runtime.choices),
+                **labels,
+                **{group: composed.option(group) for group in groups},
+            }
+        return Composition(node, composed.hydra, list(overrides), self.folders, kept, run)
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Reads overrides by Hydra's grammar."""
@@ -270,7 +332,10 @@ class Composer:
         if isinstance(value, list) and group != "stage":
             raise ConfigError(f"{group} takes one option; only stage takes several (to try several: -m {group}=a,b)")
         for name in value if isinstance(value, list) else [value]:
+            if name is not None and not OPTION.fullmatch(str(name)):
+                raise ConfigError(f"{group}={str(name)[:100]}: an option's name is of letters, digits, _ . - alone")
             if not any((folder / group / f"{name}.yaml").is_file() for folder in self.folders):
+                renamed.refuse_option(group, str(name))
                 known = list(options(group, self.folders))
                 hint = did_you_mean(str(name), known)
                 raise ConfigError(f"unknown {group} '{name}'{hint} (there are: {', '.join(known) or 'none'})")
@@ -281,7 +346,7 @@ class Composer:
         key = override.key_or_group
         parts = key.split(".")
         if parts[0] not in config:
-            hint = peers.hint(key) or did_you_mean(parts[0], [*map(str, config), *GROUPS])
+            hint = renamed.hint(key) or peers.hint(key) or did_you_mean(parts[0], [*map(str, config), *GROUPS])
             raise ConfigError(f"unknown key {key}{hint or elsewhere(parts[-1], config)}")
         if parts[0] == "stage" and len(parts) > 1 and parts[1] not in config.stage:
             names = list(map(str, config.stage))
@@ -296,7 +361,7 @@ def key_of(word: str) -> str:
 
 
 def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
-    """A note where a typed mapping adds to the one that is there: a person may have meant it to take its place."""
+    """A note where a typed mapping adds to the one that is there: a person may have meant to replace it."""
     from omegaconf import DictConfig, OmegaConf
 
     key, typed = override.key_or_group, override.value()
@@ -311,7 +376,7 @@ def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
 
 
 def elsewhere(name: str, config: Mapping[Any, Any], besides: str = "") -> str:
-    """Where else in a config a key of this name stands, as a hint; nothing if nowhere."""
+    """Where else in a config a key of this name is, as a hint; empty if nowhere."""
     found = [path for path in map(".".join, _paths(config)) if path.split(".")[-1] == name and path != besides]
     return f"; did you mean {' or '.join(found[-3:])}?" if found else ""
 
@@ -347,15 +412,15 @@ def explained() -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        told = getattr(error, "override", None)
-        raise ConfigError(f"cannot read '{told}': {plain(error)}" if told else plain(error)) from None
+        word = getattr(error, "override", None)
+        raise ConfigError(f"cannot read '{word}': {plain(error)}" if word else plain(error)) from None
 
 
 def plain(error: BaseException) -> str:
     """An error of Hydra or OmegaConf without advice and repetition, on one line."""
-    told: list[str] = []
+    found: list[str] = []
     for part in (error, error.__cause__ or error.__context__):
         lines = [" ".join(line.split()) for line in str(part or "").splitlines()]
         dull = ("See http", "To append", "full_key:", "object_type=", "Config search path")
-        told += [line for line in lines if line and not line.startswith(dull) and line not in told]
-    return ": ".join(told[:3]) or type(error).__name__
+        found += [line for line in lines if line and not line.startswith(dull) and line not in found]
+    return ": ".join(found[:3]) or type(error).__name__

@@ -15,7 +15,7 @@ FEATURES = {
 }
 
 
-def remarks(composed: Composition) -> list[str]:
+def override_notes(composed: Composition) -> list[str]:
     """Notes on typed words that may do other than was meant: a mapping that adds to another one, a trainer that changes
     nothing, features that the model does not read, and trainer keys that every stage of the run replaces,
     `trainer.lr=…` where each sets its `lr`."""
@@ -48,7 +48,7 @@ def idle_trainer(composed: Composition) -> Iterator[str]:
 def idle_features(composed: Composition) -> Iterator[str]:
     """A note for each typed key of features of users or items that the model does not look at."""
     model = signature(composed.config["model"]["_target_"])
-    if model.is_open or model.attributes.get("kind") != "retrieval":
+    if model.is_open or model.attributes.get("kind") != "histories":
         return
     for word, key in typed(composed):
         section, _, name = key.partition(".")

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from recrun.config.search_path import GROUPS, options, search_path
+from recrun.config.schema import signature
+from recrun.config.search_path import GROUPS, options, search_path, target_in
 from recrun.console import report
-from recrun.errors import ConfigError, did_you_mean
+from recrun.errors import ConfigError, RecrunError, did_you_mean
 from recrun.runtime.process import held
+from recrun.runtime.run_files import read_json
 
-SHOWN = ("models", "datasets", "trainers", "stages", "experiments")  # by `recrun list` alone
+SHOWN = (
+    "models",
+    "datasets",
+    "splits",
+    "loaders",
+    "evaluators",
+    "trainers",
+    "stages",
+    "experiments",
+)  # by `recrun list` alone
+SUITS = {"model": "reads", "dataset": "holds", "split": "needs", "loader": "makes", "evaluator": "evaluates"}
 KINDS = (*(f"{group}s" for group in GROUPS), "runs")
 
 
@@ -29,9 +41,22 @@ def show(words: Sequence[str]) -> int:
         return 0
     for kind in [what] if what else SHOWN:
         group = kind.removesuffix("s")
-        rows = [(name, description(path, whole=bool(what))) for name, path in options(group, search_path()).items()]
+        rows = [
+            (name, "\n".join(filter(None, (description(path, whole=bool(what)), suits(group, path)))))
+            for name, path in options(group, search_path()).items()
+        ]
         report.listing(f"{kind} ({group}=…)", rows)
     return 0
+
+
+def suits(group: str, path: Path) -> str:
+    """What an option goes with, in a line; empty where it goes with anything."""
+    target = target_in(path)
+    about = signature(target).attributes if target and group in SUITS else {}
+    kinds = about.get("kind") or about.get("needs")
+    if not kinds:
+        return ""
+    return f"[{SUITS[group]} {', '.join([kinds] if isinstance(kinds, str) else kinds)}]"
 
 
 def groups_in_short() -> str:
@@ -54,17 +79,24 @@ def description(path: Path, whole: bool) -> str:
 def runs(folder: Path) -> Iterator[tuple[str, str]]:
     """Run directories and what their run.json says, oldest first."""
     found = []
-    for place, folders, files in os.walk(folder):
+    for directory, folders, files in os.walk(folder):
         if "run.json" in files:
             folders.clear()
-            try:
-                record = json.loads((Path(place) / "run.json").read_text(encoding="utf-8"))
-            except ValueError:
-                record = {"status": "unreadable"}
-            found.append((record.get("start", ""), place, record))
-    for start, place, record in sorted(found, key=lambda run: run[:2]):
-        stages = ", ".join(record.get("stages", {})) or "no stage done"
-        status = record.get("status", "?")
-        if status == "running" and not held(Path(place)):  # it was killed
+            record = record_of(Path(directory))
+            found.append((str(record.get("start", "")), directory, record))
+    for start, directory, record in sorted(found, key=lambda run: run[:2]):
+        stages = ", ".join(record["stages"]) or "no stage done"
+        status = str(record.get("status", "?"))
+        if status == "running" and not held(Path(directory)):  # it was killed
             status = "interrupted"
-        yield place, f"{status:<11}  {start[:19]:<19}  {stages}"
+        yield directory, f"{status:<11}  {start[:19]:<19}  {stages}"
+
+
+def record_of(directory: Path) -> dict[str, Any]:
+    """The run.json of a run, or that it is unreadable: one damaged run hides no others."""
+    try:
+        record = read_json(directory / "run.json")
+    except (OSError, RecrunError):
+        record = {"status": "unreadable"}
+    stages = record.get("stages")
+    return {**record, "stages": stages if isinstance(stages, dict) else {}}

@@ -9,7 +9,10 @@ from typing import Any
 from recrun.config.compose import SECTIONS, Composition, key_of
 from recrun.config.search_path import options, target_in
 
-NODES = ("objective", "weighting", "optimizer", "scheduler", "regularization", "tracker")  # keys that name a class
+NODES = (
+    *("objective", "weighting", "optimizer", "scheduler", "regularization", "tracker"),
+    *("split", "loader", "evaluator", "filters"),
+)  # keys that name a class
 
 
 class Origins:

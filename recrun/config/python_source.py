@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib.util
+import os
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -65,6 +67,16 @@ class Module:
         """Whether it may hold names that its source does not show."""
         return (self.path is None and self.folders is None) or "__getattr__" in self.bindings
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether it is part of Python or of an installed package, rather than a user's own file."""
+        places = [self.path] if self.path else [Path(folder) for folder in self.folders or ()]
+        standard = Path(sysconfig.get_path("stdlib"))
+        return not places or any(
+            standard in place.parents or not {"site-packages", "dist-packages"}.isdisjoint(place.parts)
+            for place in places
+        )
+
     def _bind(self, node: ast.stmt) -> Iterator[tuple[str, Binding]]:
         match node:
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
@@ -92,7 +104,7 @@ class Module:
 
 def find_module(name: str) -> Module | None:
     """A module by its dotted name, without importing it or its parents; None where there is none."""
-    return _find_module(name, tuple(sys.path))
+    return _find_module(name, (*sys.path, os.getcwd()))
 
 
 @lru_cache(maxsize=1024)
@@ -159,7 +171,7 @@ def _member(module: Module, names: list[str], depth: int) -> Definition | None:
 
 
 def qualified(module: Module, node: ast.expr) -> str | None:
-    """The dotted name that an expression such as `nn.Module` or `Count` stands for; None where it is no name."""
+    """The dotted name that an expression such as `nn.Module` or `Count` means; None where it is no name."""
     if isinstance(node, ast.Subscript):
         return qualified(module, node.value)
     if isinstance(node, ast.Attribute):
@@ -190,6 +202,14 @@ def lineage(definition: Definition) -> Iterator[Definition]:
             continue
         if parent is not None:
             yield from lineage(parent)
+
+
+def bases(definition: Definition) -> Iterator[str]:
+    """The dotted names of all bases of a class, those whose source is not read included."""
+    for part in lineage(definition):
+        yield part.name
+        if isinstance(part.node, ast.ClassDef):
+            yield from (name for base in part.node.bases if (name := qualified(part.module, base)))
 
 
 @lru_cache(maxsize=256)

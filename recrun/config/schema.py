@@ -23,6 +23,7 @@ from recrun.config.value_types import (
     OneOf,
     Text,
     Truth,
+    classes,
     either,
 )
 
@@ -36,6 +37,7 @@ class Field:
     name: str
     kind: Kind
     default: Any  # a literal, REQUIRED, or the source text of an expression
+    from_data: bool = False  # whether the data give it, `FromData[...]`
 
     @property
     def required(self) -> bool:
@@ -78,7 +80,7 @@ def _signature(target: str, _path: tuple[str, ...]) -> Schema:
     definition = python_source.find(target)
     if definition is None:
         return Schema(target, {}, True, "", {}, frozenset())
-    line = list(python_source.lineage(_owner(definition)))
+    line = list(python_source.lineage(owner(definition)))
     fields, is_open = _constructor(definition)
     return Schema(
         target=target,
@@ -96,7 +98,7 @@ def forget() -> None:
     python_source.forget()
 
 
-def _owner(definition: Definition) -> Definition:
+def owner(definition: Definition) -> Definition:
     """The class itself, or the class that a function says it returns: `kind` and the like are looked up there."""
     if isinstance(definition.node, ast.ClassDef) or definition.node.returns is None:
         return definition
@@ -122,8 +124,16 @@ def _parameters(module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef, sk
     defaults: list[ast.expr | None] = [None] * (len(given) - len(node.args.defaults))
     pairs = list(zip(given, [*defaults, *node.args.defaults], strict=True))[skip:]
     pairs += list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
-    fields = [Field(arg.arg, read_kind(module, arg.annotation), _default(value)) for arg, value in pairs]
+    fields = [
+        Field(arg.arg, read_kind(module, arg.annotation), _default(value), _is_from_data(module, arg.annotation))
+        for arg, value in pairs
+    ]
     return fields, node.args.kwarg is not None
+
+
+def _is_from_data(module: Module, node: ast.expr | None) -> bool:
+    node = None if node is None else _unquoted(node)
+    return isinstance(node, ast.Subscript) and qualified(module, node.value) == "recrun.types.FromData"
 
 
 def _is_dataclass(definition: Definition) -> bool:
@@ -224,7 +234,7 @@ def _alias(name: str, depth: int) -> Kind:
     if isinstance(binding, str):
         return _alias(binding, depth + 1) if depth < 10 else Anything()
     if isinstance(binding, ast.ClassDef):
-        return Made()
+        return Made((f"{module.name}.{last}",))
     return read_kind(module, binding, depth + 1) if isinstance(binding, ast.expr) else Anything()
 
 
@@ -245,9 +255,15 @@ def _generic(module: Module, node: ast.Subscript, depth: int) -> Kind:
         return either([read_kind(module, parts[0], depth + 1), Null()])
     if name == "Union":
         return either([read_kind(module, part, depth + 1) for part in parts])
-    if name in ("Final", "ClassVar", "InitVar"):
+    if name in ("Final", "ClassVar", "InitVar", "FromData"):
         return read_kind(module, parts[0], depth + 1)
-    return Made() if name == "Callable" else Anything()
+    return Made(_returned(module, parts[-1], depth)) if name == "Callable" else Anything()
+
+
+def _returned(module: Module, node: ast.expr, depth: int) -> tuple[str, ...]:
+    """The classes that a `Callable[..., X]` may return; those of torch by their name alone."""
+    name = qualified(module, _unquoted(node)) or ""
+    return (name,) if name.startswith("torch.") else classes(read_kind(module, node, depth + 1))
 
 
 def _bounded(kind: Kind, module: Module, notes: list[ast.expr]) -> Kind:

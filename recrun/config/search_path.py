@@ -1,4 +1,4 @@
-"""Where the YAML files are, and what can be told of them without Hydra."""
+"""Where the YAML files are, and what can be read from them without Hydra."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from recrun.errors import ConfigError
 GROUPS = (
     "model",
     "dataset",
+    "split",
+    "loader",
+    "evaluator",
     "trainer",
     "stage",
     "objective",
@@ -46,17 +49,32 @@ def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def target_in(path: Path) -> str | None:
-    """The class that a model's, dataset's or objective's YAML file makes, or the objective that a stage's sets."""
+    """The class that an option's YAML file makes, or the objective that a stage's sets.
+
+    It makes it itself, or by a file of the same group that it is based on.
+    """
     text = path.read_text(encoding="utf-8")
-    found = re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE) or re.search(
-        r"^(?:model|objective):\s*\n\s+_target_:\s*(\S+)", text, re.MULTILINE
-    )
+    name = "objective" if path.parent.name == "stage" else path.parent.name
+    node = rf"^{name}:[^\n]*\n(?:[ ]+#[^\n]*\n)*[ ]+"  # of the group, in a file for the package _global_
+    found = re.search(rf"(?:^|{node})_target_:\s*(\S+)", text, re.MULTILINE)
     if found:
         return found[1]
-    bases = re.search(r"^defaults:\s*\[(.*?)\]", text, re.MULTILINE)
-    names = [name.strip() for name in bases[1].split(",")] if bases else []
-    files = [path.with_name(f"{name}.yaml") for name in names if name != "_self_"]
+    files = [path.with_name(f"{name}.yaml") for name in bases_in(text)]
     return next((target for file in files if file.is_file() and (target := target_in(file))), None)
+
+
+def bases_in(text: str) -> list[str]:
+    """The files of its own group that a YAML file is based on."""
+    inline = re.search(r"^defaults:\s*\[(.*?)\]", text, re.MULTILINE)
+    names = inline[1].split(",") if inline else re.findall(r"^[ ]*-[ ]+(\w+)[ ]*$", text, re.MULTILINE)
+    return [name for name in map(str.strip, names) if re.fullmatch(r"\w+", name) and name != "_self_"]
+
+
+def targets_in(folders: Sequence[Path]) -> set[str]:
+    """All classes that the YAML files of some conf folders name."""
+    files = [path for folder in folders for group in GROUPS for path in (folder / group).glob("*.yaml")]
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
+    return {name for text in texts for name in re.findall(r"\b_target_:\s*([\w.]+)", text)}
 
 
 def follows_in(path: Path) -> list[str]:
@@ -66,6 +84,10 @@ def follows_in(path: Path) -> list[str]:
 
 
 def chosen_in(path: Path, group: str) -> str | None:
-    """The option of a group that a YAML file chooses."""
-    found = re.search(rf"^\s*- override /{group}:\s*(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return found[1] if found else None
+    """The option of a group that a YAML file chooses, itself or by a file of its own group that it is based on."""
+    text = path.read_text(encoding="utf-8")
+    found = re.search(rf"(?:^\s*-|^defaults:\s*\[(?:.*,)?)\s*override /{group}:\s*([^\s,\]]+)", text, re.MULTILINE)
+    if found:
+        return found[1]
+    files = [path.with_name(f"{name}.yaml") for name in bases_in(text)]
+    return next((chosen for file in files if file.is_file() and (chosen := chosen_in(file, group))), None)

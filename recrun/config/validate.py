@@ -12,18 +12,20 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recrun.config import peers
+from recrun.config import peers, renamed, targets
 from recrun.config.compatibility import Together
-from recrun.config.compose import Composition, elsewhere
+from recrun.config.compose import OPTION, Composition, elsewhere
+from recrun.config.data_compatibility import DataCompatibility
 from recrun.config.origins import NODES, Origins
 from recrun.config.schema import Field, Schema, signature
 from recrun.config.stage_order import Start
-from recrun.config.value_types import Items, Text, choices, fault
+from recrun.config.stored import began_in
+from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault, makes_entries
 from recrun.errors import ConfigError, did_you_mean
 
 Node = Mapping[str, Any]
 
-HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_")
+NODE_KEYS = ("_target_", "_partial_")
 STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
 
 # What the program itself gives to a target, by the key that holds it, and what a person can do instead.
@@ -32,13 +34,11 @@ GIVEN = {
     "scheduler": {"optimizer": "choose optimizer=…"},
     "weighting": {"model": "choose model=…"},
     "tracker": {"directory": "set output_dir", "config": "it is the run's"},
-    "model": {
-        **dict.fromkeys(("n_users", "n_items", "n_words", "n_categories", "features", "tasks"), "the data decide"),
-        **dict.fromkeys(("user_features", "item_features", "item_values"), "the data decide"),
-        "word_vectors": "set dataset.word_vectors",
-        "n_places": "set dataset.his_size",
-    },
+    "dataset": {"evaluator": "choose evaluator=…", "split": "choose split=…", "loader": "choose loader=…"},
 }
+
+# Where a person sets what the data give to a model under another name.
+DATA_KEYS = {"word_vectors": "dataset.word_vectors", "max_length": "loader.his_size"}
 
 # What the program computes for a target where it is not given.
 COMPUTED = {"scheduler": ("T_max", "max_lr", "total_steps")}
@@ -54,15 +54,25 @@ def check(composed: Composition, training: bool = True) -> None:
     keys, together, start = Keys(composed), Together(composed), Start(composed)
     keys.finite()
     keys.settings()
+    keys.targets()
     keys.components()
-    together.dataset_suits_model()
+    data = DataCompatibility(composed)
+    data.refuse_idle_parts()
+    keys.parts_of_log()
+    data.check()
     if training:
         together.stages_suit_model()
         together.tasks()
         together.devices()
         keys.tracker()
+    if training and composed.run is None:
         start.predecessors()
         start.output()
+
+
+def kind_of(schema: Schema, key: str) -> Kind:
+    """What a parameter may be; of one that a class does not have, nothing."""
+    return schema.fields[key].kind if key in schema.fields else Text()
 
 
 def installed(package: str) -> bool:
@@ -93,11 +103,26 @@ class Keys:
             if not math.isfinite(number):
                 raise ConfigError(f"{path}={number}: expected a finite number{self.origins.of(path)}")
 
+    def targets(self) -> None:
+        """Every class that is named may be named there."""
+        for target in targets.targets(self.config):
+            try:
+                targets.allow(target, self.composed.permission)
+            except ConfigError as error:
+                moved = began_in(self.composed.run) if self.composed.run and "there is no module" in str(error) else ""
+                raise ConfigError(f"{error}{moved}{self.origins.of(target.path)}") from None
+
     def components(self) -> None:
         """All nodes that name a class, and the stages."""
-        for section in ("model", "dataset", "trainer"):
+        for section in ("model", "dataset", "trainer", "evaluator"):
             self.component(section, self.section(section))
         self.stages()
+
+    def parts_of_log(self) -> None:
+        """The nodes that only event logs have."""
+        for section in ("split", "loader"):
+            if self.config.get(section) is not None:
+                self.component(section, self.section(section))
 
     def settings(self) -> None:
         """The keys at the top."""
@@ -136,18 +161,28 @@ class Keys:
         """A node with a `_target_`: every key, and every node under it."""
         schema = self.schema(path, node)
         fields = {**schema.fields, **(extra or {})}
-        given = GIVEN.get(path.rpartition(".")[2], {})
+        given = self.given(path, schema)
         for key, value in node.items():
             where = f"{path}.{key}"
             if key in given:
                 raise ConfigError(f"{where} cannot be set: {given[key]}{self.origins.of(where)}")
+            if key in fields and fields[key].from_data:
+                instead = f"; set {DATA_KEYS[key]}" if key in DATA_KEYS else ""
+                raise ConfigError(f"{where} is given by the data and cannot be set{instead}{self.origins.of(where)}")
             if key in fields:
                 self.value(where, value, fields[key])
-            elif key not in HYDRA_KEYS and not schema.is_open:
-                known = [name for name in fields if name not in given]
+            elif key not in NODE_KEYS and not schema.is_open:
+                known = [name for name, field in fields.items() if name not in given and not field.from_data]
                 raise ConfigError(self.unknown(where, key, known, schema.target))
         if not node.get("_partial_"):
             self.all_there(path, node, schema)
+
+    def given(self, path: str, schema: Schema) -> Mapping[str, str]:
+        """Parameters that the program gives; a data set may have keys of these names that are plain values."""
+        given = GIVEN.get(path.rpartition(".")[2], {})
+        if path != "dataset":
+            return given
+        return {key: text for key, text in given.items() if isinstance(kind_of(schema, key), Made | Anything)}
 
     def schema(self, path: str, node: Node) -> Schema:
         """The signature of a node's `_target_`."""
@@ -165,6 +200,10 @@ class Keys:
             return self.component(path, value)
         if isinstance(value, Mapping) and path.rpartition(".")[2] in NODES:
             raise ConfigError(self.no_target(path))
+        if isinstance(value, Mapping) and makes_entries(field.kind):
+            for name, part in value.items():
+                self.value(f"{path}.{name}", part, Field(name, Made(), None))
+            return None
         if field.kind.accepts(value):
             return None
         keys, part, wanted = fault(field.kind, value)
@@ -175,14 +214,16 @@ class Keys:
     def all_there(self, path: str, node: Node, schema: Schema) -> None:
         """Parameters without a default must be given, but for those that the program or the data give."""
         group = path.rpartition(".")[2]
-        given = [*GIVEN.get(group, {}), *COMPUTED.get(group, ())] if group in NODES else []
+        given = [*GIVEN.get(group, {}), *COMPUTED.get(group, ())] if group in (*NODES, "dataset") else []
         for name, field in schema.fields.items():
-            if name in given:
+            if name in given or field.from_data:
                 continue
-            from_data = path == "model" and (name.startswith("n_") or name in GIVEN["model"])
-            if field.required and name not in node and not from_data:
+            if path == "model" and (isinstance(field.kind, Anything) or name.startswith("n_")):
+                continue  # not marked as FromData, and yet the data may give it: whoever makes the model will see
+            if field.required and name not in node:
                 raise ConfigError(
-                    f"{path}.{name} must be given: {schema.target} needs {field.kind}{self.origins.of(path)}"
+                    f"{path}.{name} is required by {schema.target} and has no default: expected {field.kind}"
+                    f"{self.origins.of(path)}"
                 )
 
     def stages(self) -> None:
@@ -190,6 +231,8 @@ class Keys:
         trainer = self.section("trainer")
         for name, node in self.section("stage").items():
             changes = node or {}
+            if not OPTION.fullmatch(str(name)):
+                raise ConfigError(f"stage {str(name)[:100]}: a stage's name is of letters, digits, _ . - alone")
             if not isinstance(changes, Mapping):
                 raise ConfigError(f"stage.{name} must hold trainer keys{self.origins.of(f'stage.{name}')}")
             whole = {"_target_": trainer.get("_target_"), "_partial_": True, **changes}
@@ -197,7 +240,7 @@ class Keys:
 
     def unknown(self, path: str, key: str, known: list[str], target: str) -> str:
         """What to say of a key that nothing takes."""
-        hint = peers.hint(key) or did_you_mean(key, known) or elsewhere(key, self.config, path)
+        hint = renamed.hint(path) or peers.hint(key) or did_you_mean(key, known) or elsewhere(key, self.config, path)
         takes = "" if hint else f"\n{target} takes: {', '.join(known) or 'no keys'}"
         return f"unknown key {path}{hint}{self.origins.of(path)}{takes}"
 

@@ -27,7 +27,13 @@ class Anything:
 
 @dataclass(frozen=True)
 class Made:
-    """An object: in a config, a node with a `_target_`, which whoever checks looks into; never a plain value."""
+    """An object: in a config, a node with a `_target_`, which whoever checks looks into; never a plain value.
+
+    Attributes:
+        names: Dotted names of the classes that it may be of; empty where its annotation does not say.
+    """
+
+    names: tuple[str, ...] = ()
 
     def accepts(self, value: Any) -> bool:
         return False
@@ -190,6 +196,24 @@ def fault(kind: Kind, value: Any) -> tuple[str, Any, Kind]:
             keys, part, wanted = fault(one.item, value[at])
             return f"[{at}]{keys}", part, wanted
     return "", value, kind
+
+
+def classes(kind: Kind) -> tuple[str, ...]:
+    """The classes that the objects of a kind, or those in its lists and mappings, may be of."""
+    match kind:
+        case Made(names):
+            return names
+        case Either(kinds) | Fixed(kinds):
+            return tuple(name for one in kinds for name in classes(one))
+        case Items(inner) | Entries(inner):
+            return classes(inner)
+    return ()
+
+
+def makes_entries(kind: Kind) -> bool:
+    """Whether a mapping of this kind holds objects: nodes with a `_target_`, which whoever checks looks into."""
+    kinds = kind.kinds if isinstance(kind, Either) else (kind,)
+    return any(isinstance(one, Entries) and isinstance(one.value, Made) for one in kinds)
 
 
 def choices(kind: Kind) -> list[str]:

@@ -65,8 +65,8 @@ class ProgressBar:
 def line_of(row: Mapping[str, Any], validation: str) -> str:
     """An evaluation in a line: stage, epoch, losses and what decides."""
     losses = [f"{name} {value:.4g}" for name, value in row["losses"].items()]
-    told = ", ".join([*losses, validation] if validation else losses)
-    return f"{row['stage']} epoch {row['epoch']}, step {row['step']}: {told}"
+    text = ", ".join([*losses, validation] if validation else losses)
+    return f"{row['stage']} epoch {row['epoch']}, step {row['step']}: {text}"
 
 
 @contextmanager

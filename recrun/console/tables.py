@@ -57,7 +57,7 @@ def sweep_table(
     """The jobs of a sweep, one line each, what each setting gives over its seeds, and what validation chooses.
 
     Args:
-        rows: Of each job its `job` (number), `changes` (overrides that tell it from the others), `status`, `monitor`,
+        rows: Of each job its `job` (number), `changes` (overrides that differ from the others'), `status`, `monitor`,
             `valid` and `test`, which are empty unless it finished.
         settings: As in a sweep's results.json: `changes`, `jobs`, `monitor`, and `mean` and `sd` of each split.
         best: As there.
@@ -85,7 +85,7 @@ def sweep_table(
 
 
 def metric_columns(found: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Columns of what decided on validation, then of the test metrics; of all validation metrics without a test part.
+    """Columns of what decided on validation, then of the test metrics; of all validation metrics without a test split.
 
     Args:
         found: For each line of the table its `monitor`, `valid` and `test`; each metrics, or their `mean` and `sd`.
@@ -153,7 +153,7 @@ def show(columns: Sequence[Column], caption: str = "") -> None:
             side: Literal["left", "right"] = "left" if column.words else "right"
             table.add_column(column.head, justify=side, width=column.width, overflow="fold", no_wrap=not column.words)
         for cells in zip(*(column.cells for column in part), strict=True):
-            table.add_row(*cells)
+            table.add_row(*map(report.printable, cells))
         Console(width=max(room, width_of(part))).print(table, markup=False)
     if caption:
         report.text(caption)

@@ -12,7 +12,10 @@ recrun {version}: config-driven experiments with recommender models
   recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
   recrun predict RUN --session ITEM,ITEM,... [--k K]    the best next items of one session
   recrun embed RUN --side user|item --output FILE    ids and vectors, .npz or .tsv
-  recrun list [WHAT]                 models, datasets, trainers, stages, experiments or runs
+  recrun list [WHAT]                 models, datasets, splits, trainers, stages, experiments or runs
+  recrun describe dataset=… split=…  what a data set and its split hold, before any training
+  recrun explain KEY [key=value]     a key's meaning, type, default and present value
+  recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
   recrun VERB --help                 the options of a verb
 
   recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
@@ -26,6 +29,12 @@ Options: -m/--multirun, --config-dir DIR (searched before ./conf), --version, -h
 --cfg job|hydra|all, --resolve, --package KEY, --info, --shell-completion, --hydra-help.
 Exit codes: 0 done, 1 the run failed, 2 wrong usage or config, 130 interrupted (resume it)."""
 
+TRUST = """\
+
+A run directory is data, wherever it comes from. If its config names classes that are not recrun's or torch.optim's:
+  plugins=[my_package]   allows those of a package or module that you trust
+  --trust                allows all that the run names"""
+
 VERBS = {
     "resume": """\
 recrun resume RUN [epochs=N]
@@ -34,15 +43,19 @@ recrun resume SWEEP
 Goes on with a run that was interrupted, killed or failed, to the same bits; of a sweep with all jobs that are not
 finished.
 
-  epochs=N   the last stage gets N epochs in all, with the state of its optimizer; also for a finished run""",
+  epochs=N   the last stage gets N epochs in all, with the state of its optimizer; also for a finished run
+"""
+    + TRUST,
     "evaluate": """\
 recrun evaluate RUN [key=value ...]
 
 Evaluates the weights that a finished run kept, on its own data or on others. What is found is added to the run's
 evaluations.jsonl.
 
-  dataset.…=…   other data or another evaluation, for example dataset.path=newer.csv or dataset.evaluator.ks=[5]
-  eval_limit=N  evaluation batches; also device, precision and threads""",
+  key=value     other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
+  eval_limit=N  evaluation batches; also device, precision and threads
+"""
+    + TRUST,
     "predict": """\
 recrun predict RUN --output FILE [--k K] [--split valid|test] [--input PATH] [key=value ...]
 recrun predict RUN --session ITEM,ITEM,... [--k K]
@@ -52,9 +65,11 @@ Writes what the model predicts for the units of a split; labels are not needed.
   --output FILE     the file; .zip for MIND's leaderboard
   --k K             items of each unit, where a catalogue is ranked (default: the evaluator's largest cut-off)
   --split SPLIT     valid or test (default: test)
-  --input PATH      new data in place of the test part
+  --input PATH      new data instead of the test split
   --session ITEMS   the best next items of one session, on stdout (default: --k 20)
-  key=value         dataset.…, device, precision, threads""",
+  key=value         dataset.…, device, precision, threads
+"""
+    + TRUST,
     "embed": """\
 recrun embed RUN --side user|item --output FILE [--split valid|test] [key=value ...]
 
@@ -63,11 +78,48 @@ Writes ids and vectors of users or items.
   --side SIDE     user or item
   --output FILE   .npz with `ids` and `vectors`, or .tsv with an id and its numbers in each line
   --split SPLIT   whose histories (default: test)
-  key=value       dataset.…, device, precision, threads""",
+  key=value       dataset.…, device, precision, threads
+"""
+    + TRUST,
+    "describe": """\
+recrun describe [key=value ...]
+
+Reads, filters and splits the data as a run would, and shows what there is and what is lost: counts, density, repeats,
+events of equal time, units without an input, the share of targets that training has not seen.
+
+  key=value   dataset.…, split.…, for example dataset=ml_100k split=temporal""",
+    "explain": """\
+recrun explain KEY [key=value ...]
+
+Shows what a key means, what it may be, its default, its present value and the file that sets it; of a group, its
+options.
+
+  KEY         for example trainer.lr, split.valid_fraction, seed, loader
+  key=value   the config in which it is looked up, for example model=sasrec""",
+    "compare": """\
+recrun compare RUN|SWEEP ... [--baseline NAME | --all-pairs] [--metric NAME,NAME] [--split valid|test]
+               [--correction holm|bh] [--format terminal|csv|json|latex|markdown] [--output FILE]
+
+Compares settings (runs that differ by seed alone are one) on the values per user, session or impression that runs left.
+Runs with other data, another split or another evaluation are refused.
+
+  --baseline NAME     the setting that all others are compared with: its name, its model or one of its runs
+                      (default: the first)
+  --all-pairs         every setting with every other
+  --metric NAMES      default: the metric that selected the epoch, and some others
+  --split SPLIT       valid or test (default: test)
+  --correction WHICH  of p-values, over all comparisons of the table: holm (default) or bh, Benjamini-Hochberg
+  --format FORMAT     terminal (default), csv, json, latex or markdown
+  --output FILE       where to write it (default: stdout)""",
     "list": """\
 recrun list [WHAT]
-recrun list runs [FOLDER]
+recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]
 
-Shows what there is: models, datasets, trainers, stages, objectives, weightings, optimizers, schedulers, trackers,
-experiments; or the runs in a folder (default: outputs) with their status.""",
+Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages,
+objectives, weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with
+their status.
+
+  --sort METRIC       the best first, by test, or validation where nothing was tested
+  --filter KEY=VALUE  of model, status or a key of the config, for example trainer.lr=0.001; may be given repeatedly
+  --format FORMAT     terminal or csv, which holds all metrics, unrounded""",
 }

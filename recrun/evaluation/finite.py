@@ -16,7 +16,7 @@ class NaNLast:
     """Puts the scores of one evaluation that are no numbers (NaN) behind all that are.
 
     Args:
-        where: What is scored, as messages name it: "the valid part".
+        where: What is scored, as messages name it: "the valid split".
     """
 
     def __init__(self, where: str) -> None:

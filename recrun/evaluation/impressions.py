@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from recrun.errors import DataError, RecrunError
+from recrun.evaluation.metrics import greater_is_better
 from recrun.interfaces import ComputeDevice, Dataset
 from recrun.types import Count, Counts, Evaluation, Split
 
@@ -37,17 +38,24 @@ class GroupedByImpression:
     Args:
         ks: Cut-offs of ndcg.
         batch_size: Impressions of an evaluation batch, as a limit counts them.
+        monitor: The metric that early stopping watches by default.
     """
 
-    def __init__(self, ks: Counts = (5, 10), batch_size: Count = 1024) -> None:
-        self.ks = sorted(ks)
+    kind: ClassVar[str] = "news"
+
+    def __init__(self, ks: Counts = (5, 10), batch_size: Count = 1024, monitor: str = "group_auc") -> None:
+        self.ks, self.monitor = sorted(ks), monitor
         self.batch_size = batch_size
 
     def names(self, dataset: Dataset) -> list[str]:
         """Every metric this evaluator computes; the same on all data."""
         return ["group_auc", "mean_mrr", *(f"ndcg@{k}" for k in self.ks), "one_class_impressions"]
 
-    @torch.inference_mode()
+    def greater_is_better(self, name: str) -> bool:
+        """The direction of a metric."""
+        return greater_is_better(name)
+
+    @torch.no_grad()
     def __call__(
         self,
         model: nn.Module,
@@ -56,7 +64,7 @@ class GroupedByImpression:
         device: ComputeDevice,
         limit: int | None = None,
     ) -> Evaluation:
-        """Puts `model` in eval mode and judges it on a split, or on its first `limit` batches.
+        """Puts `model` in eval mode and evaluates it on a split, or on its first `limit` batches.
 
         Raises:
             DataError: No impression has both classes.
@@ -66,31 +74,31 @@ class GroupedByImpression:
         for scores_N, offsets, labels_N in self.scored(model, dataset, split, device, left):
             found.append(impression_metrics(scores_N, labels_N, offsets, self.ks))
         units = {name: np.concatenate([part[name] for part in found]) for name in found[0]} if found else {}
-        judged = ~np.isnan(units["group_auc"]) if found else np.zeros(0, bool)
-        if not judged.any():
+        evaluated = ~np.isnan(units["group_auc"]) if found else np.zeros(0, bool)
+        if not evaluated.any():
             raise DataError(
-                f"the {split} part has no impression with both a click (-1) and a non-click (-0): nothing to evaluate"
+                f"the {split} split has no impression with both a click (-1) and a non-click (-0): nothing to evaluate"
             )
-        units = {name: values[judged] for name, values in units.items()}
+        units = {name: values[evaluated] for name, values in units.items()}
         metrics = {name: float(values.mean()) for name, values in units.items()}
-        metrics["one_class_impressions"] = float((~judged).sum())
-        return Evaluation(metrics, dataset.units(split)[: len(judged)][judged], units)
+        metrics["one_class_impressions"] = float((~evaluated).sum())
+        return Evaluation(metrics, dataset.units(split)[: len(evaluated)][evaluated], units)
 
     def scored(
         self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice, most: int
     ) -> Iterator[tuple[Float32, Int64, Bool]]:
-        """Scores, offsets and labels (empty if unknown) of the first `most` impressions of a split, in large parts."""
+        """Scores, offsets and labels (empty if unknown) of the first `most` impressions of a split, in large chunks."""
         model.eval()
         size = max(1, min(most, MOST_IMPRESSIONS))
         for batch in islice(dataset.eval_batches(split, size), math.ceil(most / size)):
             with device.autocast():
                 scores_N = model(device.move(batch)).float().cpu().numpy()
             if np.isnan(scores_N).any():
-                raise RecrunError(f"the model gives scores that are no numbers (NaN) on the {split} part")
+                raise RecrunError(f"the model gives scores that are no numbers (NaN) on the {split} split")
             labels = batch["label"].numpy() > 0 if "label" in batch else np.zeros(0, bool)
             yield scores_N, batch["candidates_offsets"].numpy(), labels
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each impression, in order: its number from 1 on, and the rank of each of its candidates.
 
@@ -122,8 +130,8 @@ def impression_metrics(scores_N: Float32, labels_N: Bool, offsets: Int64, ks: Se
     row, order = sorted_rows(scores_N, offsets)
     clicked = labels_N[order]
     begins, ends = ties(scores_N[order], row)
-    place = np.repeat(offsets[:-1], lengths)
-    first, last = begins - place, ends - place  # ranks of the tie are first + 1 to last
+    start = np.repeat(offsets[:-1], lengths)
+    first, last = begins - start, ends - start  # ranks of the tie are first + 1 to last
     clicks = np.bincount(row[clicked], minlength=len(lengths))
     one_class = (clicks == 0) | (clicks == lengths)
     row, first, last = row[clicked], first[clicked], last[clicked]
@@ -154,7 +162,7 @@ def ranks_in_rows(scores_N: Float32, offsets: Int64) -> Int64:
 
 
 def sorted_rows(scores_N: Float32, offsets: Int64) -> tuple[Int64, Int64]:
-    """Each flat place's row, and the places in order: by row, then from the highest score, then as they stand."""
+    """The row of each flat position, and the positions in order: by row, then from the highest score, then as given."""
     row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     bits = (scores_N.astype(np.float32) + np.float32(0)).view(np.int32).astype(np.int64)  # + 0 makes -0 a 0
     ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # orders integers as the floats they come from
@@ -162,7 +170,7 @@ def sorted_rows(scores_N: Float32, offsets: Int64) -> tuple[Int64, Int64]:
 
 
 def ties(scores_N: Float32, row: Int64) -> tuple[Int64, Int64]:
-    """For each place of sorted rows, where the run of equal scores around it begins and ends."""
+    """For each position of sorted rows, where the run of equal scores around it begins and ends."""
     new = np.ones(len(row) + 1, bool)
     new[1:-1] = (scores_N[1:] != scores_N[:-1]) | (row[1:] != row[:-1])
     edges = np.flatnonzero(new)

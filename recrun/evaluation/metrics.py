@@ -9,10 +9,52 @@ A ranking shorter than the cut-off (a small catalogue) simply has no further hit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+LOWER_IS_BETTER = {"loss", "logloss", "rmse", "mae", "bpr", "warp"}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The first items of the rankings of B units: what metrics of one's own are computed from.
+
+    Attributes:
+        hits_BK: bool, whether the item at each rank is one of the unit's targets.
+        top_BK: int64, the items themselves; -1 where only items that are left out remain.
+        relevant_B: int64, the number of targets.
+        item_counts_I: int64, training events of each item of the catalogue.
+    """
+
+    hits_BK: Tensor
+    top_BK: Tensor
+    relevant_B: Tensor
+    item_counts_I: Tensor
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue."""
+        return len(self.item_counts_I)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one's own, in YAML {_target_: recrun.evaluation.metrics.Metric, function: ..., ...}.
+
+    Attributes:
+        function: Given a `Ranking` and a cut-off k, one value per unit, [B]; with over="catalogue", given the rankings
+            of all units, one number.
+        greater_is_better: Its direction, for early stopping and the best weights.
+        over: Whether it has a value per unit, or only one for all.
+    """
+
+    function: Callable[[Ranking, int], Any]
+    greater_is_better: bool = True
+    over: Literal["units", "catalogue"] = "units"
 
 
 def discounts(k: int, device: torch.device | None = None) -> Tensor:
@@ -26,12 +68,12 @@ def recall(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
 
 
 def calibrated_recall(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
-    """Recall over what k places can hold, min(k, relevant): Liang et al. 2018 call this Recall@k."""
+    """Recall over what k ranks can hold, min(k, relevant): Liang et al. 2018 call this Recall@k."""
     return hits_BK[:, :k].sum(1).double() / relevant_B.clamp(max=k)
 
 
 def precision(hits_BK: Tensor, relevant_B: Tensor, k: int) -> Tensor:
-    """Share of the first k places that hold a relevant item."""
+    """Share of the first k ranks that hold a relevant item."""
     return hits_BK[:, :k].sum(1).double() / k
 
 
@@ -77,6 +119,14 @@ def ranking(names: Sequence[str], ks: Sequence[int], hits_BK: Tensor, relevant_B
     return {f"{name}@{k}": RANKING[name](hits_BK, relevant_B, k) for name in names for k in ks}
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of the metric ("logloss", "income/rmse") means a better model."""
-    return metric.rsplit("/", 1)[-1] in {"loss", "logloss", "rmse", "mae", "bpr", "warp"}
+def greater_is_better(name: str, own: Mapping[str, Metric] | None = None) -> bool:
+    """Whether a greater value of a metric ("ndcg@10", "income/rmse") means a better model.
+
+    Args:
+        name: Of the metric, with its cut-off.
+        own: Metrics of one's own, which say it themselves, by name without a cut-off.
+    """
+    stem = name.partition("@")[0]
+    if own and stem in own:
+        return own[stem].greater_is_better
+    return name.rsplit("/", 1)[-1] not in LOWER_IS_BETTER

@@ -1,118 +1,178 @@
-"""Next-item evaluation: after every event of a session the true next item is ranked among all items."""
+"""Next-item evaluation: for every held-out event the true item is ranked among all items."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recrun.data.events.queries import NextItems
 from recrun.errors import DataError
+from recrun.evaluation.event_data import EventData, sampled
 from recrun.evaluation.finite import NaNLast
+from recrun.evaluation.full_ranking import lines, ragged_fields, row_of, text
+from recrun.evaluation.metrics import Metric, greater_is_better
 from recrun.evaluation.top_k import top_k
-from recrun.interfaces import ComputeDevice, Dataset
-from recrun.types import Batch, Count, Counts, Evaluation, Metrics, Split
+from recrun.interfaces import ComputeDevice
+from recrun.types import Count, Counts, Evaluation, Metrics, Split
 
 MB = 2**20
-SESSIONS_AT_ONCE = 4096
+SEQUENCES_AT_ONCE = 4096
 
 Ties: TypeAlias = Literal["conservative", "standard", "median"]
+Scored: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids, ranks and bpr losses of some events
 
 
 class NextItem:
-    """Ranks the whole catalogue after every event; nothing is sampled, what the session holds is not left out.
+    """Ranks the whole catalogue for every held-out event, given what precedes it; nothing is sampled.
 
     The rank of a target is 1 + the number of better items, and of the T others that score the same: T if ties are
-    `conservative`, 0 if `standard`, T / 2 if `median`. A score that is no number ranks last.
+    `conservative`, 0 if `standard`, T / 2 if `median`. A NaN score ranks last.
 
     Args:
         metrics: With cut-offs: recall (1 if the target is among the first k), mrr, ndcg, precision (recall / k).
             Without: bpr, the mean over the other items j of -log sigmoid(target - j), and warp, the sum of 1 / r over
             the ranks r better than the target's.
         ks: Cut-offs.
-        ties: See above.
+        monitor: The metric that early stopping watches by default.
+        ties: What others of the same score count in the rank of the target, see above.
+        mask_seen: Whether rankings leave out the items of the input. Events whose target is among them are left out.
+        valid_sample: Sequences that validation uses, drawn once; None = all.
+        own_metrics: Metrics of one's own by name; their function gets the ranks, float64 [U], and a cut-off.
         memory_mb: Memory for scores, in MiB.
     """
 
+    kind: ClassVar[str] = "events"
     ranks_catalogue: ClassVar[bool] = True  # `predict --k` says how many items
 
     def __init__(
         self,
         metrics: Sequence[Literal["recall", "mrr", "ndcg", "precision", "bpr", "warp"]] = ("recall", "mrr"),
         ks: Counts = (5, 20),
+        monitor: str = "recall@20",
         ties: Ties = "conservative",
+        mask_seen: bool = False,
+        valid_sample: Count | None = None,
+        own_metrics: Mapping[str, Metric] | None = None,
         memory_mb: Count = 32,
     ) -> None:
-        self.metrics, self.ks, self.ties, self.memory_mb = list(metrics), sorted(ks), ties, memory_mb
+        self.metrics, self.ks, self.monitor, self.ties = list(metrics), sorted(ks), monitor, ties
+        self.mask_seen, self.valid_sample, self.memory_mb = mask_seen, valid_sample, memory_mb
+        self.own = dict(own_metrics or {})
 
-    @torch.inference_mode()
-    def __call__(
-        self,
-        model: nn.Module,
-        dataset: Dataset,
-        split: Split,
-        device: ComputeDevice,
-        limit: int | None = None,
-    ) -> Evaluation:
-        """Puts `model` in eval mode and judges it on a split, or on its first `limit` batches.
-
-        Raises:
-            DataError: The split has no event to predict.
-            RecrunError: An event's scores are no numbers.
-        """
-        model.eval()
-        numbers = NaNLast(f"the {split} part")
-        found = [
-            part
-            for batch in islice(dataset.eval_batches(split, SESSIONS_AT_ONCE), limit)
-            for part in self.blocks(model, device.move(batch), device, dataset.sizes["n_items"], numbers)
-        ]
-        numbers.warn()
-        if not found:
-            raise DataError(f"the {split} part has no event to predict: there is nothing to evaluate")
-        rank, bpr = (np.concatenate(values) for values in zip(*found, strict=True))
-        units = self.values(rank, bpr)
-        means: Metrics = {name: float(values.mean()) for name, values in units.items()}
-        return Evaluation(means, dataset.units(split)[: len(rank)], units)
-
-    def names(self, dataset: Dataset) -> list[str]:
+    def names(self, dataset: EventData) -> list[str]:
         """Every metric this evaluator computes; the same on all data."""
         return [*self.values(np.ones(1), np.ones(1))]
 
-    def blocks(
-        self, model: nn.Module, batch: Batch, device: ComputeDevice, n_items: int, numbers: NaNLast
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Ranks and bpr losses of the judged events, some at a time under the memory budget."""
+    def greater_is_better(self, name: str) -> bool:
+        """The direction of a metric."""
+        return greater_is_better(name, self.own)
+
+    @torch.no_grad()
+    def __call__(
+        self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice, limit: int | None = None
+    ) -> Evaluation:
+        """Puts `model` in eval mode and evaluates it on a split, or on its first `limit` batches.
+
+        Raises:
+            DataError: The split has no event to predict.
+            RecrunError: All scores of an event are NaN.
+        """
+        model.eval()
+        numbers, events = NaNLast(f"the {split} split"), dataset.next_items(split)
+        if split == "valid" and self.valid_sample is not None:
+            events = events.take_rows(sampled(len(events.unit), self.valid_sample))
+        starts = range(0, len(events.unit), SEQUENCES_AT_ONCE)[:limit]
+        found = [
+            scored
+            for at in starts
+            for scored in self.scored(model, dataset, events.rows(at, at + SEQUENCES_AT_ONCE), device, numbers)
+        ]
+        numbers.warn()
+        if not sum(len(ids) for ids, _, _ in found):
+            raise DataError(f"the {split} split has no event to predict: there is nothing to evaluate")
+        ids, rank, bpr = (np.concatenate(values) for values in zip(*found, strict=True))
+        units = self.values(rank, bpr)
+        means: Metrics = {name: float(values.mean()) for name, values in units.items()}
+        return Evaluation(means, ids, units)
+
+    def scored(
+        self, model: nn.Module, dataset: EventData, events: NextItems, device: ComputeDevice, numbers: NaNLast
+    ) -> Iterator[Scored]:
+        """Ids, ranks and bpr losses of events, some at a time under the memory budget."""
+        size = max(1, self.memory_mb * MB // (4 * dataset.sizes["n_items"]))
+        score = self.scores(model, dataset, events, device)
+        for begin in range(0, len(events), size):
+            end = min(begin + size, len(events))
+            scores_BI = numbers(score(begin, end))
+            target_B1 = device.move({"target": torch.from_numpy(events.target[begin:end])})["target"][:, None]
+            ids = text(events.ids[begin:end])
+            if self.mask_seen:
+                scores_BI, target_B1, kept = self.without_seen(scores_BI, target_B1, events, begin, end)
+                ids = ids[kept]
+            rank_B = ranks(scores_BI, target_B1, self.ties).cpu().numpy()
+            yield ids, rank_B, bpr(scores_BI, target_B1).cpu().numpy() if "bpr" in self.metrics else rank_B
+
+    def scores(
+        self, model: nn.Module, dataset: EventData, events: NextItems, device: ComputeDevice
+    ) -> Callable[[int, int], Tensor]:
+        """Scores of all items for the events from one to another, float32 [B, I].
+
+        A model that encodes sequences reads each of them once; another one reads a beginning of it for each event.
+        """
+        if not getattr(model, "encodes_sequences", False):
+
+            def of_prefixes(begin: int, end: int) -> Tensor:
+                batch = dataset.inputs(events.prefixes(begin, end), events.unit[events.row[begin:end]])
+                with device.autocast():
+                    found: Tensor = model(device.move(batch))
+                return found.float()
+
+            return of_prefixes
+        batch = device.move(dataset.inputs(events.sequences, events.unit))
         with device.autocast():
             hidden_ND = model.encode(batch)  # type: ignore[operator]
-        hidden_ND, target_N = hidden_ND[batch["judged"]], batch["target"][batch["judged"]]
-        size = max(1, self.memory_mb * MB // (4 * n_items))
-        for at in range(0, len(target_N), size):
-            scores_BI = numbers(model.score(hidden_ND[at : at + size].float()))  # type: ignore[operator]  # 16 bits tie
-            target_B1 = target_N[at : at + size, None]
-            rank_B = ranks(scores_BI, target_B1, self.ties).cpu().numpy()
-            yield rank_B, bpr(scores_BI, target_B1).cpu().numpy() if "bpr" in self.metrics else rank_B
+        last = torch.from_numpy(events.sequences.offsets[events.row] + events.length - 1).to(hidden_ND.device)
 
-    @torch.inference_mode()
-    def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
-        """A line for each of a session's best next items, up to the largest cut-off: session, item, rank, score."""
+        def of_states(begin: int, end: int) -> Tensor:
+            found: Tensor = model.score(hidden_ND[last[begin:end]].float())  # type: ignore[operator]
+            return found
+
+        return of_states
+
+    def without_seen(
+        self, scores_BI: Tensor, target_B1: Tensor, events: NextItems, begin: int, end: int
+    ) -> tuple[Tensor, Tensor, np.ndarray]:
+        """Scores with each input's items at -inf, of events whose target is not among them; which events those are."""
+        prefixes = ragged_fields("seen", events.prefixes(begin, end))
+        rows, items = row_of(prefixes["seen_offsets"]).to(scores_BI.device), prefixes["seen"].to(scores_BI.device)
+        scores_BI[rows, items] = -torch.inf
+        kept_B = scores_BI.gather(1, target_B1)[:, 0] > -torch.inf
+        return scores_BI[kept_B], target_B1[kept_B], kept_B.cpu().numpy()
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice) -> Iterator[str]:
+        """A line for each of a unit's best next items, up to the largest cut-off: unit, item, rank, score."""
         model.eval()
-        items, numbers = dataset.vocabulary()["items"], NaNLast(f"the {split} part")
-        size = max(1, self.memory_mb * MB // (4 * len(items)))
-        for names, batch in dataset.entities("user", split):
+        units, items = dataset.whole_inputs(split), dataset.vocabulary()["items"]
+        numbers, size = NaNLast(f"the {split} split"), max(1, self.memory_mb * MB // (4 * len(items)))
+        for at in range(0, len(units), size):
+            index = np.arange(at, min(at + size, len(units)))
+            batch = dataset.inputs(units.inputs.take(index), units.unit[index])
             with device.autocast():
-                hidden_BD = model.embed_users(device.move(batch))  # type: ignore[operator]
-            for at in range(0, len(names), size):
-                scores_BI = numbers(model.score(hidden_BD[at : at + size].float()))  # type: ignore[operator]
-                top_BK = top_k(scores_BI, max(self.ks))
-                found = zip(names[at : at + size], top_BK.tolist(), scores_BI.gather(1, top_BK).tolist(), strict=True)
-                for name, row, scores in found:
-                    for place, (item, score) in enumerate(zip(row, scores, strict=True), 1):
-                        yield f"{name}\t{items[item]}\t{place}\t{score:.7g}"
+                found: Tensor = model(device.move(batch))
+            scores_BI = numbers(found.float())
+            if self.mask_seen:
+                seen = ragged_fields("seen", units.seen.take(index))
+                scores_BI[
+                    row_of(seen["seen_offsets"]).to(scores_BI.device), seen["seen"].to(scores_BI.device)
+                ] = -math.inf
+            top_BK = top_k(scores_BI, max(self.ks))
+            yield from lines(units.ids[index], items, top_BK, scores_BI.gather(1, top_BK))
         numbers.warn()
 
     def values(self, rank: np.ndarray, bpr: np.ndarray) -> dict[str, np.ndarray]:
@@ -125,6 +185,9 @@ class NextItem:
                 found[name] = harmonic(rank - 1)
             else:
                 found |= {f"{name}@{k}": np.where(rank <= k, gain(name, rank, k), 0.0) for k in self.ks}
+        for own, metric in self.own.items():
+            function: Any = metric.function
+            found |= {f"{own}@{k}": np.asarray(function(rank, k), np.float64) for k in self.ks}
         return found
 
 

@@ -1,11 +1,11 @@
-"""Evaluation over all rows of a part at once: how well each task is predicted."""
+"""Evaluation over all rows of a split at once: how well each task is predicted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import nn
 from recrun.errors import DataError, RecrunError
 from recrun.evaluation.auc import auc
 from recrun.evaluation.impressions import impression_metrics
+from recrun.evaluation.metrics import greater_is_better
 from recrun.features import Task
 from recrun.interfaces import ComputeDevice, Dataset
 from recrun.types import Count, Evaluation, Split
@@ -26,7 +27,7 @@ Int64: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass
-class Judged:
+class Results:
     """What is known of one task, or of several: see `Evaluation`."""
 
     metrics: dict[str, float]
@@ -39,16 +40,24 @@ class RowMetrics:
     regression.
 
     Names begin with `<task>/` where there are several tasks. A part in which a task has but one class has no auc: then
-    the metric is missing and `Evaluation.instead` names the one that can take its place.
+    the metric is missing and `Evaluation.instead` names the one that can replace it.
 
     Args:
         batch_size: Rows of an evaluation batch.
         group_weights: What a group counts in group_auc: its rows, as in DIN (Zhou et al. 2018), or the same as others.
             Groups of one class have none and are left out.
+        monitor: The metric that early stopping watches by default; None = auc, or rmse, of the first task.
     """
 
-    def __init__(self, batch_size: Count = 8192, group_weights: Literal["rows", "equal"] = "rows") -> None:
-        self.batch_size = batch_size
+    kind: ClassVar[str] = "table"
+
+    def __init__(
+        self,
+        batch_size: Count = 8192,
+        group_weights: Literal["rows", "equal"] = "rows",
+        monitor: str | None = None,
+    ) -> None:
+        self.batch_size, self.monitor = batch_size, monitor
         self.group_weights = group_weights
 
     def names(self, dataset: Dataset) -> list[str]:
@@ -57,7 +66,11 @@ class RowMetrics:
         kinds = {"classification": ("auc", "logloss", "group_auc"), "regression": ("rmse", "mae")}
         return [f"{task.name}/{name}" if len(tasks) > 1 else name for task in tasks for name in kinds[task.kind]]
 
-    @torch.inference_mode()
+    def greater_is_better(self, name: str) -> bool:
+        """The direction of a metric."""
+        return greater_is_better(name)
+
+    @torch.no_grad()
     def __call__(
         self,
         model: nn.Module,
@@ -66,7 +79,7 @@ class RowMetrics:
         device: ComputeDevice,
         limit: int | None = None,
     ) -> Evaluation:
-        """Puts `model` in eval mode and judges it on a split, or on its first `limit` batches.
+        """Puts `model` in eval mode and evaluates it on a split, or on its first `limit` batches.
 
         Raises:
             DataError: The split has no row, or its rows no labels.
@@ -78,32 +91,32 @@ class RowMetrics:
                 if name in batch:
                     values.append(batch[name])
         if not parts["score"]:
-            raise DataError(f"the {split} part has no row: there is nothing to evaluate")
+            raise DataError(f"the {split} split has no row: there is nothing to evaluate")
         if not parts["label"]:
-            raise DataError(f"the {split} part has no labels: its rows can be predicted, not evaluated")
+            raise DataError(f"the {split} split has no labels: its rows can be predicted, not evaluated")
         whole = {name: np.concatenate(values) for name, values in parts.items() if values}
         tasks: Sequence[Task] = dataset.sizes["tasks"]
-        judged = Judged({}, {}, {})
+        results = Results({}, {}, {})
         for at, task in enumerate(tasks):
             prefix = f"{task.name}/" if len(tasks) > 1 else ""
             scores, labels = np.ascontiguousarray(whole["score"][:, at]), np.ascontiguousarray(whole["label"][:, at])
             if task.kind == "regression":
-                judge_values(judged, prefix, scores, labels)
+                evaluate_regression(results, prefix, scores, labels)
             else:
-                judge_classes(judged, prefix, scores, labels)
+                evaluate_classification(results, prefix, scores, labels)
                 if "group" in whole:
-                    self.judge_groups(judged, prefix, scores, labels, whole["group"])
-        return Evaluation(judged.metrics, dataset.units(split)[: len(whole["score"])], judged.units, judged.instead)
+                    self.evaluate_groups(results, prefix, scores, labels, whole["group"])
+        return Evaluation(results.metrics, dataset.units(split)[: len(whole["score"])], results.units, results.instead)
 
-    def judge_groups(self, judged: Judged, prefix: str, scores: Float32, labels: Float32, groups: Int64) -> None:
+    def evaluate_groups(self, results: Results, prefix: str, scores: Float32, labels: Float32, groups: Int64) -> None:
         """Adds group_auc."""
         auc_G, rows_G = group_auc(scores, labels > 0, groups)
         both = ~np.isnan(auc_G)
         if both.any():
             weights = rows_G[both] if self.group_weights == "rows" else None
-            judged.metrics[f"{prefix}group_auc"] = float(np.average(auc_G[both], weights=weights))
+            results.metrics[f"{prefix}group_auc"] = float(np.average(auc_G[both], weights=weights))
         else:
-            judged.instead[f"{prefix}group_auc"] = judged.instead.get(f"{prefix}auc", f"{prefix}auc")
+            results.instead[f"{prefix}group_auc"] = results.instead.get(f"{prefix}auc", f"{prefix}auc")
 
     def scored(
         self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice
@@ -114,10 +127,10 @@ class RowMetrics:
             with device.autocast():
                 scores_BT = model(device.move(batch)).float().cpu().numpy()
             if np.isnan(scores_BT).any():
-                raise RecrunError(f"the model gives scores that are no numbers (NaN) on the {split} part")
+                raise RecrunError(f"the model gives scores that are no numbers (NaN) on the {split} split")
             yield {"score": scores_BT, **{name: batch[name].numpy() for name in ("label", "group") if name in batch}}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each row, in order: its id and, of each task, the probability of a 1 or the value; tabs between.
 
@@ -132,25 +145,25 @@ class RowMetrics:
             yield from map(form.__mod__, zip(islice(ids, len(score_BT)), *columns, strict=True))
 
 
-def judge_classes(judged: Judged, prefix: str, logits: Float32, labels: Float32) -> None:
+def evaluate_classification(results: Results, prefix: str, logits: Float32, labels: Float32) -> None:
     """Adds auc and logloss of a classification; the unit's value is its own logloss."""
     target = torch.from_numpy(labels).double()
     loss = F.binary_cross_entropy_with_logits(torch.from_numpy(logits).double(), target, reduction="none").numpy()
     area = auc(logits, labels > 0)
     if np.isnan(area):
-        judged.instead[f"{prefix}auc"] = f"{prefix}logloss"
+        results.instead[f"{prefix}auc"] = f"{prefix}logloss"
     else:
-        judged.metrics[f"{prefix}auc"] = area
-    judged.metrics[f"{prefix}logloss"] = float(loss.mean())
-    judged.units[f"{prefix}logloss"] = loss
+        results.metrics[f"{prefix}auc"] = area
+    results.metrics[f"{prefix}logloss"] = float(loss.mean())
+    results.units[f"{prefix}logloss"] = loss
 
 
-def judge_values(judged: Judged, prefix: str, values: Float32, labels: Float32) -> None:
+def evaluate_regression(results: Results, prefix: str, values: Float32, labels: Float32) -> None:
     """Adds rmse and mae of a regression; the unit's values are its squared and its absolute error."""
     error = values.astype(np.float64) - labels
     squared, absolute = error * error, np.abs(error)
-    judged.metrics |= {f"{prefix}rmse": float(np.sqrt(squared.mean())), f"{prefix}mae": float(absolute.mean())}
-    judged.units |= {f"{prefix}squared_error": squared, f"{prefix}mae": absolute}
+    results.metrics |= {f"{prefix}rmse": float(np.sqrt(squared.mean())), f"{prefix}mae": float(absolute.mean())}
+    results.units |= {f"{prefix}squared_error": squared, f"{prefix}mae": absolute}
 
 
 def group_auc(scores_N: Float32, positive_N: npt.NDArray[np.bool_], group_N: Int64) -> tuple[Float64, Int64]:

@@ -36,7 +36,7 @@ def top_k(scores_BI: Tensor, k: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Workers for parts of a batch: NumPy lets them run side by side."""
+    """Workers for slices of a batch: NumPy lets them run side by side."""
     return ThreadPoolExecutor(threads, thread_name_prefix="top_k")
 
 
@@ -49,10 +49,10 @@ def _top_k_of_part(scores: np.ndarray, k: int) -> np.ndarray:
     bits = (scores[row, item] + np.float32(0)).view(np.int32).astype(np.int64)
     key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)) * 2**32 + (LOW_BITS - item)
     counts = np.bincount(row, minlength=len(scores))
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    position = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     width = max(k, int(counts.max(initial=0)))
     keys = np.full((len(scores), width), np.iinfo(np.int64).min | LOW_BITS)
-    keys[row, place] = key
+    keys[row, position] = key
     keys.sort(axis=1)
     return LOW_BITS - (keys[:, ::-1][:, :k] & LOW_BITS)
 
@@ -71,9 +71,9 @@ def _candidates(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     maxima = np.concatenate([grouped.max(1), scores[:, depth * stride :]], axis=1)
     least = np.partition(maxima, maxima.shape[1] - k, axis=1)[:, maxima.shape[1] - k]
     row, group = np.divmod(np.flatnonzero(maxima >= least[:, None]), maxima.shape[1])
-    places = (row * n_items + group)[:, None] + stride * np.arange(depth)
-    reaches = scores.ravel().take(places, mode="clip") >= least[row, None]
+    positions = (row * n_items + group)[:, None] + stride * np.arange(depth)
+    reaches = scores.ravel().take(positions, mode="clip") >= least[row, None]
     reaches[group >= stride] = np.arange(depth) == depth - 1
     chosen = np.flatnonzero(reaches)
     row = row[chosen // depth]
-    return row, places.ravel()[chosen] - row * n_items
+    return row, positions.ravel()[chosen] - row * n_items

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import traceback
 from collections.abc import Sequence
@@ -12,11 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from recrun.config import schema
+from recrun.config import schema, targets
 from recrun.config.compose import Composition, compose
+from recrun.config.portable import portable
+from recrun.config.stored import recompose
 from recrun.config.validate import check
 from recrun.errors import ConfigError, Interrupted, InUse, RecrunError
 from recrun.experiments import preflight
+from recrun.runtime.run_files import open_plain, read_json
 
 INTERRUPTED = 130
 
@@ -58,6 +60,7 @@ def prepare(composed: Composition, directory: Path | None = None) -> Path:
     Raises:
         ConfigError: This machine or the evaluator cannot do what the config wants, or no directory can be made.
     """
+    targets.check(composed.config, composed.permission)
     preflight.check(composed.config)
     if directory is None:
         group = Path(composed.option("model") or "model") / (composed.option("dataset") or "dataset")
@@ -89,17 +92,13 @@ def write_config(composed: Composition, directory: Path) -> None:
     """config.yaml (resolved, all that a run needs) and .hydra/ (how it came about)."""
     from omegaconf import OmegaConf
 
-    resolved = dict(composed.config)
-    if resolved["pre_model_path"] is not None:
-        # A resumed run may start from another working directory.
-        resolved["pre_model_path"] = str(Path(resolved["pre_model_path"]).resolve())
     hydra: Any = OmegaConf.to_container(composed.hydra, enum_to_str=True)
     hydra = {key: hydra[key] for key in hydra if key not in ("help", "hydra_help")}
     files = {
         ".hydra/config.yaml": composed.node,
         ".hydra/hydra.yaml": OmegaConf.create({"hydra": hydra}),
         ".hydra/overrides.yaml": OmegaConf.create(composed.overrides),
-        "config.yaml": OmegaConf.create(resolved),
+        "config.yaml": OmegaConf.create(portable(composed)),
     }
     try:
         (directory / ".hydra").mkdir()
@@ -112,6 +111,7 @@ def write_config(composed: Composition, directory: Path) -> None:
 def attempt(directory: Path) -> Outcome:
     """Carries out a run directory; whatever goes wrong becomes part of the outcome."""
     try:
+        check(recompose(directory, []))
         return Outcome(execute(directory))
     except RecrunError as error:
         return Outcome(error=str(error), code=error.exit_code, in_use=isinstance(error, InUse))
@@ -133,26 +133,25 @@ def execute(directory: Path) -> dict[str, Any]:
         raise KeyboardInterrupt(str(interruption)) from None
 
 
-def log_traceback(error: Exception, directory: Path) -> str:
-    """Writes an unexpected error into the run's log and says so on one line."""
+def log_traceback(error: Exception, directory: Path | None) -> str:
+    """Writes an unexpected error into the run's log, if there is a run, and says so on one line."""
     if os.environ.get("RECRUN_DEBUG"):
         traceback.print_exc()
     first = (str(error).splitlines() or [""])[0]
+    if directory is None:
+        return f"{type(error).__name__}: {first} (RECRUN_DEBUG=1 shows the traceback)"
     log = directory / "recrun.log"
     try:
-        with log.open("a", encoding="utf-8") as file:
-            file.writelines(traceback.format_exception(error))
-    except OSError:
+        with open_plain(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
+            file.write("".join(traceback.format_exception(error)).encode(errors="replace"))
+    except (OSError, RecrunError):
         return f"{type(error).__name__}: {first} (RECRUN_DEBUG=1 shows the traceback)"
     return f"{type(error).__name__}: {first} (traceback in {log})"
 
 
 def status(directory: Path) -> str:
     """A run's status as run.json has it; "prepared" before it was first started."""
-    path = directory / "run.json"
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("status", "prepared"))
+        return str(read_json(directory / "run.json").get("status", "prepared"))
     except FileNotFoundError:
         return "prepared"
-    except ValueError:
-        raise RecrunError(f"{path} is damaged: it is not JSON") from None

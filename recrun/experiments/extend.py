@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recrun.config.compose import key_of
 from recrun.config.schema import signature
+from recrun.config.stored import raw
 from recrun.errors import ConfigError
-from recrun.experiments.run_record import RunRecord, config_sha256, now, write_json
+from recrun.experiments.run_record import RunRecord, config_sha256, now, write_json, write_text
 from recrun.runtime.process import exclusive
+from recrun.runtime.run_files import read_json
 
 LENGTHS = ("total_steps", "T_max")  # of a schedule that is made for a number of epochs
 
@@ -34,12 +34,14 @@ def extend(directory: Path, words: Sequence[str]) -> None:
         )
     with exclusive(directory):
         config, record = read(directory), RunRecord(directory)
+        record.refuse_edited(config)
         before = refuse_no_more(config, record, epochs)
         set_epochs(config, epochs)
         record.update(
             status="interrupted",
             extended=[*record.values.get("extended", []), {"time": now(), "epochs": [before, epochs]}],
             config_sha256=config_sha256(config),
+            config=config,
         )
         write(directory, config)
         reopen(directory, last_stage(config)[0])
@@ -106,23 +108,18 @@ def reopen(directory: Path, stage: str) -> None:
     """Lets a stage be under way again: what is in results.json is done. Its metrics stay until there are new ones."""
     path = directory / "results.json"
     if path.is_file():
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = read_json(path)
         results["stages"].pop(stage, None)
         write_json(path, results)
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The config of a run."""
-    from omegaconf import OmegaConf
-
-    config: Any = OmegaConf.to_container(OmegaConf.load(directory / "config.yaml"), resolve=True)
-    return dict(config)
+    """The config of a run as it is written."""
+    return raw(directory)
 
 
 def write(directory: Path, config: dict[str, Any]) -> None:
     """Writes the config of a run whole or not at all."""
     from omegaconf import OmegaConf
 
-    fresh = directory / "config.yaml.new"
-    fresh.write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
-    os.replace(fresh, directory / "config.yaml")
+    write_text(directory / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))

@@ -17,7 +17,8 @@ from recrun.config.schema import signature
 from recrun.errors import ConfigError, DataError, RecrunError
 from recrun.evaluation.finite import NaNLast
 from recrun.evaluation.top_k import top_k
-from recrun.experiments.load import load
+from recrun.experiments.load import load, refuse_other_model, vocabulary
+from recrun.experiments.outputs import refuse_overwriting
 from recrun.experiments.run import build_model
 from recrun.interfaces import Dataset
 from recrun.types import Side, Split
@@ -45,6 +46,7 @@ def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Pa
         DataError: The data have no such part.
     """
     refuse_folder(output, "")
+    refuse_overwriting(output, directory, config)
     refuse_k(config, k)
     model, dataset, device, _ = load(directory, config)
     if k is not None:
@@ -84,6 +86,7 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
         ConfigError: The model has no such vectors, or the file another ending.
     """
     refuse_folder(output, ".npz", ".tsv")
+    refuse_overwriting(output, directory, config)
     target = config["model"]["_target_"]
     if f"embed_{side}s" not in signature(target).members:
         raise ConfigError(f"{target} has no {side} embeddings: it has no method embed_{side}s")
@@ -124,15 +127,17 @@ def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str
         ConfigError: The model reads no sessions, or knows none of the items.
     """
     target = config["model"]["_target_"]
-    if signature(target).attributes.get("kind") != "sessions":
+    if not signature(target).attributes.get("encodes_sequences"):
         raise ConfigError(f"--session: {target} reads no sessions")
-    ids = (directory / "vocabulary" / "items.txt").read_text(encoding="utf-8").splitlines()
+    ids = vocabulary(directory / "vocabulary" / "items.txt").splitlines()
     number = {name: index for index, name in enumerate(ids)}
     known = [number[name] for name in session if name in number]
     if not known:
         raise ConfigError(f"--session: the model knows none of the items {', '.join(session)}")
+    place = checkpoint.find(directory)
+    refuse_other_model(place, config["model"])
     model = build_model(config, SimpleNamespace(sizes={"n_items": len(ids)})).eval()
-    checkpoint.load_weights(checkpoint.find(directory), model)
+    checkpoint.load_weights(place, model)
     batch = {"items": torch.tensor(known), "items_offsets": torch.tensor([0, len(known)])}
     with torch.inference_mode():
         scores = NaNLast("this session")(model(batch))
@@ -141,15 +146,15 @@ def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str
 
 
 def nothing_in(dataset: Dataset, split: Split, found: str) -> DataError:
-    """For a part that is absent or empty; names the part that is not."""
+    """For a split that is absent or empty; names the split that is not."""
     other: Split = "valid" if split == "test" else "test"
     there = next(iter(dataset.eval_batches(other, 1)), None)
-    return DataError(f"the {split} part has {found}{f'; there is a {other} part: --split {other}' if there else ''}")
+    return DataError(f"the {split} split has {found}{f'; there is a {other} split: --split {other}' if there else ''}")
 
 
 def refuse_k(config: Mapping[str, Any], k: int | None) -> None:
     """Raises ConfigError for a number of items where the evaluator does not rank a catalogue."""
-    target = config["dataset"]["evaluator"]["_target_"] if k is not None else ""
+    target = config["evaluator"]["_target_"] if k is not None else ""
     if target and not signature(target).attributes.get("ranks_catalogue"):
         raise ConfigError(f"--k {k}: {target} does not rank a catalogue; all candidates or rows are predicted")
 
@@ -176,7 +181,8 @@ def replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Puts a whole new file in place, or none. Raises RecrunError if it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
             write(file)
         temporary.replace(path)
     except OSError as error:

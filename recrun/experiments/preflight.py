@@ -39,7 +39,7 @@ def monitors(config: Mapping[str, Any]) -> None:
         monitor = {**config["trainer"], **own}.get("monitor")
         if monitor is not None:
             chosen[key] = monitor
-    evaluator = config["dataset"].get("evaluator")
+    evaluator = config.get("evaluator")
     if not chosen or not evaluator:
         return
     from recrun.training.monitor import refuse_unknown
@@ -52,15 +52,13 @@ def monitors(config: Mapping[str, Any]) -> None:
 
 def names_of(evaluator: Mapping[str, Any], tasks: Mapping[str, Any]) -> list[str]:
     """The metrics of an evaluator; none where the data decide."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
+    from recrun.experiments.instantiate import InstantiationError, instantiate
     from recrun.features import Task
 
     kinds = {name: keys.get("kind") if isinstance(keys, Mapping) else keys for name, keys in tasks.items()}
     sizes = {"tasks": [Task(name, kind or "classification") for name, kind in kinds.items()]} if tasks else {}
     try:
-        names = getattr(instantiate(dict(evaluator), _convert_="all"), "names", None)
+        names = getattr(instantiate(evaluator), "names", None)
         return list(names(SimpleNamespace(sizes=sizes))) if names else []
-    except (AttributeError, KeyError, InstantiationException):  # the run will say what is wrong, if anything
+    except (AttributeError, KeyError, InstantiationError):  # the run will say what is wrong, if anything
         return []

@@ -11,37 +11,37 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import hydra.utils
 import numpy as np
 import torch
-from hydra.errors import InstantiationException
-from omegaconf import OmegaConf
 from torch import nn
 
 from recrun import __version__
 from recrun.checkpoints import checkpoint
+from recrun.config import stored, targets
+from recrun.config.schema import signature
 from recrun.console import report
 from recrun.console.progress_bar import progress_bar
 from recrun.errors import ConfigError, Interrupted, RecrunError
 from recrun.experiments import run_record
-from recrun.experiments.trackers import Tracker, tracked
-from recrun.interfaces import Dataset, Log, Reporter
+from recrun.experiments.build import build_dataset
+from recrun.experiments.instantiate import instantiate, resolve
+from recrun.experiments.trackers import tracked
+from recrun.interfaces import Dataset, Log, Reporter, Tracker
 from recrun.runtime import memory, seeds
 from recrun.runtime.device import Device
 from recrun.runtime.distributed import ProcessGroup
 from recrun.runtime.launch import started
 from recrun.runtime.process import exclusive, log_file, settled, stop_signals
+from recrun.runtime.run_files import read_json, refuse_links
 from recrun.training.context import StageContext
 from recrun.training.monitor import names_of_tasks, which, with_mean
 from recrun.training.progress import Progress
 from recrun.training.trainer import Trainer
 from recrun.types import Evaluation, Split
-
-COPIES_PER_STAGE = 4  # of the weights: best, last, and two moments of the optimizer
 
 FINISHED_BY_TRAINER = ("optimizer", "scheduler", "weighting")  # what it makes of parameters, optimizer and model
 
@@ -54,7 +54,7 @@ Results = dict[str, Any]
 
 
 def execute(directory: Path) -> Results:
-    """Carries a run to its end, from wherever it stands.
+    """Carries a run to its end, from wherever it stopped.
 
     Args:
         directory: A run directory; `config.yaml` in it is the resolved config.
@@ -66,12 +66,14 @@ def execute(directory: Path) -> Results:
         Interrupted: The run was asked to stop; it is saved and can be resumed.
         RecrunError: The run failed for a reason that its message explains.
     """
-    config = load_config(directory)
+    refuse_links(directory)
+    config, written = load_config(directory), stored.raw(directory)
     record = run_record.RunRecord(directory)
+    record.refuse_edited(written)
     with exclusive(directory), log_file(directory), settled(), stop_signals() as stop:
         if record.values.get("status") == "finished":
-            return dict(json.loads((directory / "results.json").read_text()))
-        record.begin(config)
+            return read_json(directory / "results.json")
+        record.begin(written)
         try:
             results = Run(directory, config, record, stop).to_the_end()
         except (Interrupted, KeyboardInterrupt) as interruption:
@@ -93,7 +95,7 @@ class Sized(Protocol):
 
 
 class Run:
-    """The parts of one run, made from its config."""
+    """The components of one run, made from its config."""
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class Run:
         torch.set_num_threads(config["threads"] or max(1, ALL_THREADS // config["devices"]))
         memory.begin_run(self.device.torch)
         self.trainers = build_trainers(config)
-        self.dataset: Dataset = build(config["dataset"])
+        self.dataset: Dataset = build_dataset(config)
         for trainer in self.trainers.values():
             which(trainer.monitor, trainer.earlystop_taskid, self.dataset)  # refused before the first stage, not later
         self.model = build_model(config, self.dataset).to(self.device.torch)
@@ -116,14 +118,17 @@ class Run:
         self.results = earlier_results(directory)
 
     def to_the_end(self) -> Results:
-        """Stages in order; those that an earlier attempt finished only hand on their weights."""
+        """Stages in order; of those that an earlier attempt finished only the weights are loaded."""
         self.note()
-        refuse_full_disk(self.directory, self.model, len(self.trainers))
+        rows = [stage.get("rows", 0) for stage in self.record.values["stages"].values()]
+        self.log.refuse_fewer(max(rows, default=0))
+        refuse_full_disk(self.directory, self.model, self.trainers.values())
         pre_model = self.start_weights()
         if pre_model is not None:
             self.record.update(pre_model=pre_model)
             say_start(pre_model)
-        command = ["-m", "recrun.experiments.worker", str(self.directory)]
+        allowed = json.dumps(sorted(targets.granted().checked))
+        command = ["-m", "recrun.experiments.worker", str(self.directory), allowed]
         with (
             tracked(self.log, self.tracker()) as log,
             started(self.config["devices"], self.device.torch, command) as ranks,
@@ -131,19 +136,19 @@ class Run:
         ):
             for name, trainer in self.trainers.items():
                 context = self.context(name, reporter, log, ranks)
-                if not self.hand_on(trainer, context):
+                if not self.load_finished(trainer, context):
                     self.run_stage(trainer, context)
         return self.results
 
     def tracker(self) -> Tracker | None:
         """What shows the metrics elsewhere, if anything does."""
         node = self.config["tracker"]
-        return build(node, directory=self.directory, config=self.config) if node else None
+        return instantiate(node, directory=self.directory, config=self.config) if node else None
 
     def note(self) -> None:
         """Writes down what this run is made of."""
         self.record.update(
-            dataset_fingerprint=self.dataset.fingerprint,
+            **self.dataset.fingerprints,
             dataset=self.dataset.describe(),
             device=str(self.device.torch),
             devices=self.config["devices"],
@@ -152,7 +157,7 @@ class Run:
         for name, ids in self.dataset.vocabulary().items():
             path = self.directory / "vocabulary" / f"{name}.txt"
             path.parent.mkdir(exist_ok=True)
-            path.write_text(lines(ids), encoding="utf-8")
+            run_record.write_text(path, lines(ids))
 
     def start_weights(self) -> dict[str, Any] | None:
         """Loads `pre_model_path`, if there is one, before the first stage begins, and says what that was."""
@@ -160,14 +165,14 @@ class Run:
         if self.config["pre_model_path"] is None or checkpoint.exists(self.directory / name / "last"):
             return None
         source = checkpoint.find(Path(self.config["pre_model_path"]), (first or {}).get("follows") or (), name)
-        card = checkpoint.load_weights(source, self.model, self.dataset.fingerprint)
+        card = checkpoint.load_weights(source, self.model, self.dataset.fingerprints)
         return {"path": str(source.resolve()), **{k: card[k] for k in ("stage", "epoch", "weights_sha256")}}
 
-    def hand_on(self, trainer: Trainer, context: StageContext) -> bool:
+    def load_finished(self, trainer: Trainer, context: StageContext) -> bool:
         """Loads the weights of a stage that an earlier attempt finished; False if there is none."""
         if context.stage not in self.results["stages"]:
             return False
-        checkpoint.load_weights(context.directory / trainer.keep, self.model, self.dataset.fingerprint)
+        checkpoint.load_weights(context.directory / trainer.keep, self.model, self.dataset.fingerprints)
         return True
 
     def context(self, name: str, reporter: Reporter, log: Log, ranks: ProcessGroup) -> StageContext:
@@ -176,7 +181,7 @@ class Run:
             "recrun": __version__,
             "model": self.config["model"],
             "config_sha256": self.record.values["config_sha256"],
-            "dataset_fingerprint": self.dataset.fingerprint,
+            **self.dataset.fingerprints,
         }
         return StageContext(
             stage=name,
@@ -193,12 +198,12 @@ class Run:
         )
 
     def run_stage(self, trainer: Trainer, context: StageContext) -> None:
-        """Trains one stage, judges the weights it keeps and writes the results down."""
+        """Trains one stage, evaluates the weights it keeps and writes the results."""
         earlier = sum(row["stage"] in self.results["stages"] for row in self.log.rows())
         logger.info("%s begins, after %d earlier lines of metrics.jsonl", context.stage, earlier)
         progress = trainer.fit(self.model, self.dataset, context, rows=earlier)
-        found = judge_parts(self.model, self.dataset, self.device, self.config["eval_limit"])
-        results = stage_results(progress, found)
+        found = evaluate_splits(self.model, self.dataset, self.device, self.config["eval_limit"])
+        results = stage_results(progress, found, self.dataset.evaluator.greater_is_better(progress.monitor))
         kept = progress.best_epoch if trainer.keep == "best" else progress.in_epoch
         if "test" in found:
             test_row = {"stage": context.stage, "epoch": kept, "step": progress.steps, "split": "test"}
@@ -212,14 +217,17 @@ class Run:
             best_epoch=progress.best_epoch,
             seconds=round(progress.total_seconds + progress.eval_seconds, 3),
             checkpoint_sha256=digest,
+            rows=len(self.log.rows()),
         )
         self.write_results(context.stage, results)
 
     def write_results(self, stage: str, results: Results) -> None:
-        """results.json as it stands; a stage that is in it is done."""
+        """results.json so far; a stage that is in it is done."""
         self.results["stages"][stage] = results
-        self.results |= {key: results[key] for key in ("valid", "test", "monitor")}
-        self.results["unit"] = self.dataset.unit
+        self.results |= {key: results[key] for key in ("valid", "test", "monitor", "greater_is_better")}
+        fingerprints = self.dataset.fingerprints
+        self.results["split_fingerprint"] = fingerprints.get("split_fingerprint", fingerprints["dataset_fingerprint"])
+        self.results["unit"] = self.dataset.train_unit
         self.results["peak_memory_mb"] = memory.peak_memory_mb()
         if self.device.torch.type == "cuda":
             self.results["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated(self.device.torch) / 2**20, 1)
@@ -233,10 +241,11 @@ def say_start(pre_model: Mapping[str, Any]) -> None:
     logger.info(text)
 
 
-def refuse_full_disk(directory: Path, model: nn.Module, stages: int) -> None:
+def refuse_full_disk(directory: Path, model: nn.Module, trainers: Collection[Trainer]) -> None:
     """Raises RecrunError if the checkpoints will not fit on the disk: better now than after the first epoch."""
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    needed = weights * (COPIES_PER_STAGE * stages + COPIES_PER_STAGE)
+    copies = [trainer.copies for trainer in trainers]
+    needed = weights * (sum(copies) + max(copies))  # a checkpoint is written beside the one that it replaces
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise RecrunError(
@@ -245,8 +254,8 @@ def refuse_full_disk(directory: Path, model: nn.Module, stages: int) -> None:
         )
 
 
-def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int | None) -> dict[Split, Evaluation]:
-    """Evaluates a model on the parts that have something to judge."""
+def evaluate_splits(model: nn.Module, dataset: Dataset, device: Device, limit: int | None) -> dict[Split, Evaluation]:
+    """Evaluates a model on the splits that have something to evaluate."""
     both: tuple[Split, Split] = ("valid", "test")
     return {
         split: dataset.evaluator(model, dataset, split, device, limit) for split in both if dataset.eval_size(split)
@@ -255,33 +264,20 @@ def judge_parts(model: nn.Module, dataset: Dataset, device: Device, limit: int |
 
 def earlier_results(directory: Path) -> Results:
     """results.json of the stages that an earlier attempt finished."""
-    path = directory / "results.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {"valid": {}, "test": {}, "stages": {}}
+    try:
+        found = read_json(directory / "results.json")
+    except FileNotFoundError:
+        return {"valid": {}, "test": {}, "stages": {}}
+    if not isinstance(found.get("stages"), dict):
+        raise RecrunError(f"{directory / 'results.json'} is damaged: stages is no mapping")
+    return found
 
 
 def load_config(directory: Path) -> Config:
-    """The resolved config of a run directory."""
-    path = directory / "config.yaml"
-    if not path.is_file():
-        raise ConfigError(f"{directory} is not a run directory: it has no config.yaml")
-    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    return dict(loaded)  # type: ignore[arg-type]
-
-
-def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """What a config node with a `_target_` describes. Errors written for people pass through unwrapped.
-
-    Raises:
-        InstantiationException: Any other; one line, for only the first is shown, names the target and the cause.
-    """
-    try:
-        if extra:  # handed over as they are: Hydra would turn data classes and arrays among them into its own kind
-            return hydra.utils.instantiate(dict(node), _partial_=True, _convert_="all")(**extra)
-        return hydra.utils.instantiate(dict(node), _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, RecrunError):
-            raise error.__cause__ from None
-        raise InstantiationException(" ".join(str(error).split())) from error.__cause__
+    """The resolved config of a run directory, whose classes and downloads are allowed."""
+    config = stored.load(directory)
+    stored.refuse_untrusted(config)
+    return config
 
 
 def build_trainers(config: Config) -> dict[str, Trainer]:
@@ -291,26 +287,41 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
         keys = {**config["trainer"], **(changes or {})}
         keys.pop("follows", None)
         keys |= {key: {**keys[key], "_partial_": True} for key in FINISHED_BY_TRAINER if keys.get(key)}
-        if config["epochs"] is not None:
+        if config["epochs"] is not None and "epochs" in keys:
             keys["epochs"] = config["epochs"]
-        trainers[name] = build(keys)
+        trainers[name] = instantiate(keys)
     return trainers
 
 
 def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
-    """The model, with the sizes that its constructor asks for and the data decide."""
+    """The model, with the sizes that its constructor asks for and the data decide.
+
+    Raises:
+        ConfigError: A parameter has no default, and neither the config nor the data give it.
+    """
+    refuse_missing(config["model"], dataset)
     seeds.seed_torch(config["seed"], "init")
-    model: nn.Module = build(config["model"], **sizes_for(config, dataset))
+    model: nn.Module = instantiate(config["model"], **sizes_for(config, dataset))
     return model
+
+
+def refuse_missing(node: Mapping[str, Any], dataset: Sized) -> None:
+    """Raises ConfigError for a parameter of the model that nobody gives."""
+    for name, field in signature(node["_target_"]).fields.items():
+        if field.required and name not in node and name not in dataset.sizes:
+            raise ConfigError(
+                f"model.{name} is required by {node['_target_']} and has no default, and these data do not give it; "
+                f"they give {', '.join(dataset.sizes)}"
+            )
 
 
 def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
     """What the model's constructor asks for and the data decide."""
-    known = inspect.signature(hydra.utils.get_object(config["model"]["_target_"])).parameters
+    known = inspect.signature(resolve(config["model"]["_target_"])).parameters
     return {name: size for name, size in dataset.sizes.items() if name in known}
 
 
-def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Results:
+def stage_results(progress: Progress, found: Mapping[Split, Evaluation], greater_is_better: bool) -> Results:
     """One stage's entry of results.json: with the metric that decided, also where it is a mean over tasks."""
     decided = names_of_tasks(progress.monitor, found["valid"].metrics) if "valid" in found else None
     metrics = {split: with_mean(progress.monitor, evaluation, decided) for split, evaluation in found.items()}
@@ -318,6 +329,7 @@ def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Resu
         "valid": metrics.get("valid", {}),
         "test": metrics.get("test", {}),
         "monitor": progress.monitor,
+        "greater_is_better": greater_is_better,
         "best_epoch": progress.best_epoch,
         "best_step": progress.best_step,
         "train_seconds": round(progress.total_seconds, 3),
@@ -329,10 +341,12 @@ def stage_results(progress: Progress, found: Mapping[Split, Evaluation]) -> Resu
 def save_units(path: Path, evaluation: Evaluation) -> None:
     """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
     path.parent.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {"ids": evaluation.ids, **evaluation.units}
-    with path.with_name(path.name + ".new").open("wb") as file:
+    arrays: dict[str, Any] = {"ids": evaluation.ids.astype(str), **evaluation.units}
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("xb") as file:
         np.savez(file, **arrays)
-    path.with_name(path.name + ".new").replace(path)
+    fresh.replace(path)
 
 
 def lines(values: np.ndarray) -> str:

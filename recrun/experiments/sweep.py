@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recrun.config.compose import Composition, composer
-from recrun.config.hints import remarks
+from recrun.config.compose import OPTION, Composition, composer
+from recrun.config.hints import override_notes
 from recrun.config.validate import check
 from recrun.console import report, tables
-from recrun.errors import ConfigError
+from recrun.errors import ConfigError, RecrunError
 from recrun.experiments import directories, preflight
+from recrun.experiments.run_record import write_text
 from recrun.experiments.sweep_results import best_of, distinct, found_in, over_seeds
 from recrun.runtime.process import exclusive
+from recrun.runtime.run_files import read_json, refuse_links
 
 PLAN, RESULTS = "sweep.json", "results.json"
 
@@ -31,7 +33,7 @@ def start(overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
         The exit code.
     """
     composed = compose_all(overrides, folders)
-    for note in dict.fromkeys(note for job in composed for note in remarks(job)):
+    for note in dict.fromkeys(note for job in composed for note in override_notes(job)):
         report.note(note)
     return carry_out(plan(composed))
 
@@ -76,8 +78,9 @@ def carry_out(directory: Path) -> int:
     Raises:
         InUse: Another process carries out the sweep.
     """
+    refuse_links(directory)
     with exclusive(directory):
-        listed = json.loads((directory / PLAN).read_text(encoding="utf-8"))["jobs"]
+        listed = jobs_of(directory / PLAN)
         changes = distinct([job["overrides"] for job in listed])
         rows: list[dict[str, Any]] = []
         for job, change in zip(listed, changes, strict=True):
@@ -89,14 +92,31 @@ def carry_out(directory: Path) -> int:
         return conclude(directory, rows)
 
 
-def carry_out_job(place: Path, number: int, change: str, count: int) -> dict[str, Any]:
+def jobs_of(plan: Path) -> list[dict[str, Any]]:
+    """The jobs that a sweep's sweep.json lists: number, overrides, and the name of a directory beside it."""
+    listed = read_json(plan).get("jobs")
+    if not isinstance(listed, list) or not listed or not all(isinstance(job, dict) for job in listed):
+        raise RecrunError(f"{plan} is damaged: it lists no jobs")
+    for job in listed:
+        words, name = job.get("overrides"), job.get("directory")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise RecrunError(f"{plan} is damaged: a job's overrides are no list of words")
+        if not isinstance(name, str) or not OPTION.fullmatch(name) or not isinstance(job.get("number"), int):
+            raise RecrunError(f"{plan} is damaged: a job's directory is {str(name)[:100]!r}")
+    return listed
+
+
+def carry_out_job(directory: Path, number: int, change: str, count: int) -> dict[str, Any]:
     """One job, unless it is finished; its line of the table. A process that resumes it by itself goes on."""
     row = {"job": number, "changes": change}
-    if directories.status(place) == "finished":
-        results = json.loads((place / "results.json").read_text(encoding="utf-8"))
-        return {**row, "status": "finished", **found_in(results)}
+    try:
+        if directories.status(directory) == "finished":
+            return {**row, "status": "finished", **found_in(read_json(directory / "results.json"))}
+    except (OSError, RecrunError) as error:
+        report.error(f"job {number} ({change}) failed: {error}")
+        return {**row, "status": "failed", **found_in({})}
     report.note(f"job {number} of {count}: {change or 'no overrides'}")
-    outcome = directories.attempt(place)
+    outcome = directories.attempt(directory)
     status = {0: "finished", directories.INTERRUPTED: "interrupted"}.get(outcome.code, "failed")
     if outcome.in_use:
         status = "running"
@@ -111,7 +131,7 @@ def conclude(directory: Path, rows: Sequence[dict[str, Any]]) -> int:
     settings = over_seeds(rows)
     best = best_of(rows, settings)
     text = json.dumps({"jobs": rows, "over_seeds": settings, "best": best}, indent=2) + "\n"
-    (directory / RESULTS).write_text(text, encoding="utf-8")
+    write_text(directory / RESULTS, text)
     tables.sweep_table(rows, settings, best)
     missing = {status: [str(row["job"]) for row in rows if row["status"] == status] for status in ("failed", "running")}
     if missing["failed"]:

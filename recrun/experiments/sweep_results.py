@@ -15,7 +15,8 @@ SPLITS = ("valid", "test")
 
 def found_in(results: Mapping[str, Any]) -> dict[str, Any]:
     """What the line of a job shows: the metric that decided, and all of validation, then of test."""
-    return {"monitor": results.get("monitor"), **{split: results.get(split) or {} for split in SPLITS}}
+    chosen = {key: results.get(key) for key in ("monitor", "greater_is_better", "split_fingerprint")}
+    return {**chosen, **{split: results.get(split) or {} for split in SPLITS}}
 
 
 def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -52,14 +53,12 @@ def best_of(rows: Sequence[Row], settings: Sequence[Row]) -> dict[str, Any] | No
     Returns:
         {"changes", "jobs", "monitor", "valid": its value, "test": the same metric's on test, if there is one}.
     """
-    from recrun.evaluation.metrics import lower_is_better
-
     finished = [row for row in rows if row["status"] == "finished"]
-    monitors = {row["monitor"] for row in finished}
+    monitors = {(row["monitor"], row.get("split_fingerprint")) for row in finished}  # another split is another question
     several = {job for setting in settings for job in setting["jobs"]}
     if len(finished) < 2 or len(monitors) != 1:
         return None
-    monitor = monitors.pop()
+    monitor, _ = monitors.pop()
     candidates = [
         *({**row, "jobs": [row["job"]]} for row in finished if row["job"] not in several),
         *({**setting, **{split: setting[split]["mean"] for split in SPLITS}} for setting in settings),
@@ -67,7 +66,7 @@ def best_of(rows: Sequence[Row], settings: Sequence[Row]) -> dict[str, Any] | No
     validated = [one for one in candidates if monitor in one["valid"]]
     if len(validated) < 2:
         return None
-    pick = min if lower_is_better(monitor) else max
+    pick = max if finished[0]["greater_is_better"] else min
     best = pick(validated, key=lambda one: one["valid"][monitor])
     values = {split: best[split][monitor] for split in SPLITS if monitor in best[split]}
     return {"changes": best["changes"], "jobs": best["jobs"], "monitor": monitor, **values}

@@ -7,33 +7,15 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from omegaconf import OmegaConf
 
 from recrun.errors import RecrunError
 from recrun.experiments.run_record import MetricsLog
+from recrun.interfaces import Tracker
 
 Row = Mapping[str, Any]
-
-
-class Tracker(Protocol):
-    """Shows rows elsewhere. Made by the group `tracker` from the run's directory and config.
-
-    Attributes:
-        package: What it needs to be installed, by its import name. A plain literal in the class body.
-    """
-
-    package: ClassVar[str]
-
-    def append(self, row: Row) -> None:
-        """One row more."""
-
-    def keep(self, rows: Sequence[Row]) -> None:
-        """All rows so far, when a stage begins: those of an interrupted run among them."""
-
-    def close(self) -> None:
-        """After the last row."""
 
 
 class TensorBoard:
@@ -112,9 +94,9 @@ class WeightsAndBiases:
                 config=dict(config),
             )
         except wandb.Error as error:
-            told = str(error).strip().splitlines()[0]
+            reason = str(error).strip().splitlines()[0]
             raise RecrunError(
-                f"tracker=wandb: {told}\nlog in, add tracker.mode=offline, or choose tracker=none"
+                f"tracker=wandb: {reason}\nlog in, add tracker.mode=offline, or choose tracker=none"
             ) from None
 
     def append(self, row: Row) -> None:
@@ -132,7 +114,7 @@ class WeightsAndBiases:
 
 
 class Tracked:
-    """metrics.jsonl with a tracker that is told the same."""
+    """metrics.jsonl with a tracker that gets the same rows."""
 
     def __init__(self, log: MetricsLog, tracker: Tracker) -> None:
         self.log, self.tracker = log, tracker

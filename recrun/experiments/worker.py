@@ -1,13 +1,15 @@
-"""What the ranks of a run besides the first do: the same stages on their part of the batches, writing nothing."""
+"""What the ranks of a run besides the first do: the same stages on their share of the batches, writing nothing."""
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recrun.config import local_code, targets
 from recrun.errors import RecrunError
 from recrun.experiments import run_record
 from recrun.experiments.run import Run, load_config
@@ -17,7 +19,7 @@ from recrun.runtime.launch import joined
 
 
 class Silent:
-    """Reporter and log of a rank that tells nobody anything."""
+    """Reporter and log of a rank that reports nothing."""
 
     def step(self, status: TrainingStatus) -> None:
         """Nothing."""
@@ -36,13 +38,17 @@ def main(arguments: Sequence[str]) -> str | None:
     """One rank's life; returns what is to be said of its end, if anything.
 
     Args:
-        arguments: Run directory, rank, how many ranks, and the port where they meet.
+        arguments: Run directory, the classes that rank 0 has allowed as JSON, rank, how many ranks, and the file
+            where they meet.
     """
-    directory = Path(arguments[0])
-    rank, size, port = map(int, arguments[1:])
+    directory, allowed, *others, meeting = arguments
+    rank, size = map(int, others)
+    targets.grant(targets.Permission(checked=frozenset((name, tuple(kinds)) for name, kinds in json.loads(allowed))))
+    local_code.install()
+    path = Path(directory)
     try:
-        run = Run(directory, load_config(directory), run_record.RunRecord(directory), threading.Event(), rank)
-        with joined(rank, size, port, run.device.torch) as ranks:
+        run = Run(path, load_config(path), run_record.RunRecord(path), threading.Event(), rank)
+        with joined(rank, size, meeting, run.device.torch) as ranks:
             follow(run, ranks)
     except RecrunError as error:
         return str(error)
@@ -54,7 +60,7 @@ def follow(run: Run, ranks: ProcessGroup) -> None:
     run.start_weights()
     for name, trainer in run.trainers.items():
         context = run.context(name, Silent(), Silent(), ranks)
-        if not run.hand_on(trainer, context):
+        if not run.load_finished(trainer, context):
             trainer.fit(run.model, run.dataset, context)
 
 

@@ -1,4 +1,4 @@
-"""AITM: tasks in a sequence, such as click and purchase, each with what the one before hands on.
+"""AITM: tasks in a sequence, such as click and purchase, each given a representation by the one before.
 
 Xi, Chen, Yan, Zhang, Zhu, Zhuang, Chen: Modeling the Sequential Dependence among Audience Multi-step Conversions with
 Multi-task Learning in Targeted Display Advertising, KDD 2021.
@@ -20,7 +20,7 @@ from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding
 from recrun.models.layers.mlp import RowLayers, hidden_layers
 from recrun.objectives.multi_task import MultiTask
-from recrun.types import Batch, Count, Counts, NonNegative, Positive, Probability
+from recrun.types import Batch, Count, Counts, FromData, NonNegative, Positive, Probability
 
 
 class AITM(nn.Module):
@@ -41,8 +41,8 @@ class AITM(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         *,
         embedding_dim: Count = 16,
         mlp_hidden_size: Counts = (256, 128),
@@ -75,7 +75,7 @@ class AITM(nn.Module):
         return [output(state_BH).squeeze(1) for output, state_BH in zip(self.outputs, states, strict=True)]
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """What more than one task uses: the embedding, and of each task but the last all that it hands on."""
+        """What more than one task uses: the embedding, and of each task but the last all that it passes on."""
         yield from self.embedding.parameters()
         for part in (self.bottoms[:-1], self.handed_on[:-1], self.transfers[:-1]):
             yield from part.parameters()

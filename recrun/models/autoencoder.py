@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recrun.models.layers.fused_multinomial import bag, decode, row_of
 from recrun.objectives.base import Objective
-from recrun.types import Batch, Count, Counts, NonNegative, Probability
+from recrun.types import Batch, Count, Counts, FromData, NonNegative, Probability
 
 
 class Encoded(NamedTuple):
@@ -42,11 +42,11 @@ class MultVAE(nn.Module):
         dropout_prob: Share of the interactions that a training step hides from the encoder.
     """
 
-    kind: ClassVar[str] = "interactions"
+    kind: ClassVar[str] = "user_rows"
 
     def __init__(
         self,
-        n_items: Count,
+        n_items: FromData[Count],
         *,
         mlp_hidden_size: Counts = (600,),
         latent_dimension: Count = 200,
@@ -100,11 +100,11 @@ class MultDAE(nn.Module):
         dropout_prob: Share of the interactions that a training step hides from the encoder.
     """
 
-    kind: ClassVar[str] = "interactions"
+    kind: ClassVar[str] = "user_rows"
 
     def __init__(
         self,
-        n_items: Count,
+        n_items: FromData[Count],
         *,
         mlp_hidden_size: Counts = (600,),
         latent_dimension: Count = 200,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding, single_task
 from recrun.models.layers.mlp import hidden_layers, output_width
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
 class AutoInt(nn.Module):
@@ -38,8 +38,8 @@ class AutoInt(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         embedding_dim: Count = 16,
         attention_layers: Count = 3,
         head_num: Count = 2,

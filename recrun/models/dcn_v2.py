@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding, single_task
 from recrun.models.layers.mlp import hidden_layers, output_width
-from recrun.types import Batch, Count, Index, Positive, Probability
+from recrun.types import Batch, Count, FromData, Index, Positive, Probability
 
 
 class DCNv2(nn.Module):
@@ -35,8 +35,8 @@ class DCNv2(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         embedding_dim: Count = 16,
         cross_layers: Index = 3,
         rank: Count | None = None,

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding, single_task
 from recrun.models.layers.mlp import RowLayers
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
 class DeepFM(nn.Module):
@@ -33,8 +33,8 @@ class DeepFM(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         embedding_dim: Count = 16,
         mlp_hidden_size: Sequence[Count] = (256, 128),
         dropout: Probability = 0.0,

@@ -13,7 +13,7 @@ from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding, single_task
 from recrun.models.layers.mlp import BatchNorm, RowLayers, hidden_layers
 from recrun.models.layers.ragged import for_entries, softmax_in_rows, weighted_sum
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
 class DIN(nn.Module):
@@ -42,8 +42,8 @@ class DIN(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         embedding_dim: Count = 16,
         attention_hidden_size: Sequence[Count] = (36,),
         attention_softmax: bool = False,
@@ -126,9 +126,9 @@ def activated(name: str, width: int) -> nn.Module:
 
 
 def targets_of(features: Features) -> dict[str, int]:
-    """Sequences that share their ids with a field, and that field's place."""
-    places = {field.first: place for place, field in reversed(list(enumerate(features.fields)))}
-    found = {sequence.name: places[sequence.first] for sequence in features.sequences if sequence.first in places}
+    """Sequences that share their ids with a field, and that field's index."""
+    indices = {field.first: index for index, field in reversed(list(enumerate(features.fields)))}
+    found = {sequence.name: indices[sequence.first] for sequence in features.sequences if sequence.first in indices}
     if not found:
         raise ConfigError(
             "model=din needs a sequence that shares its ids with a sparse column, for example "

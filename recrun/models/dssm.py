@@ -1,7 +1,7 @@
 """DSSM: two towers, one for users and one for items, that meet in an inner product.
 
 Huang, He, Gao, Deng, Acero, Heck: Learning Deep Structured Semantic Models for Web Search using Clickthrough Data,
-CIKM 2013. Here with ids and features in place of letter trigrams.
+CIKM 2013. Here with ids and features instead of letter trigrams.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from recrun.errors import ConfigError
 from recrun.features import Features
 from recrun.models.layers.embedding import FeatureEmbedding
 from recrun.models.layers.two_tower import Retriever, Table, at_queries, history_means, tower
-from recrun.types import Batch, Count, Counts, Positive, Probability
+from recrun.types import Batch, Count, Counts, FromData, Positive, Probability
 
 
 class DSSM(Retriever):
@@ -36,10 +36,10 @@ class DSSM(Retriever):
 
     def __init__(
         self,
-        n_items: Count,
-        user_features: Features,
-        item_features: Features,
-        item_values: Mapping[str, Any],
+        n_items: FromData[Count],
+        user_features: FromData[Features],
+        item_features: FromData[Features],
+        item_values: FromData[Mapping[str, Any]],
         *,
         embedding_dim: Count = 32,
         mlp_hidden_size: Counts = (128, 64),

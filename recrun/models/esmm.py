@@ -16,7 +16,7 @@ from recrun.errors import ConfigError
 from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding
 from recrun.models.layers.mlp import RowLayers
-from recrun.types import Batch, Count, Counts, Positive, Probability
+from recrun.types import Batch, Count, Counts, FromData, Positive, Probability
 
 
 class ESMM(nn.Module):
@@ -43,8 +43,8 @@ class ESMM(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         *,
         embedding_dim: Count = 16,
         mlp_hidden_size: Counts = (256, 128),

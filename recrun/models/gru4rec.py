@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from recrun.optim.row_gradients import Rows
-from recrun.types import Batch, Count, Counts, Probability
+from recrun.types import Batch, Count, Counts, FromData, Probability
 
 aten = torch.ops.aten
 
@@ -36,11 +36,12 @@ class GRU4Rec(nn.Module):
         dropout_hidden: Of each layer's output, which is also what is carried on.
     """
 
-    kind: ClassVar[str] = "sessions"
+    kind: ClassVar[str] = "session_parallel"
+    encodes_sequences: ClassVar[bool] = True
 
     def __init__(
         self,
-        n_items: Count,
+        n_items: FromData[Count],
         *,
         layers: Counts = (100,),
         embedding: Literal["shared", "separate", "one_hot"] = "shared",
@@ -64,7 +65,7 @@ class GRU4Rec(nn.Module):
         """The steps of the sessions of a training batch: the last layer's states, float [B, D].
 
         Args:
-            batch: See recrun.data.events.sessions.
+            batch: See recrun.data.loaders.session_parallel.
             rows: Rows of the output layer of the batch's `items`, if they are at hand.
         """
         if self.embedding_mode == "shared" and rows is not None:
@@ -114,15 +115,16 @@ class GRU4Rec(nn.Module):
             out_N = gates_N.new_empty(len(gates_N), cell.hidden_size)
             state = gates_N.new_zeros(len(lengths), cell.hidden_size)
             for step, count in enumerate(going):
-                place = start[:count] + step
-                state = cell.update(gates_N[place], state[:count])
-                out_N[place] = state
+                rows = start[:count] + step
+                state = cell.update(gates_N[rows], state[:count])
+                out_N[rows] = state
             x_N = out_N
         return x_N
 
     def score(self, hidden_BD: Tensor) -> Tensor:
-        """Scores of all items from the last layer's states, float [B, I]."""
-        return torch.addmm(self.bias, hidden_BD, self.output.t())
+        """Scores of all items from the last layer's states, float32 [B, I] also under autocast: 16 bits would tie."""
+        with torch.autocast(hidden_BD.device.type, enabled=False):
+            return torch.addmm(self.bias, hidden_BD.float(), self.output.t())
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of all items after the last event of each session, float [B, I]."""

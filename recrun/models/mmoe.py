@@ -17,7 +17,7 @@ from recrun.models.layers.embedding import FeatureEmbedding
 from recrun.models.layers.experts import Experts, mixtures
 from recrun.models.layers.mlp import SideBySide
 from recrun.models.layers.towers import Towers
-from recrun.types import Batch, Count, Counts, Positive, Probability
+from recrun.types import Batch, Count, Counts, FromData, Positive, Probability
 
 
 class MMoE(nn.Module):
@@ -40,8 +40,8 @@ class MMoE(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         *,
         embedding_dim: Count = 16,
         n_experts: Count = 4,

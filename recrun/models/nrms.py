@@ -18,7 +18,7 @@ from recrun.errors import ConfigError
 from recrun.models.layers.attention import AttentiveEncoder, Groups, drop_
 from recrun.objectives.base import Objective
 from recrun.objectives.candidates import listwise
-from recrun.types import Batch, Count, NonNegative, Probability
+from recrun.types import Batch, Count, FromData, NonNegative, Probability
 
 CHUNK_PAIRS = 1 << 12  # whose vectors are looked up at a time: what fits a cache
 
@@ -49,8 +49,8 @@ class NRMS(nn.Module):
 
     def __init__(
         self,
-        n_words: Count,
-        n_categories: Count,
+        n_words: FromData[Count],
+        n_categories: FromData[Count],
         *,
         word_emb_dim: Count = 300,
         head_num: Count = 20,
@@ -61,7 +61,7 @@ class NRMS(nn.Module):
         title_size: Count = 30,
         his_size: Count = 50,
         category_weight: NonNegative = 0.0,
-        word_vectors: Any = None,
+        word_vectors: FromData[Any] = None,
     ) -> None:
         super().__init__()
         width = head_num * head_dim
@@ -93,12 +93,12 @@ class NRMS(nn.Module):
 
     def encode_news(self, batch: Batch) -> Tensor:
         """Vectors of the batch's titles, [U, H]."""
-        words, places = batch["words"], batch["titles"]
+        words, rows = batch["words"], batch["titles"]
         dropout = self.dropout if self.training else 0.0
-        if dropout:  # a word is not the same in two places: each loses entries of its own
-            words, places = words[places], torch.arange(len(places), device=places.device)
+        if dropout:  # a word differs from title to title: each loses entries of its own
+            words, rows = words[rows], torch.arange(len(rows), device=rows.device)
         vectors = drop_(F.embedding(words, self.words), dropout)
-        news_UH: Tensor = self.news(vectors, places, groups_of(batch, "titles"))
+        news_UH: Tensor = self.news(vectors, rows, groups_of(batch, "titles"))
         return news_UH
 
     def encode_user(self, news_UH: Tensor, batch: Batch) -> Tensor:
@@ -175,9 +175,9 @@ def groups_of(batch: Batch, field: str) -> Groups:
 
 def padded(values_N: Tensor, offsets: Tensor, size: int, filler: int) -> Tensor:
     """Rows of a ragged field, none longer than `size`, filled up at their ends, [rows, size]."""
-    place = torch.arange(size, device=offsets.device)
+    position = torch.arange(size, device=offsets.device)
     filled = values_N.new_full((len(offsets) - 1, size), filler)
-    filled[place < offsets.diff()[:, None]] = values_N
+    filled[position < offsets.diff()[:, None]] = values_N
     return filled
 
 

@@ -17,7 +17,7 @@ from recrun.models.layers.embedding import FeatureEmbedding
 from recrun.models.layers.experts import Experts, mixture
 from recrun.models.layers.mlp import SideBySide
 from recrun.models.layers.towers import Towers
-from recrun.types import Batch, Count, Counts, Positive, Probability
+from recrun.types import Batch, Count, Counts, FromData, Positive, Probability
 
 
 class PLE(nn.Module):
@@ -42,8 +42,8 @@ class PLE(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         *,
         embedding_dim: Count = 16,
         n_levels: Count = 2,

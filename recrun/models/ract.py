@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recrun.models.autoencoder import AnnealedKL, Encoded, MultDAE, MultVAE
 from recrun.models.layers.fused_multinomial import Decoded, RowLoss, decode, ndcg, row_sums
 from recrun.objectives.base import Objective
-from recrun.types import Batch, Count, Counts, NonNegative, Probability
+from recrun.types import Batch, Count, Counts, FromData, NonNegative, Probability
 
 
 class RaCT(nn.Module):
@@ -33,11 +33,11 @@ class RaCT(nn.Module):
         metrics_k: The critic predicts NDCG at this cut-off.
     """
 
-    kind: ClassVar[str] = "interactions"
+    kind: ClassVar[str] = "user_rows"
 
     def __init__(
         self,
-        n_items: Count,
+        n_items: FromData[Count],
         *,
         actor: Literal["mult_vae", "mult_dae"] = "mult_vae",
         mlp_hidden_size: Counts = (600,),

@@ -1,4 +1,4 @@
-"""SASRec: self-attention over a history, which at every place says what comes next.
+"""SASRec: self-attention over a history, which at every position predicts the next item.
 
 Kang, McAuley: Self-Attentive Sequential Recommendation, ICDM 2018.
 """
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from recrun.errors import ConfigError
 from recrun.models.layers.embedding import Bags, look_up
 from recrun.models.layers.two_tower import Padded, Retriever, rows_of
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
 class SASRec(Retriever):
-    """Blocks of causal attention and a small network, over items plus places; items share one table with the output.
+    """Blocks of causal attention and a small network, over items plus positions; items share one table with the output.
 
-    It knows no user but by the history. Training with dataset.rows=sequences asks at all places of a history at once.
+    It knows no user but by the history. Training with loader.rows=sequences asks at all positions of a history at once.
 
     Args:
         n_items: Items in the catalogue.
-        n_places: Items of the longest history.
+        max_length: Items of the longest history.
         embedding_dim: Width throughout.
         n_layers: Blocks.
         head_num: Heads of each block's attention.
@@ -35,8 +35,8 @@ class SASRec(Retriever):
 
     def __init__(
         self,
-        n_items: Count,
-        n_places: Count,
+        n_items: FromData[Count],
+        max_length: FromData[Count],
         *,
         embedding_dim: Count = 64,
         n_layers: Count = 2,
@@ -50,9 +50,13 @@ class SASRec(Retriever):
             raise ConfigError(f"model.embedding_dim={embedding_dim} must be a multiple of model.head_num={head_num}")
         self.dropout = dropout
         self.table = nn.Parameter(torch.randn(n_items, embedding_dim) / math.sqrt(embedding_dim))
-        self.place = nn.Parameter(torch.randn(n_places, embedding_dim) * 0.1)
-        self.blocks = nn.ModuleList(Block(embedding_dim, head_num, dropout) for _ in range(n_layers))
+        self.position = nn.Parameter(torch.randn(max_length, embedding_dim) * 0.1)
+        self.blocks = nn.ModuleList(self.block(embedding_dim, head_num, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(embedding_dim)
+
+    def block(self, width: int, heads: int, dropout: float) -> Block:
+        """One layer."""
+        return Block(width, heads, dropout)
 
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]: of the history up to there."""
@@ -60,7 +64,7 @@ class SASRec(Retriever):
         row_N = rows_of(torch.arange(len(items_N), device=items_N.device), offsets)
         padded = Padded.of(row_N, offsets[:-1], len(batch["longest"]))
         x_ND = look_up(self.table, Bags(items_N)) * math.sqrt(self.table.shape[1])
-        x_ND = x_ND + self.place[padded.places % padded.longest]
+        x_ND = x_ND + self.position[padded.positions % padded.longest]
         x_ND = F.dropout(x_ND, self.dropout, self.training)
         for block in self.blocks:
             x_ND = block(x_ND, padded)
@@ -78,22 +82,26 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.before_attention, self.before_network = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention_norm, self.network_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.three = nn.Linear(width, 3 * width)
         self.joined = nn.Linear(width, width)
-        self.network = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+        self.network: nn.Module = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
 
     def forward(self, x_ND: Tensor, padded: Padded) -> Tensor:
         """[N, D], histories one after another."""
-        x_ND = x_ND + self.drop(self.attend(self.three(self.before_attention(x_ND)), padded))
-        return x_ND + self.drop(self.network(self.before_network(x_ND)))
+        x_ND = x_ND + self.drop(self.attend(self.three(self.attention_norm(x_ND)), padded))
+        return x_ND + self.drop(self.network(self.network_norm(x_ND)))
 
     def attend(self, qkv_N: Tensor, padded: Padded) -> Tensor:
-        """What each place takes from itself and those before it; rows end in padding, which nothing looks at."""
+        """Attention of each position to itself and those before it; rows end in padding, which is not attended to."""
         rows = padded.pad(qkv_N).view(padded.n_rows, padded.longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(rows[0], rows[1], rows[2], is_causal=True)
+        seen = self.attention(rows[0], rows[1], rows[2], padded)
         attended: Tensor = self.joined(padded.flat(seen.transpose(1, 2).flatten(2)))
         return attended
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, padded: Padded) -> Tensor:
+        """Causal attention of rows, [R, heads, longest, D / heads] each."""
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout in training."""

@@ -12,7 +12,7 @@ from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding
 from recrun.models.layers.mlp import RowLayers
 from recrun.models.layers.towers import Towers
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
 class SharedBottom(nn.Module):
@@ -34,8 +34,8 @@ class SharedBottom(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         *,
         embedding_dim: Count = 16,
         mlp_hidden_size: Sequence[Count] = (256, 128),

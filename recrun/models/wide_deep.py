@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding, single_task
 from recrun.models.layers.mlp import RowLayers
-from recrun.types import Batch, Count, Positive, Probability
+from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
 class WideDeep(nn.Module):
@@ -32,8 +32,8 @@ class WideDeep(nn.Module):
 
     def __init__(
         self,
-        features: Features,
-        tasks: Sequence[Task],
+        features: FromData[Features],
+        tasks: FromData[Sequence[Task]],
         embedding_dim: Count = 16,
         mlp_hidden_size: Sequence[Count] = (256, 128),
         dropout: Probability = 0.0,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recrun.features import Features
 from recrun.models.layers.embedding import Bags, FeatureEmbedding, look_up
 from recrun.models.layers.two_tower import Retriever, at_queries, history_means, tower
-from recrun.types import Batch, Count, Counts, Positive, Probability
+from recrun.types import Batch, Count, Counts, FromData, Positive, Probability
 
 
 class YoutubeDNN(Retriever):
@@ -29,8 +29,8 @@ class YoutubeDNN(Retriever):
 
     def __init__(
         self,
-        n_items: Count,
-        user_features: Features,
+        n_items: FromData[Count],
+        user_features: FromData[Features],
         *,
         embedding_dim: Count = 32,
         mlp_hidden_size: Counts = (128, 64),

@@ -20,9 +20,10 @@ class Objective(nn.Module, ABC):
     Attributes:
         needs: Names of the model's members that the objective uses besides `forward`. A plain literal.
         excludes: Names of members of models that it is not for. A plain literal.
-        demands: Values that other keys must have, one of those listed, for example {"dataset.num_negatives": (0,)};
+        demands: Values that other keys must have, one of those listed, for example {"loader.num_negatives": (0,)};
             a key without a dot in front of a group's name is a trainer's. A plain literal.
         refuses: Values that other keys must not have, each with what to do instead. A plain literal.
+        needs_candidates: Whether it compares a row's candidates; loaders and data sets say `has_candidates`.
         whole_terms: `terms` of the whole batch, of which several devices have a part each; set before every step of a
             training. A loss that is no mean over terms, a penalty divided by them, needs it. None outside one.
     """
@@ -31,6 +32,7 @@ class Objective(nn.Module, ABC):
     excludes: ClassVar[tuple[str, ...]] = ()
     demands: ClassVar[dict[str, tuple[Any, ...]]] = {}
     refuses: ClassVar[dict[str, dict[Any, str]]] = {}
+    needs_candidates: ClassVar[bool] = False
     whole_terms: int | None = None
 
     @abstractmethod

@@ -9,47 +9,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.objectives.base import Objective
-from recrun.types import Batch
+from recrun.types import Batch, Share
 
 
 class Listwise(Objective):
     """Softmax over a click and the candidates shown or drawn with it.
 
-    Reads `batch["label_mask"]`, bool [B, C], if there is one: False where a row has fewer candidates.
+    Reads `batch["label_mask"]`, bool [B, C], if there is one: False where a row has fewer candidates. A model may have
+    losses of its own, see `scores_and_losses`.
     """
 
+    needs_candidates: ClassVar[bool] = True
     refuses: ClassVar[dict[str, dict[Any, str]]] = {
-        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
-        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
-        "dataset._target_": {
-            "recrun.data.tables.dataset.Table": "a row has no others beside it, choose objective=pointwise"
-        },
+        "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
+        "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
     }
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"listwise": mean cross-entropy}; the model gives logits [B, C], the click first."""
-        return {"listwise": listwise(model(batch), batch.get("label_mask"))}
+        logits_BC, own = scores_and_losses(model, batch)
+        return {"listwise": listwise(logits_BC, batch.get("label_mask")), **own}
 
 
 class Pairwise(Objective):
     """BPR: a click above each candidate shown or drawn with it (Rendle et al. 2009).
 
-    Reads `batch["label_mask"]` as `Listwise` does.
+    Reads `batch["label_mask"]` and takes the model's own losses as `Listwise` does.
     """
 
+    needs_candidates: ClassVar[bool] = True
     refuses: ClassVar[dict[str, dict[Any, str]]] = {
-        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
-        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
-        "dataset._target_": {
-            "recrun.data.tables.dataset.Table": "a row has no others beside it, choose objective=pointwise"
-        },
+        "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
+        "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
     }
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"pairwise": mean of -log sigmoid(click - other)}; the model gives logits [B, C], the click first."""
-        logits_BC = model(batch).float()
+        logits_BC, own = scores_and_losses(model, batch)
+        logits_BC = logits_BC.float()
         loss_BC = F.softplus(logits_BC[:, 1:] - logits_BC[:, :1])
-        return {"pairwise": masked_mean(loss_BC, _others(batch))}
+        return {"pairwise": masked_mean(loss_BC, _others(batch)), **own}
 
     def terms(self, batch: Batch) -> int:
         """The other candidates, where rows differ in their number."""
@@ -61,18 +60,18 @@ class Pointwise(Objective):
     """Binary cross-entropy of every candidate or row by itself.
 
     Reads `batch["label"]`, of the logits' shape, and `batch["label_mask"]` if there is one. A model may have losses of
-    its own: then its `with_losses(batch)` gives what `forward` gives and {name: loss}, and these are added.
+    its own, see `scores_and_losses`.
     """
 
     excludes: ClassVar[tuple[str, ...]] = ("per_task",)
     refuses: ClassVar[dict[str, dict[Any, str]]] = {
-        "dataset.negatives": {"batch": "a target needs negatives of its own, dataset.negatives=query"},
-        "dataset.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+        "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
+        "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
     }
 
     def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         """{"pointwise": mean binary cross-entropy} and the model's own."""
-        scored, own = model.with_losses(batch) if hasattr(model, "with_losses") else (model(batch), {})
+        scored, own = scores_and_losses(model, batch)
         logits = scored.float()
         loss = F.binary_cross_entropy_with_logits(logits, batch["label"].to(logits.dtype), reduction="none")
         return {"pointwise": masked_mean(loss, batch.get("label_mask")), **own}
@@ -81,6 +80,51 @@ class Pointwise(Objective):
         """The candidates, where rows differ in their number."""
         mask = batch.get("label_mask")
         return super().terms(batch) if mask is None else int(mask.sum())
+
+
+class GBCE(Objective):
+    """Generalised binary cross-entropy: the right candidate's probability is raised to a power below 1.
+
+    With k drawn candidates j of n_items - 1 others, each as likely, and a = k / (n_items - 1),
+
+        -(b log sigmoid(s) + sum_j log(1 - sigmoid(s_j))) / (k + 1),    b = a (t (1 - 1 / a) + 1 / a) = 1 - t (1 - a)
+
+    Sampling makes a binary cross-entropy overrate what is right: b = a undoes that.
+    Petrov, Macdonald: gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with Negative Sampling,
+    RecSys 2023.
+
+    Args:
+        calibration: t: 0 = binary cross-entropy, 1 = sigmoid(s) is the probability of the item.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("n_items",)
+    needs_candidates: ClassVar[bool] = True
+    refuses: ClassVar[dict[str, dict[Any, str]]] = {
+        "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
+        "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
+        "loader.sampler": {
+            "popularity": "its calibration supposes loader.sampler=uniform",
+            "log": "its calibration supposes loader.sampler=uniform",
+        },
+    }
+
+    def __init__(self, calibration: Share = 0.75) -> None:
+        super().__init__()
+        self.calibration = calibration
+
+    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """{"gbce": mean over the rows} and the model's own; the model gives logits [B, 1 + k], the right one first."""
+        scored, own = scores_and_losses(model, batch)
+        logits_BC = scored.float()
+        share = (logits_BC.shape[1] - 1) / (model.n_items - 1)
+        power = 1 - self.calibration * (1 - share)
+        right_B, others_BK = power * F.softplus(-logits_BC[:, 0]), F.softplus(logits_BC[:, 1:])
+        return {"gbce": (right_B + others_BK.sum(1)).mean() / logits_BC.shape[1], **own}
+
+
+def scores_and_losses(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """What `forward` gives, and the losses of its own that a model with a method `with_losses` adds: {name: loss}."""
+    return model.with_losses(batch) if hasattr(model, "with_losses") else (model(batch), {})
 
 
 def listwise(logits_BC: Tensor, mask_BC: Tensor | None) -> Tensor:

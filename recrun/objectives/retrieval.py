@@ -31,7 +31,7 @@ class InBatch(Objective):
     A column of scores is a distinct item. Its weight is the number of its copies among the targets and the drawn
     items; with `logq` that number over what it is on average: then the negatives' sum is on average that of the
     whole catalogue, however popular some items are. A query's target has weight 1 in its own row. What is no
-    negative to it: copies of the target and, where dataset.avoid_positives says so, what else the user took.
+    negative to it: copies of the target and, where loader.avoid_positives says so, what else the user took.
 
     Args:
         mode: softmax: -log of the target's share. bpr: weighted mean of -log sigmoid(target - negative).
@@ -44,7 +44,7 @@ class InBatch(Objective):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("queries", "item_vectors", "temperature")
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"dataset.negatives": ("batch",)}
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"loader.negatives": ("batch",)}
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class InBatch(Objective):
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"in_batch": mean over the queries}; one that has no negative adds 0."""
         if not self.ratio and not len(batch["sampled"].nonzero()):
-            raise ConfigError("trainer.objective.in_batch_ratio=0 and dataset.num_negatives=0 leave no negatives")
+            raise ConfigError("trainer.objective.in_batch_ratio=0 and loader.num_negatives=0 leave no negatives")
         negatives = Negatives.of(batch, self.weights(batch))
         return {"in_batch": mean_loss(model, batch["columns"], batch, partial(self.losses, negatives))}
 
@@ -95,7 +95,7 @@ class CatalogueSoftmax(Objective):
     """-log of the target's share in the softmax over the whole catalogue: exact, at a cost that grows with it."""
 
     needs: ClassVar[tuple[str, ...]] = ("queries", "item_vectors", "temperature", "n_items")
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"dataset.num_negatives": (0,)}
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"loader.num_negatives": (0,)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"softmax": mean over the queries}."""
@@ -126,8 +126,10 @@ class Negatives:
 
     @classmethod
     def of(cls, batch: Batch, weight_C: Tensor) -> Negatives:
-        """See recrun.data.events.retrieval for what a batch holds."""
-        row_Q = torch.bucketize(batch["query"], batch["items_offsets"][1:], right=True)
+        """See recrun.data.loaders.histories and pairs for what a batch holds; a batch of pairs has a query per row."""
+        row_Q = torch.arange(len(batch["column"]), device=weight_C.device)
+        if "query" in batch:
+            row_Q = torch.bucketize(batch["query"], batch["items_offsets"][1:], right=True)
         if "owner" not in batch:
             return cls(weight_C, batch["column"], row_Q, None)
         owner_R = batch["owner"]  # there are no more users than rows
@@ -149,12 +151,12 @@ class Negatives:
 
 
 def softmax_loss_(scores_QC: Tensor, weight_C: Tensor, column_Q1: Tensor, target_Q1: Tensor) -> tuple[Tensor, Tensor]:
-    """-log(e^t / (e^t + sum_c w_c e^c)), [Q], and its derivative in the scores, in their place."""
+    """-log(e^t / (e^t + sum_c w_c e^c)), [Q], and its derivative in the scores, which it overwrites."""
     return cross_entropy_(scores_QC.add_(weight_C.log()).scatter_(1, column_Q1, target_Q1), column_Q1)
 
 
 def cross_entropy_(logits_QC: Tensor, column_Q1: Tensor) -> tuple[Tensor, Tensor]:
-    """-log of a column's share of each row's softmax, [Q], and the derivative in the logits, in their place."""
+    """-log of a column's share of each row's softmax, [Q], and the derivative in the logits, which it overwrites."""
     torch.log_softmax(logits_QC, 1, out=logits_QC)
     loss_Q1 = -logits_QC.gather(1, column_Q1)
     slope_QC = torch.softmax(logits_QC, 1, out=logits_QC)  # is exp, which takes fifty times as long near underflow

@@ -165,7 +165,7 @@ class CrossEntropy(Sampled):
 class Pairwise(Sampled):
     """Base of the losses that compare the target's score with others', after a final activation.
 
-    The activation is a matter of training: models are judged by their scores before it.
+    The activation is for training alone: models are evaluated by their scores before it.
 
     Args:
         elu_param: alpha of ELU; 0 = linear.
@@ -210,7 +210,8 @@ class BPRMax(Pairwise):
 
     Args:
         bpreg: Weight of the regularisation of the negatives' scores.
-        elu_param, final_activation: See `Pairwise`.
+        elu_param: alpha of ELU; 0 = linear.
+        final_activation: Applied to the scores first, see recrun.objectives.activations.
     """
 
     def __init__(
@@ -278,7 +279,7 @@ def refuse_one_slot(batch: Batch) -> None:
     """Raises ConfigError if a row is alone not at the end of an epoch, but always."""
     if float(batch["weight"][0]) == 1:
         raise ConfigError(
-            "trainer.batch_size=1 with dataset.num_negatives=0 leaves no item to compare the target with; raise one of "
+            "trainer.batch_size=1 with loader.num_negatives=0 leaves no item to compare the target with; raise one of "
             "them, or use objective=full_softmax"
         )
 
@@ -288,7 +289,7 @@ class FullSoftmax(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("advance", "score")
     sparse_gradients: ClassVar[bool] = True
-    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"dataset.num_negatives": (0,)}
+    demands: ClassVar[dict[str, tuple[Any, ...]]] = {"loader.num_negatives": (0,)}
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """One step of the sessions; {"loss": scalar}."""

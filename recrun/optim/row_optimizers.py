@@ -57,7 +57,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             if used:
                 self.update(used, group)
 
-    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it, to call hooks and to tell the profiler
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it, to call hooks and to notify the profiler
 
     def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Some parameters: their rows and moments are taken out, moved all together and put back."""
@@ -109,7 +109,13 @@ def used_rows(parameter: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
 class RowAdagrad(RowOptimizer):
     """Adagrad with classical momentum: `sum += g^2; v = momentum * v - lr * g / sqrt(sum + eps); w += v`.
 
-    `eps` stands inside the root; the sum of squares starts at 0.
+    The sum of squares starts at 0.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: Learning rate.
+        momentum: Share of the last step that goes into the next.
+        eps: Added inside the root.
     """
 
     def __init__(
@@ -145,7 +151,13 @@ class RowAdagrad(RowOptimizer):
 
 
 class RowSGD(RowOptimizer):
-    """Gradient descent with classical momentum: `v = momentum * v - lr * g; w += v`."""
+    """Gradient descent with classical momentum: `v = momentum * v - lr * g; w += v`.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: Learning rate.
+        momentum: Share of the last step that goes into the next.
+    """
 
     def __init__(self, params: Iterable[Any], lr: Positive = 0.05, momentum: Probability = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -172,7 +184,14 @@ class RowSGD(RowOptimizer):
 
 
 class RowAdam(RowOptimizer):
-    """Adam; the moments of a row decay only when it is used, and the correction of the bias counts all steps."""
+    """Adam; the moments of a row decay only when it is used, and the correction of the bias counts all steps.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: Learning rate.
+        betas: Decay of the moving averages of the gradient and of its square.
+        eps: Added to the root.
+    """
 
     def __init__(
         self,

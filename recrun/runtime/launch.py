@@ -10,15 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 import torch
-from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]  # exported at run time
+from torch.distributed import FileStore, Store  # type: ignore[attr-defined]  # exported at run time
 
 from recrun.errors import RecrunError
 from recrun.runtime.distributed import ProcessGroup, RankLost, group
-
-HOST = "127.0.0.1"
 
 
 @contextmanager
@@ -28,7 +27,7 @@ def started(size: int, device: torch.device, command: Sequence[str]) -> Iterator
     Args:
         size: How many ranks, this one included.
         device: This rank's.
-        command: Arguments for Python; each rank gets `rank size port` after them and calls `joined` with them.
+        command: Arguments for Python; each rank gets `rank size meeting` after them and calls `joined` with them.
 
     Raises:
         RecrunError: One of them ended before its time.
@@ -36,23 +35,25 @@ def started(size: int, device: torch.device, command: Sequence[str]) -> Iterator
     if size == 1:
         yield ProcessGroup()
         return
-    store = TCPStore(HOST, 0, None, is_master=True, wait_for_workers=False)
-    others = [Other.start([*command, str(rank), str(size), str(store.port)], rank) for rank in range(1, size)]
-    try:
-        await_all(store, others)
-        with group(store, 0, size, device) as ranks:
-            yield ranks
-    except RankLost as error:
-        raise why_lost(others) or error from None
-    finally:
-        for other in others:
-            other.end()
+    with tempfile.TemporaryDirectory(prefix="recrun-") as private:  # which no other user can enter: no open port
+        meeting = str(Path(private) / "meeting")
+        store = FileStore(meeting)
+        others = [Other.start([*command, str(rank), str(size), meeting], rank) for rank in range(1, size)]
+        try:
+            await_all(store, others)
+            with group(store, 0, size, device) as ranks:
+                yield ranks
+        except RankLost as error:
+            raise why_lost(others) or error from None
+        finally:
+            for other in others:
+                other.end()
 
 
 @contextmanager
-def joined(rank: int, size: int, port: int, device: torch.device) -> Iterator[ProcessGroup]:
-    """Takes part as one of the ranks that `started` started."""
-    store = TCPStore(HOST, port, None, is_master=False)
+def joined(rank: int, size: int, meeting: str, device: torch.device) -> Iterator[ProcessGroup]:
+    """Takes part as one of the ranks that `started` started, which meet in the file `meeting`."""
+    store = FileStore(meeting)
     store.set(ready(rank), "yes")
     with group(store, rank, size, device) as ranks:
         yield ranks
@@ -72,7 +73,7 @@ class Other:
         words = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `end`
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [sys.executable, "-P", *arguments],  # the working directory is not searched for modules
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=words,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import io
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,13 +15,14 @@ from pathlib import Path
 from types import FrameType
 
 from recrun.console import report
-from recrun.errors import InUse
+from recrun.errors import InUse, RecrunError
+from recrun.runtime.run_files import open_plain
 
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
     """Holds a run directory; a second process that wants it is refused."""
-    with (directory / ".lock").open("w") as file:
+    with open_plain(directory / ".lock", os.O_RDWR | os.O_CREAT) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -30,17 +33,17 @@ def exclusive(directory: Path) -> Iterator[None]:
 def held(directory: Path) -> bool:
     """Whether a process holds a run directory; one that was killed does not."""
     try:
-        with (directory / ".lock").open() as file:
+        with open_plain(directory / ".lock", os.O_RDONLY) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, RecrunError):
         return False
     except OSError:
         return True
     return False
 
 
-class Told(logging.Handler):
-    """Shows what is logged on the terminal."""
+class TerminalHandler(logging.Handler):
+    """Shows log records on the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """One note."""
@@ -49,22 +52,26 @@ class Told(logging.Handler):
 
 @contextmanager
 def log_file(directory: Path) -> Iterator[None]:
-    """Sends the log of everything under `recrun` to recrun.log, and its warnings to the person as well."""
-    handler = logging.FileHandler(directory / "recrun.log", encoding="utf-8")
+    """Sends the log of everything under `recrun` to recrun.log, and its warnings to the terminal as well."""
+    stream = io.TextIOWrapper(
+        open_plain(directory / "recrun.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), encoding="utf-8", errors="replace"
+    )
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("recrun")
-    told = Told(logging.WARNING)
+    terminal = TerminalHandler(logging.WARNING)
     logger.addHandler(handler)
-    logger.addHandler(told)
+    logger.addHandler(terminal)
     before = logger.level
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.setLevel(before)
-        logger.removeHandler(told)
+        logger.removeHandler(terminal)
         logger.removeHandler(handler)
         handler.close()
+        stream.close()
 
 
 @contextmanager

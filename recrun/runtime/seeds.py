@@ -33,7 +33,7 @@ def seed_torch(seed: int, role: Role, stage: str = "", epoch: int = 0, rank: int
 
 
 def torch_state() -> dict[str, torch.Tensor]:
-    """Where torch's generators stand: the CPU's, and each GPU's as "cuda:N"."""
+    """The states of torch's generators: the CPU's, and each GPU's as "cuda:N"."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state |= {f"cuda:{n}": torch.cuda.get_rng_state(n) for n in range(torch.cuda.device_count())}

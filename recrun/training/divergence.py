@@ -22,7 +22,7 @@ def check(losses: LossMeter, weights: Iterable[Tensor], progress: Progress, stag
     Args:
         losses: Of the steps so far. A step's are from before its update.
         weights: After the last update.
-        progress: Where the stage stands.
+        progress: How far the stage has come.
         stage: Its name.
         directory: Where its checkpoints are.
     """

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from recrun.checkpoints import checkpoint
 from recrun.errors import ConfigError, Interrupted
-from recrun.evaluation.metrics import lower_is_better
 from recrun.interfaces import Dataset, TrainingStatus
 from recrun.objectives.base import units_in
 from recrun.optim.row_optimizers import clip_norm
@@ -23,7 +22,7 @@ from recrun.training import divergence
 from recrun.training.context import StageContext
 from recrun.training.loss_meter import LossMeter
 from recrun.training.loss_weighting import weighting_group
-from recrun.training.monitor import judged_by, which
+from recrun.training.monitor import monitored_value, which
 from recrun.training.param_groups import (
     carried,
     carry_on,
@@ -68,7 +67,7 @@ class TrainingLoop:
         return self.progress.monitor
 
     def refuse_missing_parts(self) -> None:
-        """Raises ConfigError if a key needs a part that the data do not have."""
+        """Raises ConfigError if a key needs a split that the data do not have."""
         trainer = self.trainer
         asks = {"keep=best": trainer.keep == "best", f"patience={trainer.patience}": trainer.patience is not None}
         asks[f"eval_every_steps={trainer.eval_every_steps}"] = trainer.eval_every_steps is not None
@@ -76,29 +75,31 @@ class TrainingLoop:
         wanting = [key for key, asked in asks.items() if asked and not self.validates]
         if wanting:
             raise ConfigError(
-                f"stage {self.context.stage}: trainer.{wanting[0]} needs a validation part, and these data have none; "
+                f"stage {self.context.stage}: trainer.{wanting[0]} needs a validation split, and these data have none; "
                 "use trainer.keep=last without early stopping, or a dataset split that makes one"
             )
         if trainer.test_every and not self.dataset.eval_size("test"):
             raise ConfigError(
-                f"stage {self.context.stage}: trainer.test_every={trainer.test_every} needs a test part with labels, "
+                f"stage {self.context.stage}: trainer.test_every={trainer.test_every} needs a test split with labels, "
                 "and these data have none"
             )
 
     def refuse_ranks(self) -> None:
-        """Raises ConfigError unless every rank has a part of each epoch's first batch."""
+        """Raises ConfigError unless every rank has a share of each epoch's first batch."""
         size, batch_size = self.context.ranks.size, self.trainer.batch_size
         if size > 1 and self.dataset.train_size() <= (size - 1) * (batch_size // size):
             raise ConfigError(
-                f"stage {self.context.stage}: {self.dataset.train_size():,} training {self.dataset.unit} do not give "
-                f"each of devices={size} a part of a batch of {batch_size}; use fewer devices or a smaller batch_size"
+                f"stage {self.context.stage}: {self.dataset.train_size():,} training {self.dataset.train_unit} do not "
+                f"give each of devices={size} a part of a batch of {batch_size}; use fewer devices or a smaller "
+                "batch_size"
             )
 
     def make_scheduler(self) -> Any:
         """The trainer's scheduler, if it has one, for the metric that decides at present."""
         by_step = self.trainer.scheduler_every == "step"
+        greater = self.dataset.evaluator.greater_is_better(self.monitor)
         steps = self.trainer.epochs * (self.steps_per_epoch() if by_step else 1)
-        return make_scheduler(self.trainer.scheduler, self.optimizer, self.monitor, steps)
+        return make_scheduler(self.trainer.scheduler, self.optimizer, self.monitor, greater, steps)
 
     def run(self, rows: int) -> Progress:
         """Trains to the end and leaves the kept weights in the model."""
@@ -119,7 +120,7 @@ class TrainingLoop:
         return self.progress
 
     def train_epoch(self) -> None:
-        """The rest of an epoch, from the step where `progress` stands, or less of it where patience ends."""
+        """The rest of an epoch, from the step that `progress` is at, or less of it where patience ends."""
         if self.progress.step == 0:
             seeds.seed_torch(
                 self.context.seed, "noise", self.context.stage, self.progress.epoch, self.context.ranks.rank
@@ -216,7 +217,7 @@ class TrainingLoop:
             self.save("last")
 
     def batches(self) -> Iterator[Batch | None]:
-        """What is left of this epoch's batches: of each, this rank's part, or None if it is too short for one."""
+        """What is left of this epoch's batches: of each, this rank's share, or None if it is too short for one."""
         context, ranks, done = self.context, self.context.ranks, self.progress.step
         rng = seeds.numpy_stream(context.seed, "shuffle", context.stage, self.progress.epoch)
         part = self.trainer.batch_size // ranks.size
@@ -240,24 +241,25 @@ class TrainingLoop:
         if not self.validates:
             self.context.reporter.evaluated(self.write_row("train", {}, 0.0), None)
         if self.trainer.test_every and progress.epoch % self.trainer.test_every == 0:
-            self.judge("test")
+            self.evaluate("test")
         if self.trainer.save_step and progress.epoch % self.trainer.save_step == 0:
             self.save(f"epoch-{progress.epoch}")
         self.step_scheduler("epoch")
         self.pause()
 
     def validate(self) -> None:
-        """Evaluates on the validation part, writes the row, keeps the best and steps the scheduler."""
-        found, row = self.judge("valid")
+        """Evaluates on the validation split, writes the row, keeps the best and steps the scheduler."""
+        found, row = self.evaluate("valid")
         value = self.monitored(found)
         self.context.reporter.evaluated(row, (self.monitor, value))
-        best = self.progress.validated(value, self.trainer.min_improvement, lower_is_better(self.monitor))
+        lower = not self.dataset.evaluator.greater_is_better(self.monitor)
+        best = self.progress.validated(value, self.trainer.min_improvement, lower)
         if best and self.trainer.keep == "best":
             self.save("best")
         if needs_metric(self.scheduler):
             self.scheduler.step(value)
 
-    def judge(self, split: Split) -> tuple[Evaluation, dict[str, Any]]:
+    def evaluate(self, split: Split) -> tuple[Evaluation, dict[str, Any]]:
         """Evaluates on a split and writes the row; returns both."""
         started = time.perf_counter()
         evaluator, context = self.dataset.evaluator, self.context
@@ -267,10 +269,10 @@ class TrainingLoop:
         return found, self.write_row(split, found.metrics, time.perf_counter() - started)
 
     def monitored(self, found: Evaluation) -> float:
-        """The value of the monitored metric; where it is undefined another one decides from now on."""
-        name, value = judged_by(self.monitor, found)
+        """The value of the monitored metric; where it is undefined another one is used from now on."""
+        name, value = monitored_value(self.monitor, found)
         if name != self.monitor:
-            logger.warning("%s is undefined on the validation part; %s decides instead", self.monitor, name)
+            logger.warning("%s is undefined on the validation split; %s decides instead", self.monitor, name)
             self.progress.decide_by(name)
             self.scheduler = self.make_scheduler() if needs_metric(self.scheduler) else self.scheduler
         return value
@@ -292,8 +294,8 @@ class TrainingLoop:
             "samples_per_second": round(progress.units / max(progress.seconds, 1e-9), 1),
         }
         self.context.log.append(row)
-        told = " ".join(f"{name} {value:.6g}" for name, value in [*losses.items(), *found.items()])
-        logger.info("%s epoch %d, step %d: %s", self.context.stage, progress.in_epoch, progress.steps, told)
+        values = " ".join(f"{name} {value:.6g}" for name, value in [*losses.items(), *found.items()])
+        logger.info("%s epoch %d, step %d: %s", self.context.stage, progress.in_epoch, progress.steps, values)
         progress.rows += 1
         progress.close_row(seconds)
         self.losses = LossMeter(self.context.device.torch, self.losses.names)
@@ -310,7 +312,7 @@ class TrainingLoop:
             steps_per_epoch=self.steps,
             units=progress.total_units + progress.units,
             seconds=progress.total_seconds + progress.seconds,
-            unit=self.dataset.unit,
+            unit=self.dataset.train_unit,
             show_step=self.trainer.show_step,
             losses=self.running_losses,
         )
@@ -365,7 +367,7 @@ class TrainingLoop:
         }
 
     def own_state(self) -> dict[str, Any]:
-        """What each rank has of its own: where its noise stands, what its weighting saw."""
+        """What each rank has of its own: the state of its noise, what its weighting saw."""
         held = self.weighting.state_dict() if self.weighting is not None else {}
         weighting = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in held.items()}
         return {"weighting": weighting, "random": seeds.torch_state()}
@@ -373,7 +375,7 @@ class TrainingLoop:
     def restore(self) -> None:
         """Goes back to the stage's last checkpoint."""
         last = self.context.directory / "last"
-        checkpoint.load_weights(last, self.model, self.dataset.fingerprint)
+        checkpoint.load_weights(last, self.model, self.dataset.fingerprints)
         state = checkpoint.load_state(last)
         self.progress = Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"])

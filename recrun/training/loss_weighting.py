@@ -1,6 +1,6 @@
 """How the losses of several tasks become one gradient.
 
-A weighting stands in for `Objective.backward`: it gets the losses by name and leaves gradients in the parameters.
+A weighting replaces `Objective.backward`: it gets the losses by name and leaves gradients in the parameters.
 Losses that are not named after a task (a regulariser, a model's own) always count once.
 """
 

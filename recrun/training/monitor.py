@@ -34,7 +34,7 @@ def which(monitor: str | None, task: int | str | None, dataset: Dataset) -> str:
     chosen = (monitor or dataset.monitor) if task is None else of_task(task, dataset)
     names = getattr(dataset.evaluator, "names", None)
     if names is not None and len(dataset.units("valid")):
-        refuse_unknown(chosen, names(dataset), "dataset.monitor" if monitor is None else "trainer.monitor")
+        refuse_unknown(chosen, names(dataset), "evaluator.monitor" if monitor is None else "trainer.monitor")
     return chosen
 
 
@@ -58,8 +58,8 @@ def of_task(task: int | str, dataset: Dataset) -> str:
     return f"{chosen.name}/{metric}" if len(tasks) > 1 else metric
 
 
-def judged_by(monitor: str, found: Evaluation) -> tuple[str, float]:
-    """The monitored metric, or what takes its place where these data leave it undefined, and its value.
+def monitored_value(monitor: str, found: Evaluation) -> tuple[str, float]:
+    """The monitored metric, or what replaces it where these data leave it undefined, and its value.
 
     Raises:
         ConfigError: Nothing of that name is computed.
@@ -69,7 +69,7 @@ def judged_by(monitor: str, found: Evaluation) -> tuple[str, float]:
         others = of_tasks(monitor, found.instead)
         instead = MEAN + last_part(others[0]) if others else None
     if instead is not None:
-        return judged_by(instead, found)
+        return monitored_value(instead, found)
     metrics = with_mean(monitor, found)
     if monitor not in metrics:
         raise ConfigError(f"trainer.monitor={monitor} is not computed here; there are: {', '.join(found.metrics)}")

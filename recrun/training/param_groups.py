@@ -84,7 +84,7 @@ def carried(model: nn.Module) -> dict[str, Tensor]:
 
 
 def carry_on(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-    """Puts back what `carried` gave, on the device of what stands there."""
+    """Puts back what `carried` gave, on the device of what is there."""
     for name, buffer in buffers.items():
         holder, _, last = name.rpartition(".")
         module = model.get_submodule(holder)

@@ -1,4 +1,4 @@
-"""Any scheduler of torch, told what only the training knows: which way is better, and how many steps there are."""
+"""Any scheduler of torch, with what only the training knows: which way is better, and how many steps there are."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from recrun.errors import ConfigError
-from recrun.evaluation.metrics import lower_is_better
 
 
-def make_scheduler(make: Callable[..., Any] | None, optimizer: Optimizer, monitor: str, steps: int) -> Any:
+def make_scheduler(
+    make: Callable[..., Any] | None, optimizer: Optimizer, monitor: str, greater_is_better: bool, steps: int
+) -> Any:
     """A scheduler of `optimizer`, or None.
 
     Args:
         make: Makes it from the optimizer. A plateau gets its `mode`, one that takes `total_steps` or `T_max` how often
             it will be stepped, one that takes `max_lr` each group's own rate.
         optimizer: Whose learning rates it sets.
-        monitor: The metric that a plateau watches.
+        monitor, greater_is_better: The metric that a plateau watches, and its direction.
         steps: How often any other scheduler will be stepped in all.
 
     Raises:
@@ -31,7 +32,7 @@ def make_scheduler(make: Callable[..., Any] | None, optimizer: Optimizer, monito
         return None
     given = make.keywords if isinstance(make, partial) else {}
     if isinstance(make, partial) and make.func is ReduceLROnPlateau:
-        mode = "min" if lower_is_better(monitor) else "max"
+        mode = "max" if greater_is_better else "min"
         if given.get("mode", mode) != mode:
             raise ConfigError(f"trainer.scheduler.mode must be {mode}: that is the better direction of {monitor}")
         return make(optimizer, mode=mode)

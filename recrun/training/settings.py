@@ -21,10 +21,10 @@ class TrainerSettings:
     Attributes:
         objective: What is minimised.
         optimizer: Makes the optimizer from parameter groups.
-        epochs: Passes over the training part.
+        epochs: Passes over the training events.
         lr: Learning rate.
         batch_size: Units (users, sessions, impressions) per step.
-        part_lr: Learning rates of parts of the model by parameter-name prefix, in context of `lr`.
+        part_lr: Learning rates of parts of the model by parameter-name prefix, instead of `lr`.
         weighting: Makes from the model what turns its tasks' losses into gradients; None for their sum.
         scheduler: Makes a torch scheduler from the optimizer; see recrun.training.schedulers.
         scheduler_every: When it steps; a ReduceLROnPlateau always does so at validations, with the monitored value.
@@ -33,13 +33,13 @@ class TrainerSettings:
         patience: Validations without improvement after which training stops.
         min_improvement: For patience alone, a value must beat by more than this the one that last did so; the best
             weights are those of the best value.
-        monitor: Metric that decides; the data set's own by default. `mean/auc` is the mean of the tasks' auc.
-        earlystop_taskid: Task whose auc or rmse decides, by number or name; in context of `monitor`.
-        keep: Which weights the stage hands on, saves and is tested with.
+        monitor: Metric that selects the best weights; the evaluator's own by default; `mean/auc` = over tasks.
+        earlystop_taskid: Task whose auc or rmse decides, by number or name; instead of `monitor`.
+        keep: Which weights the stage keeps: saves, passes on and is tested with.
         trainable: Prefixes of the parameters that move; the others are frozen.
         eval_every: Epochs between validations; the last epoch is always validated.
-        eval_every_steps: Steps between validations, counted through the epochs, in context of `eval_every`.
-        test_every: Epochs between looks at the test part, which decide nothing; None for the end of the stage alone.
+        eval_every_steps: Steps between validations, counted through the epochs, instead of `eval_every`.
+        test_every: Epochs between test evaluations, for logging only; None for the end of the stage alone.
         save_step: Epochs between extra checkpoints `epoch-<n>`.
         show_step: Steps between updates of the live line; None for four a second.
         save_seconds: Seconds between checkpoints `last`, also within an epoch: a killed run repeats at most these.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import nn
 
 from recrun.interfaces import Dataset
@@ -13,6 +15,8 @@ from recrun.training.settings import TrainerSettings
 
 class Trainer(TrainerSettings):
     """Minimises an objective on a data set's training events and keeps the best or the last weights."""
+
+    copies: ClassVar[int] = 4  # of the weights, on the disk: best, last, and two moments of the optimizer
 
     def fit(self, model: nn.Module, dataset: Dataset, context: StageContext, rows: int = 0) -> Progress:
         """Trains `model` in place, resuming from the stage's last checkpoint if there is one.

@@ -10,7 +10,8 @@ from torch import nn
 from recrun.checkpoints import checkpoint
 from recrun.errors import CheckpointError
 
-CARD = {"stage": "finetune", "epoch": 3, "dataset_fingerprint": "f" * 64}
+HERE = {"dataset_fingerprint": "f" * 64, "split_fingerprint": "a" * 64, "features_fingerprint": "b" * 64}
+CARD = {"stage": "finetune", "epoch": 3, **HERE}
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def saved(tmp_path):
 def test_weights_card_and_state_come_back(saved):
     directory, model = saved
     other = nn.Linear(3, 2)
-    card = checkpoint.load_weights(directory, other, "f" * 64)
+    card = checkpoint.load_weights(directory, other, HERE)
     assert torch.equal(other.weight, model.weight)
     assert (card["stage"], card["epoch"]) == ("finetune", 3)
     assert checkpoint.load_state(directory)["step"] == 7
@@ -112,9 +113,25 @@ def test_another_model_is_refused_and_left_alone(saved):
         checkpoint.load_weights(directory, nn.Linear(3, 2, bias=False))
 
 
-def test_other_data_are_refused(saved):
-    with pytest.raises(CheckpointError, match="trained on other data"):
-        checkpoint.load_weights(saved[0], nn.Linear(3, 2), "e" * 64)
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [
+        ("dataset_fingerprint", "other data: rows, columns or tasks differ"),
+        ("split_fingerprint", "another split of these data"),
+        ("features_fingerprint", "other features of users or items"),
+    ],
+)
+def test_other_data_another_split_and_other_features_are_refused(saved, name, differs):
+    there = HERE[name][:12]
+    with pytest.raises(CheckpointError, match=rf"trained on {differs} \({name} {there}, here eeeeeeeeeeee\)"):
+        checkpoint.load_weights(saved[0], nn.Linear(3, 2), {**HERE, name: "e" * 64})
+    checkpoint.load_weights(saved[0], nn.Linear(3, 2), {key: HERE[key] for key in HERE if key != name})
+
+
+def test_a_card_without_a_fingerprint_that_the_data_have_is_refused(tmp_path):
+    checkpoint.save(tmp_path / "old", nn.Linear(3, 2), {"stage": "train", "dataset_fingerprint": "f" * 64})
+    with pytest.raises(CheckpointError, match=r"another split of these data \(split_fingerprint None, here a"):
+        checkpoint.load_weights(tmp_path / "old", nn.Linear(3, 2), HERE)
 
 
 def test_run_stage_and_checkpoint_directories_are_found(tmp_path):

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import recrun.config.compose as composition
 from recrun.config.compose import compose, composer
-from recrun.config.hints import remarks
+from recrun.config.hints import override_notes
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
 from recrun.config.validate import check
 from recrun.errors import ConfigError
@@ -30,20 +30,24 @@ TABLES = (
     "synthetic_tasks",
     "synthetic_conversions",
 )
-HISTORIES = ("retrieval", "ml_100k_match", "synthetic_retrieval")
 SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
 FITS = {
     "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},
     "dataset": dict.fromkeys(NEWS, "nrms")
     | dict.fromkeys(LOGS, "gru4rec")
     | dict.fromkeys(TABLES, "deepfm")
-    | dict.fromkeys(HISTORIES, "dssm"),
+    | {"synthetic_histories": "dssm"},
+    "split": {"none": "nrms"},
+    "loader": {"none": "nrms", "histories": "dssm", "session_parallel": "gru4rec", "pairs": "bpr_mf"},
+    "optimizer": {"none": "popularity"},
+    "evaluator": {"impressions": "nrms", "rows": "deepfm"},
     "objective": dict.fromkeys(("listwise", "pairwise", "pointwise", "click_category"), "nrms")
     | dict.fromkeys(SAMPLED, "gru4rec")
     | {"multi_task": "mmoe", "calibrated": "aitm"}
-    | dict.fromkeys(("in_batch", "catalogue_softmax"), "dssm"),
+    | dict.fromkeys(("in_batch", "catalogue_softmax", "sampled_softmax", "gbce"), "dssm")
+    | {"none": "popularity", "cloze": "bert4rec"},
     "weighting": dict.fromkeys(("none", "fixed", "uwl", "gradnorm", "metabalance"), "mmoe"),
-    "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"sessions": "gru4rec"},
+    "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"closed_form": "popularity"},
 }
 
 
@@ -87,16 +91,18 @@ def test_every_option_composes_and_passes(group, option, tmp_path, monkeypatch):
         if option in ("critic_pretrain", "finetune"):
             follows = {"critic_pretrain": "actor_pretrain", "finetune": "critic_pretrain"}[option]
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
-    if option in ("interactions", "mind", "sessions", "table", "retrieval"):
+    if option in ("interactions", "mind", "sessions", "table"):
         words.append("dataset.path=somewhere")
+    if (group, option) == ("split", "provided"):
+        words += ["dataset=interactions", "dataset.path=somewhere"]
     if option == "table":
         words += ["dataset.tasks={click: classification}", "dataset.sparse=[user]"]
-    if group in ("dataset", "objective", "trainer", "weighting"):
+    if group in FITS and group != "stage":
         words.append(f"model={FITS[group].get(option, 'mult_vae')}")
-    if option == "in_batch":
-        words.append("dataset.negatives=batch")
+    if option in ("in_batch", "sampled_softmax"):
+        words.append("loader.negatives=batch")
     if option in ("full_softmax", "catalogue_softmax"):
-        words.append("dataset.num_negatives=0")
+        words.append("loader.num_negatives=0")
     composed = compose(words)
     monkeypatch.setattr("recrun.config.validate.installed", lambda package: True)  # a tracker's may be absent
     check(composed)
@@ -152,8 +158,11 @@ def test_first_is_the_first_that_is_not_null():
         (["stage.finetun.lr=1"], "stages are actor_pretrain, critic_pretrain, finetune; did you mean 'finetune'?"),
         (["model=rct"], "unknown model 'rct'; did you mean 'ract'? (there are: "),
         (["stage=[actor_pretrain,finetun]"], "unknown stage 'finetun'; did you mean 'finetune'?"),
-        (["model=nrms", "model.n_words=3"], "model.n_words cannot be set: the data decide"),
-        (["model=nrms", "model.word_vectors=x"], "model.word_vectors cannot be set: set dataset.word_vectors"),
+        (["model=nrms", "model.n_words=3"], "model.n_words is given by the data and cannot be set"),
+        (
+            ["model=nrms", "model.word_vectors=x"],
+            "model.word_vectors is given by the data and cannot be set; set dataset.word_vectors",
+        ),
         (["model=nrms", "dataset=ml_100k"], "reads news, but dataset=ml_100k (conf/dataset/ml_100k.yaml)"),
         (["model=nrms", "weighting=uwl"], "losses of tasks, which objective recrun.objectives.candidates.Listwise"),
         (["model=deepfm", "objective=multi_task"], "needs a model with per_task, which recrun.models.deepfm.DeepFM"),
@@ -177,7 +186,7 @@ def test_first_is_the_first_that_is_not_null():
         ),
         (["model.mlp_hidden_size=[600,0]"], "model.mlp_hidden_size[1]=0: expected a whole number >= 1"),
         (["model=mmoe", "model.expert_hidden_size=[]"], "expert_hidden_size=[]: expected a list of 1 or more"),
-        (["dataset.evaluator.ks=[]"], "dataset.evaluator.ks=[]: expected a list of 1 or more, each a whole number"),
+        (["evaluator.ks=[]"], "evaluator.ks=[]: expected a list of 1 or more, each a whole number"),
         (
             ["model=mmoe", "trainer.earlystop_taskid=clik"],
             "trainer.earlystop_taskid: clik is no task of dataset=synthetic_tasks; did you mean 'click'?\n"
@@ -198,12 +207,12 @@ def test_first_is_the_first_that_is_not_null():
         (["device=tpu"], "device=tpu: expected auto, cpu, cuda or cuda:N"),
         (["device=cuda:x"], "expected auto, cpu, cuda or cuda:N"),
         (["device=cpu", "precision=fp16"], "precision=fp16 needs a GPU"),
-        (["~trainer.lr"], "trainer.lr must be given"),
+        (["~trainer.lr"], "trainer.lr is required by recrun.training.trainer.Trainer and has no default"),
         (["~seed"], "the key seed is missing"),
         (["trainer.batch_size=???"], "trainer.batch_size must be given"),
         (["seed=${nothing}"], "seed: Interpolation key 'nothing' not found"),
         (["trainer.optimizer.lr=1"], "trainer.optimizer.lr cannot be set: set trainer.lr"),
-        (["model.n_items=5"], "model.n_items cannot be set: the data decide"),
+        (["model.n_items=5"], "model.n_items is given by the data and cannot be set"),
         (["trainer.scheduler.gamma=0.1"], "trainer.scheduler has no _target_: choose scheduler=… first (there"),
         (["model=mult_vae", "stage.train.objective.anneal_cap=1"], "set trainer.objective.… instead"),
         (["model._target_=recrun.models.rct.RaCT"], "there is no module 'recrun.models.rct'; did you mean 'ract'?"),
@@ -219,7 +228,11 @@ def test_first_is_the_first_that_is_not_null():
         (["stage=finetune"], "or stage=[actor_pretrain,critic_pretrain,finetune]"),
         (["stage=[critic_pretrain,actor_pretrain]"], "stage critic_pretrain follows actor_pretrain"),
         (["trainer.objective=null"], "trainer.objective=null: expected something with a _target_"),
-        (["dataset.evaluator=mine"], "dataset.evaluator=mine: expected something with a _target_"),
+        (["evaluator=mine"], "unknown evaluator 'mine' (there are: full_ranking, impressions, next_item, rows)"),
+        (["evaluator.ties=median"], "unknown key evaluator.ties"),
+        (["dataset.filters.repeats=frist"], "dataset.filters.repeats=frist: expected one of first, last, keep, error;"),
+        (["+dataset.filters.min_units=3"], "unknown key dataset.filters.min_units; did you mean 'min_unit_count'?"),
+        (["dataset.loader=x"], "dataset.loader cannot be set: choose loader=…"),
         (["seed=1,2"], "seed=1,2: several values need -m (a list is written seed=[a,b])"),
         (["trainer.lr=[1"], "cannot read 'trainer.lr=[1'"),
         (["trainer.a.b=3"], "unknown key trainer.a\nrecrun.training.trainer.Trainer takes"),
@@ -282,9 +295,18 @@ class TestUserFolder:
         monkeypatch.syspath_prepend(str(tmp_path))
         write(
             tmp_path / "my_models.py",
-            "class Mine:\n    encode = output = None\n    def __init__(self, n_items, n_layers, size: int = 1): ...\n",
+            """
+            class Mine:
+                kind = "user_rows"
+                encode = output = None
+                def __init__(self, n_items, n_layers, size: int = 1): ...
+            """,
         )
-        text = "# @package _global_\ndefaults: [override /stage: train]\nmodel: {_target_: my_models.Mine, size: 3}"
+        text = """\
+            # @package _global_
+            defaults: [override /stage: train, override /objective: elbo]
+            model: {_target_: my_models.Mine, size: 3}
+        """
         write(tmp_path / "conf/model/mine.yaml", text)
         check(compose(["model=mine"]))
         assert "model.size=a: expected a whole number" in refused("model=mine", "model.size=a")
@@ -306,19 +328,6 @@ class TestUserFolder:
     def test_broken_yaml(self, tmp_path):
         write(tmp_path / "conf/model/broken.yaml", "model: [1")
         assert "broken.yaml" in refused("model=broken")
-
-
-class TestDatasetAndModel:
-    def test_of_different_kinds_names_both_files(self, tmp_path, monkeypatch):
-        monkeypatch.syspath_prepend(str(tmp_path))
-        write(tmp_path / "my_data.py", "class Clicks:\n    kind = 'sessions'\n    def __init__(self, path: str): ...\n")
-        write(tmp_path / "conf/dataset/clicks.yaml", "_target_: my_data.Clicks\npath: x")
-        message = refused("dataset=clicks")
-        assert "model=ract (conf/model/ract.yaml) reads interactions" in message
-        assert "dataset=clicks (conf/dataset/clicks.yaml) holds sessions" in message
-        assert "synthetic_interactions" in message
-        assert "ml_100k" in message
-        assert "clicks" not in message.splitlines()[1]
 
 
 class TestPreModelPath:
@@ -388,17 +397,17 @@ class TestSweepGrammar:
 
 
 def test_a_key_that_every_stage_replaces_is_told():
-    (note,) = remarks(compose(["trainer.lr=0.1", "trainer.batch_size=9"]))
+    (note,) = override_notes(compose(["trainer.lr=0.1", "trainer.batch_size=9"]))
     assert note.startswith("trainer.lr=0.1 has no effect")
     assert "stage.finetune.lr" in note
-    assert not remarks(compose(["model=mult_vae", "trainer.lr=0.1"]))
+    assert not override_notes(compose(["model=mult_vae", "trainer.lr=0.1"]))
 
 
 def test_a_trainer_that_changes_nothing_is_remarked():
-    (note,) = remarks(compose(["model=mmoe", "trainer=ctr"]))
+    (note,) = override_notes(compose(["model=mmoe", "trainer=ctr"]))
     assert note == "trainer=ctr changes nothing: model=mmoe brings objective=multi_task; choose objective=… instead"
     for words in (["model=mmoe", "trainer=mtl"], ["model=nrms", "trainer=ctr"], ["model=mmoe", "objective=pointwise"]):
-        assert not remarks(compose(words))
+        assert not override_notes(compose(words))
 
 
 @pytest.mark.parametrize("objective", ["pointwise", "pairwise", "listwise"])
@@ -406,24 +415,23 @@ def test_a_trainer_that_changes_nothing_is_remarked():
     ("words", "told"),
     [
         (
-            ["dataset.negatives=batch"],
-            "dataset.negatives=batch\na target needs negatives of its own, dataset.negatives=query",
+            ["loader.negatives=batch"],
+            "loader.negatives=batch\na target needs negatives of its own, loader.negatives=query",
         ),
-        (["dataset.num_negatives=0"], "dataset.num_negatives=0\ndraw some, or choose objective=catalogue_softmax"),
-        (["dataset=ml_100k_match", "dataset.num_negatives=0"], "dataset.num_negatives=0\ndraw some"),
+        (["loader.num_negatives=0"], "loader.num_negatives=0\ndraw some, or choose objective=catalogue_softmax"),
+        (["dataset=ml_100k", "loader.num_negatives=0"], "loader.num_negatives=0\ndraw some"),
     ],
 )
-def test_candidates_that_the_data_do_not_draw_are_refused(objective, words, told):
+def test_candidates_that_the_loader_does_not_draw_are_refused(objective, words, told):
     with pytest.raises(ConfigError, match=re.escape(told)) as error:
         check(compose(["model=dssm", f"objective={objective}", *words]))
-    assert str(error.value).startswith(f"objective={objective} does not go with dataset.")
+    assert str(error.value).startswith(f"objective={objective} does not go with loader.")
 
 
-def test_where_a_refused_value_comes_from_is_told(tmp_path):
-    (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "mine.yaml").write_text("defaults: [synthetic_retrieval]\nnegatives: batch\n")
-    with pytest.raises(ConfigError, match=r"dataset\.negatives=batch \(.*mine\.yaml\)"):
-        check(compose(["model=dssm", "dataset=mine"], [tmp_path, conf_dir()]))
+def test_the_file_that_a_refused_value_comes_from_is_named(tmp_path):
+    write(tmp_path / "mine/loader/mine.yaml", "defaults: [histories]\nnegatives: batch\n")
+    with pytest.raises(ConfigError, match=r"loader\.negatives=batch \(.*mine\.yaml\)"):
+        check(compose(["model=dssm", "loader=mine", "objective=listwise"], [tmp_path / "mine", conf_dir()]))
 
 
 @pytest.mark.parametrize("objective", ["pairwise", "listwise"])
@@ -434,24 +442,24 @@ def test_rows_of_a_table_have_nothing_to_be_compared_with(objective):
 
 def test_features_that_a_model_does_not_read_are_told():
     words = ["dataset.user_fields=[id,segment]", "dataset.item_lists=[tags]"]
-    user, item = remarks(compose(["model=sasrec", *words]))
+    user, item = override_notes(compose(["model=sasrec", *words]))
     assert user.startswith("dataset.user_fields=[id,segment] has no effect: model=sasrec does not read user features")
     assert user.endswith("; model=dssm and model=youtube_dnn can")
     assert item.endswith("model=sasrec does not read item features; model=dssm can")
-    assert remarks(compose(["model=youtube_dnn", *words])) == [item.replace("sasrec", "youtube_dnn")]
-    assert not remarks(compose(["model=dssm", *words]))
-    assert not remarks(compose(["model=sasrec"])), "what a data set's own file says is for whoever reads it"
+    assert override_notes(compose(["model=youtube_dnn", *words])) == [item.replace("sasrec", "youtube_dnn")]
+    assert not override_notes(compose(["model=dssm", *words]))
+    assert not override_notes(compose(["model=sasrec"])), "what a data set's own file says is for whoever reads it"
 
 
 def test_a_typed_mapping_that_adds_to_another_is_told():
     words = ["model=deepfm", "dataset=census", "dataset.tasks={rich: {column: income, equals: 50000+.}}"]
     composed = compose(words)
-    (note,) = remarks(composed)
+    (note,) = override_notes(composed)
     assert list(composed.config["dataset"]["tasks"]) == ["income", "marital", "rich"]
     assert note.endswith("to leave that out: ~dataset.tasks.income ~dataset.tasks.marital")
     composed = compose([*words, *note.split()[-2:]])
     assert list(composed.config["dataset"]["tasks"]) == ["rich"]
-    assert not remarks(composed)
+    assert not override_notes(composed)
 
 
 @pytest.mark.parametrize(
@@ -464,14 +472,15 @@ def test_a_typed_mapping_that_adds_to_another_is_told():
     ],
 )
 def test_a_mapping_that_replaces_all_or_says_plus_is_not(word):
-    assert not remarks(compose(["model=deepfm", "dataset=census", word]))
+    assert not override_notes(compose(["model=deepfm", "dataset=census", word]))
 
 
 def test_recompose_adds_to_the_overrides_of_a_run(tmp_path):
+    from recrun.config import stored
     from recrun.experiments import directories
 
     run = directories.prepare(compose(["model=mult_vae", "seed=3"]))
-    again = composition.recompose(run, ["seed=4", "step_limit=2"])
+    again = stored.recompose(run, ["seed=4", "step_limit=2"])
     assert again.option("model") == "mult_vae"
     assert (again.config["seed"], again.config["step_limit"]) == (4, 2)
 

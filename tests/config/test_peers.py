@@ -42,7 +42,7 @@ def test_every_key_of_ours_is_one():
         "trainer.optimizer.weight_decay",
         "trainer.regularization.dense_l2",
         "trainer.objective.anneal_cap",
-        "dataset.threshold",
+        "dataset.filters.threshold",
     ],
 )
 def test_a_number_that_is_infinite_or_none_is_refused_for_every_key(key, value):

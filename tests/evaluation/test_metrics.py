@@ -62,7 +62,15 @@ def test_ndcg_and_average_precision_equal_scikit_learn(seed, k):
 
 
 def test_direction_of_metrics():
-    assert metrics.lower_is_better("logloss")
-    assert metrics.lower_is_better("income/rmse")
-    assert not metrics.lower_is_better("ndcg@100")
-    assert not metrics.lower_is_better("income/auc")
+    for name in ("ndcg@100", "income/auc", "recall@5", "group_auc"):
+        assert metrics.greater_is_better(name)
+    for name in ("logloss", "income/rmse", "bpr", "warp", "dwell/mae"):
+        assert not metrics.greater_is_better(name)
+
+
+def test_a_metric_of_ones_own_has_the_direction_that_it_says():
+    own = {"age": metrics.Metric(len, greater_is_better=False), "loss": metrics.Metric(len)}
+    assert not metrics.greater_is_better("age@10", own)
+    assert metrics.greater_is_better("loss@3", own), "its own word counts, whatever its name"
+    assert metrics.greater_is_better("ndcg@10", own)
+    assert metrics.greater_is_better("age@10"), "elsewhere the name means nothing"

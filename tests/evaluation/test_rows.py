@@ -156,11 +156,11 @@ def test_a_limit_counts_batches():
 
 
 def test_nothing_to_evaluate_and_scores_that_are_no_numbers_are_said_so():
-    with pytest.raises(DataError, match="the valid part has no row"):
+    with pytest.raises(DataError, match="the valid split has no row"):
         judge(Rows([], []))
-    with pytest.raises(DataError, match="the valid part has no labels"):
+    with pytest.raises(DataError, match="the valid split has no labels"):
         judge(Rows([1.0], None))
-    with pytest.raises(RecrunError, match=r"NaN.* valid part"):
+    with pytest.raises(RecrunError, match=r"NaN.* valid split"):
         judge(Rows([np.nan, 1.0], [0, 1]))
 
 

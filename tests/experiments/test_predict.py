@@ -88,19 +88,18 @@ def test_other_impressions_can_be_given(news_run, tmp_path):
     assert len(output.read_text().splitlines()) == 1
 
 
-def test_the_catalogue_is_ranked_for_every_user_without_what_he_has_seen(ranking_run, tmp_path):
+def test_the_catalogue_is_ranked_for_every_user_without_what_they_have_seen(ranking_run, tmp_path):
     output = tmp_path / "top.tsv"
-    words = ["predict", str(ranking_run), "--output", str(output), "dataset.evaluator.ks=[5]"]
+    words = ["predict", str(ranking_run), "--output", str(output), "evaluator.ks=[5]"]
     assert cli.main(words) == 0
     rows = [line.split("\t") for line in output.read_text().splitlines()]
     model, dataset, *_ = load.load(ranking_run, run.load_config(ranking_run))
-    batch = next(dataset.eval_batches("test", 1000))
-    scores = model.eval()(batch).detach()
+    seen = dataset.rankings("test").seen
+    scores = model.eval()(next(dataset.eval_batches("test", 1000))).detach()
     items = dataset.vocabulary()["items"]
     for at, user in enumerate(dataset.units("test")):
         mine = [row for row in rows if row[0] == user]
-        seen = batch["seen"][batch["seen_offsets"][at] : batch["seen_offsets"][at + 1]]
-        scores[at, seen] = -torch.inf
+        scores[at, seen.items[seen.offsets[at] : seen.offsets[at + 1]]] = -torch.inf
         assert [row[1] for row in mine] == [items[i] for i in scores[at].argsort(descending=True)[:5]]
         assert [row[2] for row in mine] == ["1", "2", "3", "4", "5"]
         assert float(mine[0][3]) == pytest.approx(float(scores[at].max()), rel=1e-5)
@@ -135,12 +134,12 @@ def run_without_test(tmp_path):
     [
         (
             ["embed", "--side=user", "--output=v.npz"],
-            "the test part has no users; there is a valid part: --split valid",
+            "the test split has no users; there is a valid split: --split valid",
         ),
-        (["embed", "--side=item", "--output=v.npz"], "the test part has no items; there is a valid part"),
+        (["embed", "--side=item", "--output=v.npz"], "the test split has no items; there is a valid split"),
         (
             ["predict", "--output=p.txt"],
-            "the test part has nothing to predict for; there is a valid part: --split valid",
+            "the test split has nothing to predict for; there is a valid split: --split valid",
         ),
     ],
 )

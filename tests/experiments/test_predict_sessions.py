@@ -13,9 +13,11 @@ from recrun.experiments.directories import prepare
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    words = ["model=gru4rec", "dataset.source.n_items=40", "dataset.source.n_events=1500", "dataset.num_negatives=16"]
+    words = ["model=gru4rec", "dataset=synthetic_sessions", "dataset.source.n_items=40", "dataset.source.n_events=1500"]
     folder = tmp_path_factory.mktemp("run")
-    composed = compose([*words, "model.layers=[12]", "threads=1", "epochs=2", f"output_dir={folder}"])
+    composed = compose(
+        [*words, "loader.num_negatives=16", "model.layers=[12]", "threads=1", "epochs=2", f"output_dir={folder}"]
+    )
     check(composed)
     directory = prepare(composed)
     run.execute(directory)
@@ -71,7 +73,7 @@ def test_a_file_of_unknown_items_says_so(finished, tmp_path, capsys):
     (tmp_path / "new.csv").write_text("session_id,item_id,time\na,900,1\n")
     words = ["--input", str(tmp_path / "new.csv"), "--output", str(tmp_path / "x")]
     assert cli.main(["predict", str(finished), *words]) == 1
-    assert "none of the 1 events is of an item that the model knows" in capsys.readouterr().err
+    assert "none of the 1 events of dataset.test_path is of an item that the model knows" in capsys.readouterr().err
 
 
 def test_embeddings_give_the_scores(finished, tmp_path):

@@ -12,6 +12,7 @@ from recrun.config.compose import compose
 from recrun.config.validate import check
 from recrun.data.tables.dataset import Table
 from recrun.errors import CheckpointError, ConfigError, DataError
+from recrun.evaluation.rows import RowMetrics
 from recrun.experiments import load, run
 from recrun.experiments.directories import prepare
 
@@ -96,7 +97,7 @@ def test_rows_that_are_judged_alone_are_not_said_to_lack_labels_to_train_on(fini
     (folder / "new.csv").write_text("user,item,age,click\nu1,i1,1.5,1\nu2,i2,,0\n")
     data_of(finished, path=str(folder / "new.csv"))
     assert "all 2 rows of" in caplog.text
-    assert "training part" not in caplog.text
+    assert "training split" not in caplog.text
 
 
 def test_other_rows_that_say_their_part_are_judged_by_it(finished, folder):
@@ -113,10 +114,10 @@ def test_other_rows_take_the_place_of_a_test_file(finished, folder):
     assert not load.other_rows({**trained, "path": "b.csv", "test_path": "c.csv"}, trained)
     keys = {"vocabulary": str(finished / "vocabulary"), "sparse": ["user", "item"], "dense": ["age"]}
     keys |= {"tasks": {"click": None}, "path": str(folder / "newer.csv"), "test_path": str(folder / "test.csv")}
-    assert counts(Table(None, **keys)) == [0, 0, 1]
-    assert counts(Table(None, unseen=True, **keys)) == [0, 0, 3]
+    assert counts(Table(RowMetrics(), **keys)) == [0, 0, 1]
+    assert counts(Table(RowMetrics(), unseen=True, **keys)) == [0, 0, 3]
     with pytest.raises(ConfigError, match=r"dataset\.unseen=true .* dataset\.vocabulary"):
-        Table(None, **{**keys, "vocabulary": None}, unseen=True)
+        Table(RowMetrics(), **{**keys, "vocabulary": None}, unseen=True)
 
 
 def test_a_test_file_without_labels_is_for_predicting_alone(finished, folder):
@@ -128,7 +129,9 @@ def test_a_test_file_without_labels_is_for_predicting_alone(finished, folder):
     assert cli.main(["predict", results["directory"], "--output", str(folder / "bare.tsv")]) == 0
     assert list(scores(folder / "bare.tsv")) == [1, 2]
     config = run.load_config(finished)
-    with pytest.raises(DataError, match="no valid and no test part with rows to judge: empty, or without labels"):
+    with pytest.raises(
+        DataError, match="the valid and the test split have nothing to evaluate: empty, or without labels"
+    ):
         load.evaluate(finished, {**config, "dataset": {**config["dataset"], "path": str(folder / "bare.csv")}})
 
 
@@ -183,13 +186,13 @@ def test_validated_on_one_class_it_stops_by_logloss(folder, caplog):
     assert len(logloss) == best + 1 + 3 < 40
     assert results["valid"] == {"logloss": logloss[best]}
     assert set(results["test"]) == {"auc", "logloss"}  # of a part with both classes
-    told = "auc is undefined on the validation part; logloss decides instead"
+    told = "auc is undefined on the validation split; logloss decides instead"
     assert told in caplog.text
     assert told in (directory / "recrun.log").read_text()
 
 
-def test_other_parts_of_the_rows_of_a_run_are_remarked(finished, caplog):
-    told = "rows that were trained on may be among those judged"
+def test_another_split_of_the_rows_of_a_run_is_a_warning(finished, caplog):
+    told = "the data split differs from the training run's: evaluated rows may overlap its training rows"
     for words, expected in ((["dataset.split_seed=5"], True), (["dataset.root=null"], False), ([], False)):
         caplog.clear()
         assert cli.main(["evaluate", str(finished), *words]) == 0

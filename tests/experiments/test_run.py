@@ -10,14 +10,15 @@ import time
 import numpy as np
 import pytest
 import torch
-from hydra.errors import InstantiationException
 from safetensors.torch import load_file
 
-from recrun.config.compose import compose, recompose
+from recrun.config.compose import compose
+from recrun.config.stored import recompose
 from recrun.config.validate import check
 from recrun.errors import CheckpointError, ConfigError, DataError, RecrunError
 from recrun.experiments import load, run, run_record
 from recrun.experiments.directories import prepare
+from recrun.experiments.instantiate import InstantiationError, instantiate
 from recrun.runtime import process
 
 TINY = [
@@ -121,7 +122,7 @@ def test_units_hold_one_value_per_user(chain):
 
 
 def test_evaluate_takes_overrides(chain):
-    composed = recompose(chain, ["dataset.evaluator.ks=[3]"])
+    composed = recompose(chain, ["evaluator.ks=[3]"])
     assert "ndcg@3" in load.evaluate(chain, composed.config)["test"]
 
 
@@ -150,12 +151,13 @@ def test_a_finished_run_is_not_run_again(chain):
 
 
 def test_weights_of_other_data_are_refused_as_a_start(chain, tmp_path):
-    directory = prepared(tmp_path, "stage=finetune", f"pre_model_path={chain}", "dataset.split_seed=1", "epochs=1")
-    with pytest.raises(CheckpointError, match="trained on other data"):
-        run.execute(directory)
-    record = json.loads((directory / "run.json").read_text())
-    assert record["status"] == "failed"
-    assert "trained on other data" in record["error"]
+    for word, differs in (("dataset.source.seed=1", "other data"), ("split.seed=1", "another split of these data")):
+        directory = prepared(tmp_path, "stage=finetune", f"pre_model_path={chain}", word, "epochs=1")
+        with pytest.raises(CheckpointError, match=f"trained on {differs}"):
+            run.execute(directory)
+        record = json.loads((directory / "run.json").read_text())
+        assert record["status"] == "failed"
+        assert f"trained on {differs}" in record["error"]
 
 
 def test_weights_of_another_shape_are_refused_as_a_start(chain, tmp_path):
@@ -213,15 +215,13 @@ def test_a_misspelt_monitor_of_a_later_stage_is_refused_before_the_first(tmp_pat
 def test_evaluators_find_what_they_name(tmp_path, model, data):
     words = [f"model={model}", f"dataset=synthetic_{data}", "threads=1", "epochs=1", "step_limit=1", "eval_limit=1"]
     found = run.execute(prepare(compose([*words, f"output_dir={tmp_path}", *TINY[:5] * (model == "ract")])))
-    dataset = run.build(compose(words).config["dataset"])
+    dataset = run.build_dataset(compose(words).config)
     assert set(found["valid"]) <= set(dataset.evaluator.names(dataset))
 
 
 def test_an_error_of_a_constructor_is_told_on_one_line():
-    with pytest.raises(
-        InstantiationException, match=r"^Error in call to target 'torch.*Linear': RuntimeError\(.*-2"
-    ) as told:
-        run.build({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": -2})
+    with pytest.raises(InstantiationError, match=r"^recrun\.models\.ple\.PLE: TypeError: .*n_specifics") as told:
+        instantiate({"_target_": "recrun.models.ple.PLE", "n_specifics": 2})
     assert "\n" not in str(told.value)
 
 

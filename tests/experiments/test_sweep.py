@@ -93,11 +93,11 @@ def test_resume_skips_what_is_finished_and_retries_the_rest(run, capsys):  # noq
     assert capsys.readouterr().out.count("finished") >= 8
 
 
-def line(job, valid, test, seed=0, lr=1, monitor="ndcg@10"):
+def line(job, valid, test, seed=0, lr=1, monitor="ndcg@10", greater=True):
     """A finished job's line."""
     words = {"changes": f"lr={lr} seed={seed}", "overrides": [f"lr={lr}", f"seed={seed}"]}
     metrics = {"valid": {"ndcg@10": valid, "rmse": valid}, "test": {"ndcg@10": test, "rmse": test}}
-    return {"job": job, "status": "finished", "monitor": monitor, **words, **metrics}
+    return {"job": job, "status": "finished", "monitor": monitor, "greater_is_better": greater, **words, **metrics}
 
 
 def test_validation_chooses_and_test_is_shown_of_what_it_chose():
@@ -105,7 +105,7 @@ def test_validation_chooses_and_test_is_shown_of_what_it_chose():
     assert sweep_results.best_of(rows, []) == {
         "changes": "lr=1 seed=0", "jobs": [0], "monitor": "ndcg@10", "valid": 0.3, "test": 0.1
     }  # fmt: skip
-    lower = [{**row, "monitor": "rmse"} for row in rows]
+    lower = [{**row, "monitor": "rmse", "greater_is_better": False} for row in rows]
     assert sweep_results.best_of(lower, [])["jobs"] == [1]
     assert sweep_results.best_of(rows[:1], []) is None
     assert sweep_results.best_of([rows[0], lower[1]], []) is None  # what is not the same metric is not compared

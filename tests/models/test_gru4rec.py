@@ -130,7 +130,7 @@ def trained(tmp_path, model, data, stop=None, **keys):
     tmp_path.mkdir(exist_ok=True)
     keys = {"objective": BPRMax(), "epochs": 2, "lr": 0.1, "batch_size": 4, "keep": "last", **keys}
     trainer = Trainer(optimizer=adagrad, **keys)
-    context = context_in(tmp_path, card={"dataset_fingerprint": data.fingerprint}, **({"stop": stop} if stop else {}))
+    context = context_in(tmp_path, card=data.fingerprints, **({"stop": stop} if stop else {}))
     return trainer.fit(model, data, context)
 
 
@@ -210,7 +210,7 @@ def test_a_scheduler_is_told_how_many_steps_there_will_be(tmp_path, bptt):
 
 @pytest.mark.parametrize("keys", [{"keep": "best"}, {"patience": 2}])
 def test_keys_that_need_a_validation_part_say_so_before_training(tmp_path, keys):
-    with pytest.raises(ConfigError, match="needs a validation part, and these data have none"):
+    with pytest.raises(ConfigError, match="needs a validation split, and these data have none"):
         trained(tmp_path, model_of(), sessions_of(SESSIONS), **keys)
     assert not list(tmp_path.rglob("model.json"))
 

@@ -11,7 +11,7 @@ from worlds.sessions import random_sessions, sessions_of
 from worlds.training import context_in
 
 from recrun.config.compose import compose
-from recrun.data.events import sessions as module
+from recrun.data.loaders import session_parallel as module
 from recrun.models.gru4rec import GRU4Rec
 from recrun.objectives.session_sampled import BPRMax, CrossEntropy
 from recrun.optim.row_optimizers import RowAdagrad
@@ -20,13 +20,13 @@ from recrun.training.trainer import Trainer
 HERE = Path(__file__).parents[1]
 GRU, THIS = "models/test_gru4rec", "models/test_gru4rec_errors"
 SAMPLED, NEXT_ITEM = "objectives/test_session_sampled", "evaluation/test_next_item"
-SCHEDULE, SESSIONS = "data/loaders/test_session_schedule", "data/events/test_sessions"
-OPTIMIZER = "optim/test_row_optimizers"
+SCHEDULE, SESSIONS = "data/loaders/test_session_schedule", "data/loaders/test_session_parallel"
+POPULARITY, OPTIMIZER = "data/loaders/test_popularity", "optim/test_row_optimizers"
 
 # The error; the file and the test.
 ERRORS = [
     ("a state is reset again after the first step of a session", GRU, "states_of_a_session_are_those_of_the_session"),
-    ("states are not reset in evaluation", NEXT_ITEM, "a_session_is_judged_from_an_empty_state"),
+    ("states are not reset in evaluation", NEXT_ITEM, "a_session_is_evaluated_from_an_empty_state"),
     ("evaluation depends on what is judged together", NEXT_ITEM, "ranks_do_not_depend_on_batch_size"),
     ("running sessions lose their end when none waits, in training", SCHEDULE, "nothing_is_dropped_and_all_slots"),
     ("and in evaluation", NEXT_ITEM, "every_event_is_ranked_among_all_items"),
@@ -39,7 +39,7 @@ ERRORS = [
     ("one dropout for input and hidden state", GRU, "embedding_dropout_leaves_the_hidden_path_alone"),
     ("hidden dropout ignored with one layer", GRU, "hidden_dropout_acts_with_one_layer_and_is_what_is_carried"),
     ("one range for all initial weights", GRU, "every_matrix_of_a_gate_starts_in_its_own_glorot_range"),
-    ("uniform negatives", SCHEDULE, "draws_follow_the_counts_to_the_power_of_alpha"),
+    ("uniform negatives", POPULARITY, "draws_follow_the_counts_to_the_power_of_alpha"),
     ("negatives per position, not shared", SESSIONS, "columns_are_the_distinct_targets_and_draws_with_their_copies"),
     ("no in-batch negatives", SESSIONS, "columns_are_the_distinct_targets_and_draws_with_their_copies"),
     ("all items scored, then some picked", THIS, "a_step_makes_nothing_as_large_as_the_catalogue"),

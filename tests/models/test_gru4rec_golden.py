@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from worlds.events import event_data
 from worlds.training import context_in
 
-from recrun.data.events import sessions as module
-from recrun.data.events.rows import Rows
+from recrun.data.events.splits import Provided
+from recrun.data.io.raw_events import RawEvents
+from recrun.data.loaders import session_parallel as module
 from recrun.evaluation.next_item import NextItem
 from recrun.models.gru4rec import GRU4Rec
 from recrun.objectives.session_sampled import BPRMax, CrossEntropy
@@ -29,19 +31,14 @@ NAMES = {
 }
 
 
-class Clicks:
+def clicks():
     """The golden events, all of them for training and again for the test."""
-
-    def identity(self):
-        return {}
-
-    def rows(self, with_time):
-        users, user = np.unique(GOLDEN["session"], return_inverse=True)
-        items, item = np.unique(GOLDEN["item"], return_inverse=True)
-        part = np.repeat([0, 2], len(user)).astype(np.int8)
-        time = np.tile(GOLDEN["time"].astype(float), 2)
-        twice = [np.tile(index.astype(np.int32), 2) for index in (user, item)]
-        return Rows(*twice, users, items, time, part)
+    sessions, session = np.unique(GOLDEN["session"], return_inverse=True)
+    items, item = np.unique(GOLDEN["item"], return_inverse=True)
+    part = np.repeat([0, 2], len(session)).astype(np.int8)
+    time = np.tile(GOLDEN["time"].astype(float), 2)
+    session, item = (np.tile(index.astype(np.int32), 2) for index in (session, item))
+    return RawEvents(item, items, session=session, sessions=sessions, time=time, part=part)
 
 
 def weights(case, moment):
@@ -71,15 +68,9 @@ def test_an_epoch_and_its_evaluation_equal_the_authors(case, tmp_path, monkeypat
     number = np.argsort(np.argsort(GOLDEN["item_index"]))  # of the authors' index in our numbering
     monkeypatch.setattr(Given, "drawn", number[GOLDEN[f"{case}/negatives"]].astype(np.int32), raising=False)
     monkeypatch.setattr(module, "Negatives", Given)
-    judge = NextItem(["recall", "mrr"], [5, 20])
-    data = module.Sessions(
-        judge,
-        source=Clicks(),
-        split="provided",
-        valid_days=0,
-        num_negatives=settings["n_sample"],
-        sample_alpha=settings["sample_alpha"],
-    )
+    evaluator = NextItem(["recall", "mrr"], [5, 20])
+    loader = module.SessionParallel(settings["n_sample"], settings["sample_alpha"])
+    data = event_data(clicks(), Provided(catalogue="train"), loader, evaluator)
     if case.startswith("xe"):
         objective = CrossEntropy(logq=settings.get("logq", 0.0))
     else:
@@ -97,7 +88,7 @@ def test_an_epoch_and_its_evaluation_equal_the_authors(case, tmp_path, monkeypat
         torch.testing.assert_close(
             model.state_dict()[name], expected, rtol=0, atol=1e-5, msg=lambda told, name=name: f"{name}: {told}"
         )
-    found = judge(model, data, "test", Device(torch.device("cpu"))).metrics
+    found = evaluator(model, data, "test", Device(torch.device("cpu"))).metrics
     for metric in ("recall", "mrr"):
         for k, expected in settings[metric].items():
             assert found[f"{metric}@{k}"] == pytest.approx(expected, abs=1e-7), (

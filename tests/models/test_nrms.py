@@ -9,11 +9,11 @@ import torch
 from worlds.attention import plain
 from worlds.news import first_batch, mind, write_world
 
-from recrun.data.events.parts import Ragged
 from recrun.data.news.dataset import Mind
 from recrun.data.news.files import Behaviors
 from recrun.data.news.parts import NewsPart
 from recrun.data.news.synthetic import TopicNews
+from recrun.data.ragged import Ragged
 from recrun.errors import ConfigError
 from recrun.evaluation.impressions import GroupedByImpression, impression_metrics
 from recrun.models.nrms import NRMS, ClickAndCategory

@@ -20,7 +20,7 @@ from recrun.errors import CheckpointError, ConfigError, Interrupted
 from recrun.experiments import predict
 from recrun.experiments.directories import prepare
 from recrun.experiments.load import evaluate
-from recrun.experiments.run import build, build_model, build_trainers, execute, load_config
+from recrun.experiments.run import build_dataset, build_model, build_trainers, execute, load_config
 from recrun.features import Features, Field
 from recrun.models.layers import two_tower
 from recrun.models.layers.two_tower import Padded, Table, history_means
@@ -32,8 +32,8 @@ NAMES = ("dssm", "youtube_dnn", "sasrec")
 
 @pytest.fixture(params=NAMES)
 def made(request):
-    config = composed(f"model={request.param}", "dataset.rows=sequences").config
-    data = build(config["dataset"])
+    config = composed(f"model={request.param}", "loader.rows=sequences").config
+    data = build_dataset(config)
     return config, data, build_model(config, data).eval()
 
 
@@ -205,9 +205,9 @@ def test_gradients_through_a_whole_catalogue_are_not_kept(made):
 def test_the_forward_pass_knows_its_shapes_without_looking_at_values(name, rows, objective):
     """So that nothing waits for a GPU; tensors without values refuse what would."""
     negatives = "batch" if objective == "in_batch" else "query"
-    words = [f"objective={objective}", f"dataset.negatives={negatives}", f"dataset.rows={rows}"]
+    words = [f"objective={objective}", f"loader.negatives={negatives}", f"loader.rows={rows}"]
     config = composed(f"model={name}", *words, "dataset.item_lists=[]").config
-    data = build(config["dataset"])
+    data = build_dataset(config)
     with FakeTensorMode():
         model, objective = build_model(config, data).train(), build_trainers(config)["train"].objective
         (value,) = objective(model, next(data.train_batches(8, np.random.default_rng(0)))).values()
@@ -222,7 +222,7 @@ def test_the_table_of_items_is_not_written_into_every_checkpoint(made):
 def test_attention_needs_a_width_that_its_heads_divide():
     config = composed("model=sasrec", "model.embedding_dim=10", "model.head_num=3").config
     with pytest.raises(ConfigError, match="multiple of"):
-        build_model(config, build(config["dataset"]))
+        build_model(config, build_dataset(config))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -232,7 +232,7 @@ def test_evaluate_predict_and_embed_a_finished_run(name, tmp_path):
     results = execute(directory)
     config = load_config(directory)
     assert evaluate(directory)["test"] == pytest.approx(results["test"])
-    seen = {**config, "dataset": {**config["dataset"], "mask_seen": False}}
+    seen = {**config, "evaluator": {**config["evaluator"], "mask_seen": False}}
     assert evaluate(directory, seen)["test"]["recall@100"] == 1.0  # of 40 items, none left out
     renumbered = {**config, "dataset": {**config["dataset"], "user_fields": ["segment", "id", "device"]}}
     if name != "sasrec":  # which knows no fields
@@ -240,7 +240,7 @@ def test_evaluate_predict_and_embed_a_finished_run(name, tmp_path):
             evaluate(directory, renumbered)
     lines = predict.predict(directory, config, "test", tmp_path / "top.tsv")
     users = {line.split("\t")[0] for line in (tmp_path / "top.tsv").read_text().splitlines()}
-    data = build(config["dataset"])
+    data = build_dataset(config)
     assert users == set(data.units("test"))
     assert lines > len(users) * 10
     assert predict.embed(directory, config, "user", "test", tmp_path / "u.npz") == len(users)
@@ -248,24 +248,30 @@ def test_evaluate_predict_and_embed_a_finished_run(name, tmp_path):
     u, i = np.load(tmp_path / "u.npz"), np.load(tmp_path / "i.npz")
     user, item = (tmp_path / "top.tsv").read_text().split("\t", 2)[:2]
     seen_of = {row: set() for row in u["ids"]}
-    batch = next(data.eval_batches("test", 4096))
-    offsets = batch["seen_offsets"].tolist()
+    found = data.rankings("test").seen
     for at, row in enumerate(data.units("test")):
-        seen_of[row] = set(batch["seen"][offsets[at] : offsets[at + 1]].tolist())
+        seen_of[row] = set(found.items[found.offsets[at] : found.offsets[at + 1]].tolist())
     scores = i["vectors"] @ u["vectors"][u["ids"] == user][0]
     scores[list(seen_of[user])] = -np.inf
     assert i["ids"][scores.argmax()] == item
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_other_data_are_judged_with_the_runs_ids(name, tmp_path, caplog):
+def test_other_data_are_evaluated_with_the_runs_ids(name, tmp_path, caplog):
     rng = np.random.default_rng(0)
     rows = {f"u{user}": rng.choice(30, 8, replace=False).tolist() for user in range(20)}
     backwards = dict(reversed(rows.items()))  # other numbers for the same users and items
     (tmp_path / "a.csv").write_text(events(rows))
     (tmp_path / "b.csv").write_text(events(backwards))
     (tmp_path / "c.csv").write_text(events({**backwards, "new": [1, 99, 2, 3, 4]}))
-    words = [f"model={name}", "dataset=retrieval", f"dataset.path={tmp_path}/a.csv", "epochs=1", "threads=1"]
+    words = [
+        f"model={name}",
+        "dataset=interactions",
+        "split=leave_last_out",
+        f"dataset.path={tmp_path}/a.csv",
+        "epochs=1",
+        "threads=1",
+    ]
     directory = prepare(compose([*words, f"output_dir={tmp_path}"]))
     results = execute(directory)
     for file in ("b.csv", "c.csv"):
@@ -274,21 +280,21 @@ def test_other_data_are_judged_with_the_runs_ids(name, tmp_path, caplog):
     for split in ("valid", "test"):
         assert same[split] == pytest.approx(results[split])
         assert more[split] != pytest.approx(results[split])
-    assert "1 items are unknown, such as 99; their 1 events are left out" in caplog.text
+    assert "1 items are unknown to the model, such as 99; their 1 events are left out" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("dssm", ["objective=in_batch", "dataset.negatives=batch", "dataset.num_negatives=20"]),
+        ("dssm", ["objective=in_batch", "loader.negatives=batch", "loader.num_negatives=20"]),
         ("youtube_dnn", ["objective=pairwise", "trainer.lr=0.01"]),
-        ("sasrec", ["objective=catalogue_softmax", "dataset.num_negatives=0", "trainer.lr=0.005"]),
+        ("sasrec", ["objective=catalogue_softmax", "loader.num_negatives=0", "trainer.lr=0.005"]),
     ],
 )
 def test_it_ranks_better_than_popularity(name, words):
     """On histories that stay with a genre for a while."""
     config = composed(f"model={name}", "dataset.source.n_users=200", "dataset.source.n_events=4000", *words).config
-    data = build(config["dataset"])
+    data = build_dataset(config)
     model, trainer = build_model(config, data), build_trainers(config)["train"]
     optimizer = trainer.optimizer(model.parameters(), lr=trainer.lr * 3)
     torch.manual_seed(0)
@@ -300,8 +306,7 @@ def test_it_ranks_better_than_popularity(name, words):
 
     class Popular(nn.Module):
         def forward(self, batch):
-            counts = torch.from_numpy(np.bincount(data._histories.training()[1], minlength=data.sizes["n_items"]))
-            return counts.float().expand(len(batch["sparse"]), -1).clone()
+            return torch.from_numpy(data.item_counts()).float().expand(len(batch["sparse"]), -1).clone()
 
     device = Device(torch.device("cpu"))
     found, popular = (data.evaluator(one, data, "test", device).metrics["ndcg@10"] for one in (model, Popular()))
@@ -311,16 +316,15 @@ def test_it_ranks_better_than_popularity(name, words):
 @pytest.mark.parametrize("rows", ["interactions", "sequences"])
 def test_an_interrupted_training_ends_with_the_same_weights(rows, tmp_path):
     """With everything that draws: order, windows, negatives, shares of the batch, dropout."""
-    words = ["objective=in_batch", "trainer.objective.in_batch_ratio=0.5", "model.dropout=0.3", f"dataset.rows={rows}"]
-    words += ["dataset.negatives=batch", "dataset.num_negatives=5", "trainer.batch_size=16", "epochs=2"]
+    words = ["objective=in_batch", "trainer.objective.in_batch_ratio=0.5", "model.dropout=0.3", f"loader.rows={rows}"]
+    words += ["loader.negatives=batch", "loader.num_negatives=5", "trainer.batch_size=16", "epochs=2"]
     config = composed("model=dssm", *words, "step_limit=5").config
 
     def trained(folder, stop=never):
         folder.mkdir(exist_ok=True)
-        data = build(config["dataset"])
+        data = build_dataset(config)
         model = build_model(config, data)
-        card = {"dataset_fingerprint": data.fingerprint}
-        context = context_in(folder, stop=stop, step_limit=4, card=card)
+        context = context_in(folder, stop=stop, step_limit=4, card=data.fingerprints)
         build_trainers(config)["train"].fit(model, data, context)
         return model.state_dict()
 

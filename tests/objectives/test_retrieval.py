@@ -14,7 +14,7 @@ import recrun.objectives.retrieval as losses
 from recrun.config.compose import compose
 from recrun.config.validate import check
 from recrun.errors import ConfigError
-from recrun.experiments.run import build, build_model
+from recrun.experiments.run import build_dataset, build_model
 from recrun.objectives.retrieval import CatalogueSoftmax, InBatch
 
 HISTORIES = {"a": [1, 2, 3, 4, 5, 6], "b": [3, 1, 6, 2, 7], "c": [2, 4, 1, 5], "d": [5, 6, 7, 1, 2, 3, 4]}
@@ -216,8 +216,8 @@ def test_the_scale_of_the_loss_keeps_small_gradients(dtype, rtol):
 
 
 def test_a_models_gradients_are_those_of_plain_autograd():
-    config = composed("model=dssm", "dataset.negatives=batch", "dataset.num_negatives=9").config
-    data = build(config["dataset"])
+    config = composed("model=dssm", "loader.negatives=batch", "loader.num_negatives=9").config
+    data = build_dataset(config)
     model, batch = build_model(config, data), next(data.train_batches(16, np.random.default_rng(0)))
     InBatch(logq=False)(model, batch)["in_batch"].backward()
     found = {name: p.grad.to_dense().clone() for name, p in model.named_parameters()}
@@ -236,10 +236,10 @@ def test_a_models_gradients_are_those_of_plain_autograd():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["objective=in_batch"], "goes with dataset.negatives=batch; it is query"),
-        (["objective=catalogue_softmax"], "goes with dataset.num_negatives=0; it is 4"),
+        (["objective=in_batch"], "goes with loader.negatives=batch; it is query"),
+        (["objective=catalogue_softmax"], "goes with loader.num_negatives=0; it is 4"),
         (["optimizer=adam"], "has sparse gradients, which optimizer torch.optim.Adam does not take"),
-        (["model=gru4rec", "objective=catalogue_softmax", "dataset.num_negatives=0"], "needs a model with queries"),
+        (["model=gru4rec", "objective=catalogue_softmax", "loader.num_negatives=0"], "needs a model with queries"),
         (["objective=in_batch", "trainer.objective.in_batch_ratio=1.5"], "expected a number >= 0 and <= 1"),
     ],
 )
@@ -255,7 +255,7 @@ def test_what_only_the_data_tell_is_refused_at_the_first_step(batch):
     batch["sampled"].zero_()
     with pytest.raises(ConfigError, match="leave no negatives"):
         InBatch(in_batch_ratio=0.0)(Dot(32, 7), batch)
-    config = composed("model=dssm", "dataset.num_negatives=0").config
-    data = build(config["dataset"])
-    with pytest.raises(ConfigError, match=r"set dataset\.negatives=query"):
+    config = composed("model=dssm", "loader.num_negatives=0").config
+    data = build_dataset(config)
+    with pytest.raises(ConfigError, match=r"set loader\.negatives=query"):
         build_model(config, data).train()(next(data.train_batches(4, np.random.default_rng(0))))

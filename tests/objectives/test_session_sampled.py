@@ -247,7 +247,7 @@ def test_full_softmax_is_the_cross_entropy_over_the_catalogue():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["objective=full_softmax"], "dataset.num_negatives=0; it is 256"),
+        (["objective=full_softmax"], "loader.num_negatives=0; it is 2048"),
         (["optimizer=adam"], "choose optimizer=adagrad, row_adam, row_sgd, sgd"),
         (
             ["stage.train.optimizer={_target_: torch.optim.RMSprop, _partial_: true}"],
@@ -256,9 +256,9 @@ def test_full_softmax_is_the_cross_entropy_over_the_catalogue():
         (["objective=bpr_maxx"], "did you mean 'bpr_max'"),
         (["objective=bpr_max", "trainer.objective.bpreg=-1"], "expected a number"),
         (["trainer.objective.elu_param=1"], "unknown key trainer.objective.elu_param"),
-        (["dataset.evaluator.ties=best"], "conservative"),
+        (["evaluator=next_item", "evaluator.ties=best"], "conservative"),
         (["model.embedding=none"], "shared"),
-        (["dataset.sample_alpha=-1"], "dataset.sample_alpha"),
+        (["loader.sample_alpha=-1"], "loader.sample_alpha"),
     ],
 )
 def test_contradictions_are_config_errors(words, told):

@@ -28,7 +28,8 @@ VAE = [*USERS, "model.latent_dimension=6", "trainer.objective.total_anneal_steps
 STAGES = ["stage.actor_pretrain.lr=0.5", "stage.critic_pretrain.lr=0.05", "stage.finetune.lr=0.05"]
 STAGES += ["stage.finetune.part_lr={critic: 0.05}", "stage.critic_pretrain.eval_every=1"]
 STAGES += ["stage.critic_pretrain.objective.l2=0.5", "stage.finetune.objective.l2=0.5"]
-HISTORIES = [f"dataset.source.{size}" for size in ("n_users=150", "n_items=60", "n_events=2000")]
+HISTORIES = ["dataset=synthetic_histories"]
+HISTORIES += [f"dataset.source.{size}" for size in ("n_users=150", "n_items=60", "n_events=2000")]
 HISTORIES += ["trainer.batch_size=32", "optimizer=row_sgd", "trainer.lr=0.1"]
 TABLE = ["dataset.source.n_rows=1500", "trainer.batch_size=400", "optimizer=row_sgd", "trainer.lr=0.1"]
 PLAIN = [*TABLE, "model.batch_norm=false"]
@@ -41,9 +42,9 @@ CASES = {
     "mult_vae": ["model=mult_vae", "model._target_=worlds.quiet.QuietVAE", *VAE],
     "mult_dae": ["model=mult_dae", "model._target_=worlds.quiet.QuietDAE", *USERS],
     "ract": ["model=ract", "model._target_=worlds.quiet.QuietRaCT", *USERS, "model.latent_dimension=6", *STAGES],
-    "dssm-listwise": ["model=dssm", "objective=listwise", "dataset.rows=sequences", *HISTORIES],
-    "dssm-pairwise": ["model=dssm", "objective=pairwise", "dataset.rows=sequences", *HISTORIES],
-    "dssm-pointwise": ["model=dssm", "objective=pointwise", "dataset.rows=sequences", *HISTORIES],
+    "dssm-listwise": ["model=dssm", "objective=listwise", "loader.rows=sequences", *HISTORIES],
+    "dssm-pairwise": ["model=dssm", "objective=pairwise", "loader.rows=sequences", *HISTORIES],
+    "dssm-pointwise": ["model=dssm", "objective=pointwise", "loader.rows=sequences", *HISTORIES],
     "youtube_dnn": ["model=youtube_dnn", *HISTORIES],
     "sasrec": ["model=sasrec", "model.dropout=0.0", *HISTORIES],
     "nrms-listwise": ["model=nrms", *NEWS],

@@ -36,7 +36,13 @@ TASKS = [
     "dataset.source.n_rows=2000",
     "weighting=uwl",
 ]
-HISTORIES = ["model=dssm", "objective=listwise", "dataset.rows=sequences", "trainer.batch_size=32"]
+HISTORIES = [
+    "model=dssm",
+    "dataset=synthetic_histories",
+    "objective=listwise",
+    "loader.rows=sequences",
+    "trainer.batch_size=32",
+]
 HISTORIES += [f"dataset.source.{size}" for size in ("n_users=150", "n_items=60", "n_events=2000")]
 
 
@@ -188,7 +194,7 @@ def test_what_a_rank_says_when_it_cannot_begin():
 FOLLOWER = """
 import sys, torch
 from recrun.runtime.launch import joined
-with joined(*map(int, sys.argv[1:]), torch.device("cpu")) as ranks:
+with joined(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], torch.device("cpu")) as ranks:
     ranks.agree(True)  # with a rank 0 that never answers
 """
 LEADER = f"""

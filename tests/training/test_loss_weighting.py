@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from worlds.training import Points, context_in, trainer_of
+from worlds.training import Fitted, Points, context_in, trainer_of
 
 from recrun.errors import ConfigError, Interrupted
 from recrun.features import Task
@@ -273,7 +273,7 @@ class TwoTowers(nn.Module):
         return self.bottom.weight
 
 
-class Judge:
+class Judge(Fitted):
     """Evaluator: the tasks' losses."""
 
     def __call__(self, model, dataset, split, device, limit=None):

@@ -13,7 +13,7 @@ from recrun.checkpoints import checkpoint
 from recrun.config.compose import compose
 from recrun.errors import ConfigError, Diverged, Interrupted
 from recrun.experiments import run
-from recrun.experiments.run import build
+from recrun.experiments.instantiate import instantiate
 from recrun.features import Task
 from recrun.runtime import seeds
 from recrun.training.divergence import largest
@@ -121,6 +121,19 @@ def test_a_lower_loss_is_better(tmp_path):
     assert trainer_of(epochs=3, monitor="logloss").fit(line(), data, context_in(tmp_path)).best_epoch == 2
 
 
+@pytest.mark.parametrize(("greater", "best", "epochs"), [(True, (2, 0.9), 4), (False, (3, 0.1), 5)])
+def test_the_evaluator_says_which_direction_is_better(tmp_path, greater, best, epochs):
+    """Patience of 2: upwards 0.9 is the best, and ends at 0.2; downwards 0.1 is, and ends at 0.3."""
+    data = scripted([0.5, 0.9, 0.1, 0.2, 0.3, 0.4])
+    data.evaluator.greater_is_better = lambda name: greater
+    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=9)
+    fit = TrainingLoop(trainer_of(epochs=9, patience=2, scheduler=plateau), line(), data, context_in(tmp_path))
+    progress = fit.run(0)
+    assert (progress.best_epoch, progress.best, progress.epoch) == (*best, epochs)
+    assert checkpoint.read_card(tmp_path / "train" / "best")["epoch"] == best[0]
+    assert fit.scheduler.mode == ("max" if greater else "min")
+
+
 def test_the_last_epoch_is_always_validated(tmp_path):
     trainer_of(epochs=5, eval_every=2).fit(line(), Points(), context_in(tmp_path))
     rows = rows_in(tmp_path)
@@ -215,7 +228,7 @@ def test_test_every_writes_rows_that_decide_nothing(tmp_path):
 def test_test_every_needs_a_test_part(tmp_path):
     data = Points()
     data.eval_size = lambda split: int(split == "valid")
-    with pytest.raises(ConfigError, match=r"trainer\.test_every=2 needs a test part with labels"):
+    with pytest.raises(ConfigError, match=r"trainer\.test_every=2 needs a test split with labels"):
         trainer_of(test_every=2).fit(line(), data, context_in(tmp_path))
 
 
@@ -509,7 +522,7 @@ def test_a_scheduler_that_must_know_its_end_is_told(tmp_path, every, steps):
 
 
 def test_cosine_ends_at_its_least_with_the_training(tmp_path):
-    cosine = build(compose(["scheduler=cosine", "trainer.scheduler.eta_min=0.25"]).config["trainer"]["scheduler"])
+    cosine = instantiate(compose(["scheduler=cosine", "trainer.scheduler.eta_min=0.25"]).config["trainer"]["scheduler"])
     fit = TrainingLoop(trainer_of(epochs=3, lr=1.0, scheduler=cosine), line(), Points(), context_in(tmp_path))
     fit.run(0)
     assert fit.optimizer.param_groups[0]["lr"] == pytest.approx(0.25)
@@ -517,7 +530,7 @@ def test_cosine_ends_at_its_least_with_the_training(tmp_path):
 
 
 def test_one_cycle_peaks_at_each_groups_own_rate_and_leaves_momentum_alone(tmp_path):
-    once = build(compose(["scheduler=one_cycle"]).config["trainer"]["scheduler"])
+    once = instantiate(compose(["scheduler=one_cycle"]).config["trainer"]["scheduler"])
     keys = {"lr": 0.5, "part_lr": {"first": 0.125}, "optimizer": partial(torch.optim.Adam, betas=(0.5, 0.9))}
     made = trainer_of(epochs=10, scheduler=once, **keys)  # stepped ten times in all
     fit = TrainingLoop(made, Two(), Points(), context_in(tmp_path))
@@ -590,7 +603,8 @@ def test_a_task_that_is_not_there_is_refused(tmp_path, keys, told):
 def judged(metrics, instead=None):
     """An evaluator that finds one dictionary of metrics after the other."""
     left = iter(metrics)
-    return lambda *_: Evaluation(next(left), None, {}, instead or {})
+    found = lambda *_: Evaluation(next(left), None, {}, instead or {})  # noqa: E731
+    return type("Judged", (Fitted,), {"__call__": found})()
 
 
 def test_the_mean_over_the_tasks_decides(tmp_path):
@@ -605,7 +619,7 @@ def test_a_mean_is_over_all_tasks_or_another_decides(tmp_path, caplog):
     data.evaluator = judged([{"a/logloss": 0.5, "b/auc": 0.9, "b/logloss": 0.3}], {"a/auc": "a/logloss"})
     progress = trainer_of(epochs=1, monitor="mean/auc").fit(line(), data, context_in(tmp_path))
     assert (progress.monitor, progress.best) == ("mean/logloss", pytest.approx(0.4))
-    assert "mean/auc is undefined on the validation part" in caplog.text
+    assert "mean/auc is undefined on the validation split" in caplog.text
 
 
 def test_a_mean_over_fewer_tasks_is_left_out_of_results():
@@ -614,12 +628,12 @@ def test_a_mean_over_fewer_tasks_is_left_out_of_results():
     told = Evaluation({"a/auc": 0.7, "b/logloss": 0.1}, None, {}, {"b/auc": "b/logloss"})
     silent = Evaluation({"a/auc": 0.7}, None, {})
     for test in (told, silent):
-        found = run.stage_results(Progress("mean/auc"), {"valid": both, "test": test})
+        found = run.stage_results(Progress("mean/auc"), {"valid": both, "test": test}, True)
         assert found["valid"]["mean/auc"] == pytest.approx(0.7)
         assert found["test"] == test.metrics
-    found = run.stage_results(Progress("mean/auc"), {"valid": both, "test": both})
+    found = run.stage_results(Progress("mean/auc"), {"valid": both, "test": both}, True)
     assert found["test"]["mean/auc"] == pytest.approx(0.7)
-    assert "mean/auc" not in run.stage_results(Progress("mean/auc"), {"test": told})["test"]
+    assert "mean/auc" not in run.stage_results(Progress("mean/auc"), {"test": told}, True)["test"]
 
 
 @pytest.mark.parametrize(("monitor", "decides"), [("a/auc", "a/logloss"), ("mean/auc", "mean/logloss")])
@@ -632,7 +646,7 @@ def test_where_a_metric_is_undefined_another_decides_also_after_a_resume(tmp_pat
     made = trainer_of(monitor=monitor, scheduler=plateau)
     with pytest.raises(Interrupted):
         made.fit(line(), data, context_in(tmp_path, stop=lambda: next(calls) > 16))
-    assert f"{monitor} is undefined on the validation part; {decides} decides instead" in caplog.text
+    assert f"{monitor} is undefined on the validation split; {decides} decides instead" in caplog.text
     caplog.clear()
     fit = TrainingLoop(made, line(), data, context_in(tmp_path))
     progress = fit.run(0)

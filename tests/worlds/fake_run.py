@@ -28,7 +28,7 @@ class FakeRun(ModuleType):
         if end:
             raise end
         results = {"test": {"ndcg@100": 0.1 * len(self.seen)}, "valid": {}, "stages": {}}
-        results |= {"monitor": "ndcg@100", "unit": "users", "peak_memory_mb": 1.0}
+        results |= {"monitor": "ndcg@100", "greater_is_better": True, "unit": "users", "peak_memory_mb": 1.0}
         (directory / "results.json").write_text(json.dumps(results))
         return results
 

@@ -4,6 +4,7 @@ import sys
 import threading
 from pathlib import Path
 
+from recrun.config import targets
 from recrun.experiments import run, run_record, worker
 from recrun.runtime.launch import joined
 
@@ -26,8 +27,9 @@ def follow(directory, ranks):
 
 
 if __name__ == "__main__":
-    listed, (rank, size, port) = sys.argv[1], map(int, sys.argv[2:])
+    listed, rank, size, meeting = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    targets.grant(targets.Permission(frozenset({"worlds"})))
     directories = [Path(line) for line in Path(listed).read_text().splitlines()]
-    with joined(rank, size, port, run.torch.device("cpu")) as ranks:
+    with joined(rank, size, meeting, run.torch.device("cpu")) as ranks:
         for directory in directories:
             follow(directory, ranks)

@@ -53,6 +53,6 @@ def take_part(ranks, folder):
 
 
 if __name__ == "__main__":
-    folder, rank, size, port = sys.argv[1], *map(int, sys.argv[2:])
-    with joined(rank, size, port, torch.device("cpu")) as ranks:
+    folder, rank, size, meeting = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    with joined(rank, size, meeting, torch.device("cpu")) as ranks:
         take_part(ranks, folder)

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
-from recrun.data.events.rows import Rows
-from recrun.data.events.sessions import Sessions
+from recrun.data.events.splits import Provided
+from recrun.data.loaders.session_parallel import SessionParallel
 from recrun.evaluation.next_item import NextItem
+from worlds.events import event_data, raw_events
+
+SPLIT_KEYS = ("valid_days", "valid_fraction", "targets", "catalogue")
+LOADER_KEYS = ("num_negatives", "sample_alpha", "bptt")
 
 
-class Log:
-    """A source of given sessions; every event comes a second after the one before."""
+@dataclass(frozen=True)
+class AsGiven(Provided):
+    """Sessions in the parts that they come in, some of which may be empty."""
 
-    def __init__(self, sessions, n_items, part=None, time=None) -> None:
-        lengths = [len(session) for session in sessions]
-        self.user = np.repeat(np.arange(len(sessions), dtype=np.int32), lengths)
-        self.item = np.concatenate(sessions).astype(np.int32)
-        self.part = None if part is None else np.repeat(np.asarray(part, np.int8), lengths)
-        self.time = np.arange(len(self.item), dtype=float) if time is None else np.asarray(time, float)
-        self.n_items = n_items
-
-    def identity(self):
-        return {}
-
-    def rows(self, with_time):
-        users, items = np.arange(len(np.unique(self.user))), np.arange(self.n_items)
-        return Rows(self.user, self.item, users, items, self.time, self.part, {"rows_read": len(self.user)})
+    def assign(self, log):
+        return replace(super().assign(log), asked=())
 
 
-def sessions_of(train, test=(), valid=(), n_items=None, **settings):
-    """A data set of given sessions per part; every item must be in a training session."""
+def session_events(sessions, n_items, part=None, time=None):
+    """Sessions 0, 1, ... of given items; every event comes a second after the one before."""
+    pairs = [(number, item) for number, session in enumerate(sessions) for item in session]
+    lengths = [len(session) for session in sessions]
+    times = range(len(pairs)) if time is None else time
+    parts = None if part is None else np.repeat(np.asarray(part, np.int8), lengths)
+    return raw_events(pairs, times, parts, "session", range(n_items))
+
+
+def sessions_of(train, test=(), valid=(), n_items=None, **keys):
+    """A data set of given sessions per part; every item must be in a training session.
+
+    Keys are those of the split, of the loader or of the data set.
+    """
     every = [*train, *valid, *test]
     part = [0] * len(train) + [1] * len(valid) + [2] * len(test)
     n_items = n_items or 1 + max(max(session) for session in every)
-    settings = {"evaluator": NextItem(), "num_negatives": 4, "min_session_length": 1, "valid_days": 0, **settings}
-    return Sessions(source=Log(every, n_items, part), split="provided", **settings)
+    split, loader = ({name: keys.pop(name) for name in names if name in keys} for names in (SPLIT_KEYS, LOADER_KEYS))
+    return event_data(
+        session_events(every, n_items, part),
+        AsGiven(**{"catalogue": "train", **split}),
+        SessionParallel(**{"num_negatives": 4, **loader}),
+        keys.pop("evaluator", NextItem()),
+        **keys,
+    )
 
 
 def random_sessions(count, n_items, seed=0, longest=9):

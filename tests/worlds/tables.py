@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from recrun.data.tables.chunks import Chunk, Lists, Texts
+from recrun.data.io.chunks import Chunk, Lists, Texts
 from recrun.data.tables.dataset import Table
+from recrun.evaluation.rows import RowMetrics
 
 CLICKS = "user,item,age,click\n" + "".join(f"u{n % 7},i{n % 5},{n % 4}.5,{n % 2}\n" for n in range(50))
 
@@ -17,7 +18,7 @@ def table(folder, text=CLICKS, name="t.csv", **keys):
     else:
         path.write_text(text)
     keys = {"sparse": ["user", "item"], "tasks": {"click": None}, **keys}
-    return Table(None, path=str(path), **keys)
+    return Table(RowMetrics(), path=str(path), **keys)
 
 
 def texts(values):
@@ -38,7 +39,7 @@ class Given:
     def header(self):
         return list(self.columns)
 
-    def place(self, row):
+    def location(self, row):
         return f"row {row}"
 
     def chunks(self, wanted):

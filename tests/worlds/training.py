@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from recrun.evaluation.metrics import greater_is_better
 from recrun.experiments.run_record import MetricsLog
 from recrun.objectives.base import Objective
 from recrun.runtime.device import Device
@@ -43,6 +44,9 @@ class Squared(Objective):
 class Fitted:
     """Evaluator: minus the error on all the data."""
 
+    def greater_is_better(self, name):
+        return greater_is_better(name)
+
     def __call__(self, model, dataset, split, device, limit=None):
         with torch.no_grad():
             error = (model({"x": dataset.x}) - dataset.y).square().mean()
@@ -53,10 +57,10 @@ class Points:
     """y = 2 x + 1."""
 
     kind = "numbers"
-    unit = "points"
+    train_unit = "points"
     sizes = {"n_points": 64}
     monitor = "fit"
-    fingerprint = "points"
+    fingerprints = {"dataset_fingerprint": "points"}
     evaluator = Fitted()
 
     def __init__(self) -> None:

@@ -10,10 +10,12 @@ from operator import itemgetter
 
 import numpy as np
 
-from recrun.data.events.rows import Ids, Int32, Mask
-from recrun.data.tables import chunks, join
+from recrun.data.io import chunks
+from recrun.data.io.files import existing
+from recrun.data.io.formats import data_file
+from recrun.data.tables import join
 from recrun.data.tables.encoding import escaped, plain
-from recrun.data.tables.files import existing, reader
+from recrun.data.types import Ids, Int32, Mask
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
 
@@ -67,16 +69,16 @@ def read_side(path: str, root: str | None, key: str) -> Side:
     Raises:
         DataError: The file cannot be used, a row has not as many values as the header, an id occurs twice.
     """
-    table = reader(existing(path, root, key), None, None)
+    table = data_file(existing(path, root, key), skip_blanks=True)
     own, *others = table.header()
     if not others:
-        raise DataError(f"{table.place(-1)}: the header needs the name of the ids and of one value at least")
+        raise DataError(f"{table.location(-1)}: the header needs the name of the ids and of one value at least")
     found = join.Side.read(own, table, chunks.Wanted(frozenset(others), frozenset(), {}), set())
     if not len(found.index):
-        raise DataError(f"{table.place(-1)}: no rows behind the header")
+        raise DataError(f"{table.location(-1)}: no rows behind the header")
     texts = {name.partition(":")[0].strip(): found.rows.texts[name] for name in others}
     return Side(
-        table.place(-1), found.index.to_numpy(), {name: cell.values[cell.codes] for name, cell in texts.items()}
+        table.location(-1), found.index.to_numpy(), {name: cell.values[cell.codes] for name, cell in texts.items()}
     )
 
 
@@ -129,20 +131,20 @@ def encode(side: Side | None, ids: Ids, known: Mask, wanted: Wanted, names: Ids 
     """
     _refuse_unknown(side, [*wanted.fields, *wanted.lists], wanted.key)
     words = None if names is None else wanted.words(names)
-    place = _places(side, ids)
-    absent = 0 if side is None else _absent(side, ids, place, wanted.key, training=names is None)
+    in_table = _rows(side, ids)
+    absent = 0 if side is None else _absent(side, ids, in_table, wanted.key, training=names is None)
     table = _Table(words)
     sparse = np.zeros((len(ids), len(wanted.fields)), np.int32)
     for at, name in enumerate(wanted.fields):
-        values, seen = (ids, known) if name == ID else (_column(side, name, place), known & (place >= 0))
-        sparse[:, at] = table.add(name, values, seen, None if name == ID else place < 0)
+        values, seen = (ids, known) if name == ID else (_column(side, name, in_table), known & (in_table >= 0))
+        sparse[:, at] = table.add(name, values, seen, None if name == ID else in_table < 0)
     lists: dict[str, np.ndarray] = {}
     for name in wanted.lists:
-        values, offsets, row = _split(_column(side, name, place), wanted.separator)
+        values, offsets, row = _split(_column(side, name, in_table), wanted.separator)
         lists |= {name: table.add(name, values, known[row], None), f"{name}_offsets": offsets}
     fields, sequences = table.fields[: len(wanted.fields)], table.fields[len(wanted.fields) :]
     found = Features(tuple(fields), sequences=tuple(sequences))
-    return Encoded(found, {"sparse": sparse, **lists}, np.array(table.names, str), absent)
+    return Encoded(found, {"sparse": sparse, **lists}, np.array(table.names, object), absent)
 
 
 class _Table:
@@ -174,7 +176,7 @@ def _refuse_unknown(side: Side | None, names: Sequence[str], key: str) -> None:
             raise ConfigError(f"dataset.{key}_fields or {key}_lists names {name}, but {where}; {ID} is always there")
 
 
-def _places(side: Side | None, ids: Ids) -> np.ndarray:
+def _rows(side: Side | None, ids: Ids) -> np.ndarray:
     """The row of each id in the table, -1 where it has none."""
     if side is None:
         return np.full(len(ids), -1)
@@ -182,20 +184,22 @@ def _places(side: Side | None, ids: Ids) -> np.ndarray:
     return np.fromiter((row.get(name, -1) for name in ids.tolist()), np.int64, len(ids))
 
 
-def _absent(side: Side, ids: Ids, place: np.ndarray, key: str, training: bool) -> int:
+def _absent(side: Side, ids: Ids, row: np.ndarray, key: str, training: bool) -> int:
     """How many have no row in the table. Warns of most, refuses to learn from a table that describes nobody."""
-    without = np.flatnonzero(place < 0)
+    without = np.flatnonzero(row < 0)
     if 2 * len(without) > len(ids):
-        told = f"{side.name} describes {len(ids) - len(without)} of {len(ids)} {key}s: {ids[without[0]]!r} is not there"
+        message = (
+            f"{side.name} describes {len(ids) - len(without)} of {len(ids)} {key}s: {ids[without[0]]!r} is not there"
+        )
         if training and len(without) == len(ids):
-            raise DataError(f"{told}, nor any other; its ids are like {side.ids[0]!r} (dataset.{key}_table)")
-        log.warning("%s", told)
+            raise DataError(f"{message}, nor any other; its ids are like {side.ids[0]!r} (dataset.{key}_table)")
+        log.warning("%s", message)
     return len(without)
 
 
-def _column(side: Side | None, name: str, place: np.ndarray) -> Ids:
+def _column(side: Side | None, name: str, row: np.ndarray) -> Ids:
     assert side is not None
-    return np.where(place >= 0, side.columns[name][place], "")
+    return np.where(row >= 0, side.columns[name][row], "")
 
 
 def _split(values: Ids, separator: str) -> tuple[Ids, np.ndarray, np.ndarray]:

@@ -1,106 +1,292 @@
-"""Who is trained on and who is held out: pure functions on integer arrays.
-
-Each gives the part of every row, TRAIN, VALID or TEST, int8 [R]. A row is never in two parts, every row is in one.
-"""
+"""The splits of an event log. Each assigns every event to training, validation or test."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
-from recrun.data.events.rows import TEST, TRAIN, VALID, Int8, Int32, Int64, Mask, Times
+from recrun.data.events import split_rules as rules
+from recrun.data.events.log import EventLog
+from recrun.data.events.split_log import Assignment, Catalogue, EventSplit, TestInput, WholeTargets
+from recrun.data.types import DROPPED, INPUT, TEST, TRAIN, VALID, Int8
+from recrun.errors import ConfigError, DataError
+from recrun.types import Count, Fraction, Index, NonNegative, Probability, Split
 
-FEWEST_TO_HOLD_OUT = 5  # a held-out user with fewer rows is wholly fold-in (Liang et al. 2018, Lobel et al. 2020)
 
+@dataclass(frozen=True)
+class Random(EventSplit):
+    """Of each unit's events a random share.
 
-def random_split(user: Int32, valid_fraction: float, test_fraction: float, rng: np.random.Generator) -> Int8:
-    """Random rows of each user: floor(fraction * n) for valid and for test.
-
-    A user with 2 rows or more has a test row, one with 3 or more a valid row too; everybody keeps a training row.
+    Attributes:
+        valid_fraction, test_fraction: Shares; a unit of 2 events has a test event, one of 3 a validation event too.
+        seed: Of the draw; apart from the run's seed, so that runs on one split can be compared.
     """
-    count = np.bincount(user)
-    test = np.where(count >= 2, np.maximum(_share(count, test_fraction), 1), 0)
-    test = np.minimum(test, np.maximum(count - 1, 0))
-    valid = np.where(count >= 3, np.maximum(_share(count, valid_fraction), 1), 0)
-    valid = np.minimum(valid, np.maximum(count - test - 1, 0))
-    return _by_rank(user, _rank_within(user, _shuffled(len(user), rng)), test, valid)
+
+    needs: ClassVar[str | None] = None
+
+    valid_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.1
+    seed: Index = 0
+    catalogue: Catalogue = "all"
+    test_input: TestInput = "train"
+    targets: WholeTargets = "last"
+
+    def assign(self, log: EventLog) -> Assignment:
+        """See the protocol."""
+        refuse_shares(self.valid_fraction, self.test_fraction)
+        rng, order = np.random.default_rng(self.seed), log.canonical()
+        unit = log.unit if order is None else log.unit[order]
+        part = rules.random_split(unit, self.valid_fraction, self.test_fraction, rng)
+        return Assignment(scattered(part, order), in_order=False)
 
 
-def temporal_split(time: Times, valid_fraction: float, test_fraction: float) -> Int8:
-    """Two cuts in time for everybody: the last `test_fraction` of all rows, before them the valid rows.
+@dataclass(frozen=True)
+class Temporal(EventSplit):
+    """Two cuts in time, the same for all units.
 
-    Args:
-        time: Times or ranks [R]; of equal ones the later row is the later.
+    Attributes:
+        valid_fraction, test_fraction: Shares of all events, the latest for test.
     """
-    total = np.array([len(time)])
-    test = int(_share(total, test_fraction)[0])
-    held_out = test + int(_share(total, valid_fraction)[0])
-    by_time = np.argsort(time, kind="stable")
-    part = np.full(len(time), TRAIN, np.int8)
-    part[by_time[len(time) - held_out :]] = VALID
-    part[by_time[len(time) - test :]] = TEST
-    return part
+
+    needs: ClassVar[str | None] = "times"
+
+    valid_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.1
+    catalogue: Catalogue = "all"
+    test_input: TestInput = "train_valid"
+    targets: WholeTargets = "last"
+
+    def assign(self, log: EventLog) -> Assignment:
+        """See the protocol."""
+        refuse_shares(self.valid_fraction, self.test_fraction)
+        refuse_no_times(log, "temporal")
+        assert log.rank is not None
+        return Assignment(rules.temporal_split(log.rank, self.valid_fraction, self.test_fraction))
 
 
-def leave_last_out(user: Int32, time: Times) -> Int8:
-    """Each user's last row is the test row, the one before the valid row; one row at least stays for training.
+@dataclass(frozen=True)
+class LeaveLastOut(EventSplit):
+    """Each unit's last event for test, the one before for validation; units of fewer than 3 events train only."""
 
-    A user with 2 rows has no valid row, one with 1 row is for training only.
+    needs: ClassVar[str | None] = "order"
 
-    Args:
-        time: Distinct ranks in time, int32 [R].
+    catalogue: Catalogue = "all"
+    test_input: TestInput = "train_valid"
+    targets: WholeTargets = "last"
+
+    def assign(self, log: EventLog) -> Assignment:
+        """See the protocol."""
+        refuse_no_order(log, "leave_last_out")
+        short = int(np.count_nonzero(log.lengths < rules.FEWEST_TO_LEAVE_OUT))
+        part = rules.leave_last_out(log.lengths)
+        return Assignment(part, counts={f"units_below_{rules.FEWEST_TO_LEAVE_OUT}_events": short})
+
+
+@dataclass(frozen=True)
+class Strong(EventSplit):
+    """Whole units are held out, and a share of their events is shown to the model (strong generalisation).
+
+    Attributes:
+        heldout_users: Units held out for each of validation and test, a number or a share.
+        fold_in: Share of a held-out unit's events that is the model's input.
+        min_events: Held-out units with fewer events have no target.
+        seed: Of the draw; apart from the run's seed.
     """
-    count = np.bincount(user)
-    rank = _rank_within(user, time.max() - time)
-    return _by_rank(user, rank, test=(count >= 2), valid=(count >= 3))
+
+    needs: ClassVar[str | None] = None
+
+    heldout_users: Count | Fraction = 0.1
+    fold_in: Fraction = 0.8
+    min_events: Count = 5
+    seed: Index = 0
+    catalogue: Catalogue = "train"
+    test_input: TestInput = "train"
+    targets: WholeTargets = "last"
+
+    def assign(self, log: EventLog) -> Assignment:
+        """See the protocol."""
+        rng = np.random.default_rng(self.seed)
+        role = rules.hold_out_units(len(log.units), self.count(len(log.units)), rng)
+        order = log.canonical()
+        unit, item = (log.unit, log.item) if order is None else (log.unit[order], log.item[order])
+        role_of_event, part = role[unit], role[unit].copy()
+        if self.catalogue == "train":
+            known = np.zeros(len(log.items), np.bool_)
+            known[item[role_of_event == TRAIN]] = True
+            part[~known[item]] = DROPPED
+        held_out = np.flatnonzero((role_of_event != TRAIN) & (part != DROPPED))
+        target = rules.held_out_events(unit[held_out], self.fold_in, self.min_events, rng)
+        part[held_out[~target]] = INPUT
+        unknown = int(np.count_nonzero(part == DROPPED))
+        return Assignment(scattered(part, order), in_order=False, counts={"unknown_items": unknown})
+
+    def count(self, n_units: int) -> int:
+        """Units to hold out for each of validation and test."""
+        held_out = self.heldout_users
+        count = held_out if isinstance(held_out, int) else int(n_units * held_out)
+        if count < 1 or 2 * count >= n_units:
+            raise ConfigError(
+                f"split.heldout_users={held_out} holds out {count} units for validation and as many for test, "
+                f"of {n_units} in all; at least one is needed for each of train, validation and test"
+            )
+        return count
 
 
-def hold_out_users(n_users: int, count: int, rng: np.random.Generator) -> Int8:
-    """The role of each user, int8 [n_users]: `count` are VALID, `count` are TEST, the others TRAIN."""
-    role = np.full(n_users, TRAIN, np.int8)
-    order = rng.permutation(n_users)
-    role[order[n_users - 2 * count : n_users - count]] = VALID
-    role[order[n_users - count :]] = TEST
-    return role
+@dataclass(frozen=True)
+class LastDays(EventSplit):
+    """Whole units by when they begin: those of the last days for test, those of the days before for validation.
 
+    Events of earlier units after a cut are dropped: training would know them only afterwards.
 
-def held_out_rows(user: Int32, fold_in: float, rng: np.random.Generator) -> Mask:
-    """True for the rows that a held-out user must be shown: floor((1 - fold_in) * n) of them at random.
-
-    The other rows are the model's input (fold-in). Users with fewer than 5 rows are wholly fold-in.
+    Attributes:
+        test_days, valid_days: Lengths in days; valid_days=0 for no validation.
     """
-    if not len(user):
-        return np.zeros(0, np.bool_)
-    count = np.bincount(user)
-    targets = np.where(count >= FEWEST_TO_HOLD_OUT, _share(count, 1 - fold_in), 0)
-    rank = _rank_within(user, _shuffled(len(user), rng))
-    return np.asarray(rank < targets[user], np.bool_)
+
+    needs: ClassVar[str | None] = "times"
+
+    test_days: NonNegative = 1.0
+    valid_days: NonNegative = 1.0
+    catalogue: Catalogue = "train"
+    test_input: TestInput = "train"
+    targets: WholeTargets = "last"
+
+    def assign(self, log: EventLog) -> Assignment:
+        """See the protocol."""
+        refuse_no_times(log, "last_days")
+        part = rules.hold_out_days(log, np.zeros(len(log), np.int8), TEST, self.test_days)
+        part = rules.hold_out_days(log, part, VALID, self.valid_days)
+        return whole_units(part, valid=self.valid_days > 0, test=self.test_days > 0)
 
 
-def _shuffled(size: int, rng: np.random.Generator) -> Int32:
-    return rng.permutation(np.arange(size, dtype=np.int32))
+@dataclass(frozen=True)
+class LatestFraction(EventSplit):
+    """Whole units by when they begin: the latest share of them for test, the share before for validation.
+
+    Attributes:
+        test_fraction, valid_fraction: Shares of the units; valid_fraction=0 for no validation.
+    """
+
+    needs: ClassVar[str | None] = "order"
+
+    test_fraction: Probability = 0.1
+    valid_fraction: Probability = 0.1
+    catalogue: Catalogue = "train"
+    test_input: TestInput = "train"
+    targets: WholeTargets = "last"
+
+    def assign(self, log: EventLog) -> Assignment:
+        """See the protocol."""
+        refuse_no_order(log, "fraction")
+        part = rules.hold_out_latest(log, np.zeros(len(log), np.int8), TEST, self.test_fraction)
+        part = rules.hold_out_latest(log, part, VALID, self.valid_fraction)
+        return whole_units(part, valid=self.valid_fraction > 0, test=self.test_fraction > 0)
 
 
-def _share(count: Int64, fraction: float) -> Int64:
-    """floor(fraction * count), where 0.1 * 10 is 1 and (1 - 0.8) * 5 is 1 in spite of binary fractions."""
-    return np.asarray(np.floor(count * fraction + 1e-9), np.int64)
+@dataclass(frozen=True)
+class Provided(EventSplit):
+    """The data are split already: `dataset.path` is a folder with train and test files, and perhaps a valid file.
+
+    Without a valid file, validation events can be taken from the training events: of sessions, the latest whole
+    ones; of users, a random share of each one's events.
+
+    Attributes:
+        valid_days: Sessions that begin in these last days of train; None = none.
+        valid_fraction: Share of the sessions, or of each user's events; None = none.
+        seed: Of the draw of users' events.
+    """
+
+    needs: ClassVar[str | None] = "split files"
+
+    valid_days: NonNegative | None = None
+    valid_fraction: Probability | None = None
+    seed: Index = 0
+    catalogue: Catalogue = "all"
+    test_input: TestInput = "train"
+    targets: WholeTargets = "last"
+
+    def assign(self, log: EventLog) -> Assignment:
+        """See the protocol."""
+        if log.part is None:
+            raise ConfigError("split=provided needs files that are split already, not dataset.source")
+        if self.valid_days and self.valid_fraction:
+            raise ConfigError(
+                f"split.valid_days={self.valid_days} and split.valid_fraction={self.valid_fraction}: give one of them"
+            )
+        part, by_units = log.part.copy(), units_in_one_part(log)
+        asked = bool((part == VALID).any() or self.valid_days or self.valid_fraction)
+        if not (part == VALID).any():
+            part = self.with_validation(log, part, by_units)
+        if by_units and log.rank is not None:
+            return whole_units(part, valid=asked, test=True)
+        splits: tuple[Split, ...] = ("valid", "test") if asked else ("test",)
+        return Assignment(part, in_order=log.rank is not None, asked=splits)
+
+    def with_validation(self, log: EventLog, part: Int8, by_units: bool) -> Int8:
+        """The codes with validation events taken from training, if the keys say so."""
+        if self.valid_days:
+            refuse_no_times(log, f"provided with split.valid_days={self.valid_days}")
+            return rules.hold_out_days(log, part, VALID, self.valid_days)
+        if not self.valid_fraction:
+            return part
+        if by_units and log.rank is not None:
+            return rules.hold_out_latest(log, part, VALID, self.valid_fraction)
+        rng, train = np.random.default_rng(self.seed), np.flatnonzero(part == TRAIN)
+        drawn = rules.random_share(log.unit[train], self.valid_fraction, rng)
+        part[train[drawn]] = VALID
+        return part
 
 
-def _rank_within(user: Int32, place: Int32) -> Int32:
-    """Each row's rank, from 0, among the rows of its user in the order of `place`, [R] distinct numbers >= 0."""
-    key = user.astype(np.int64) * (int(place.max()) + 1) + place  # sorts far faster than lexsort
-    order = np.argsort(key, kind="stable")
-    del key
-    count = np.bincount(user)
-    within = np.arange(len(user), dtype=np.int32)
-    within -= np.repeat((np.cumsum(count) - count).astype(np.int32), count)
-    rank = np.empty(len(user), np.int32)
-    rank[order] = within
-    return rank
+def units_in_one_part(log: EventLog) -> bool:
+    """Whether every unit has events in one split alone: then units are held out whole."""
+    assert log.part is not None
+    same = log.part[1:] == log.part[:-1]
+    return bool(same[log.unit[1:] == log.unit[:-1]].all())
 
 
-def _by_rank(user: Int32, rank: Int32, test: Int64 | Mask, valid: Int64 | Mask) -> Int8:
-    """Of each user's rows the first `test` [U] are TEST, the next `valid` [U] VALID, the others TRAIN."""
-    part = np.full(len(user), TRAIN, np.int8)
-    part[rank < (test.astype(np.int32) + valid)[user]] = VALID
-    part[rank < test.astype(np.int32)[user]] = TEST
-    return part
+def whole_units(part: Int8, valid: bool, test: bool) -> Assignment:
+    """An assignment of whole units, with the count of events that are in no split."""
+    asked: list[Split] = []
+    if valid:
+        asked.append("valid")
+    if test:
+        asked.append("test")
+    dropped = int(np.count_nonzero(part == DROPPED))
+    return Assignment(part, whole_units=True, asked=tuple(asked), counts={"events_after_a_cut": dropped})
+
+
+def scattered(part: Int8, order: np.ndarray | None) -> Int8:
+    """Parts that were assigned along `order`, in the order of the log."""
+    if order is None:
+        return part
+    result = np.empty_like(part)
+    result[order] = part
+    return result
+
+
+def refuse_shares(valid: float, test: float) -> None:
+    """Raises ConfigError if two shares leave nothing to train on."""
+    if valid + test >= 1:
+        raise ConfigError(
+            f"split.valid_fraction={valid} and split.test_fraction={test} leave nothing to train on; "
+            "their sum must be below 1"
+        )
+
+
+def refuse_no_times(log: EventLog, name: str) -> None:
+    """Raises DataError for a log without times."""
+    if log.time is None:
+        raise DataError(
+            f"split={name} needs the time of each event, and the data have none (dataset.time_column, dataset.order); "
+            "splits without times: random, strong, provided, and with an order leave_last_out, fraction"
+        )
+
+
+def refuse_no_order(log: EventLog, name: str) -> None:
+    """Raises DataError for a log without an order."""
+    if log.rank is None:
+        raise DataError(
+            f"split={name} needs the events of each unit in order, and the data have no times; "
+            "use dataset.order=file if the rows are in order, or split=random, strong or provided"
+        )

@@ -1,26 +1,32 @@
-"""Interactions with a structure that a model can learn, made from a seed."""
+"""One log for all models of a catalogue: events with times and features to learn from, made from a seed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Int32, Int64, Rows
+from recrun.data.events.side_tables import Side
+from recrun.data.io.raw_events import RawEvents
+from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import ConfigError
 from recrun.types import Count, Index, NonNegative, Positive, Probability
 
-TASTES = np.array([0.5, 0.3, 0.2])  # how a user's draws fall on the three groups that he likes
+TASTES = np.array([0.5, 0.3, 0.2])  # how a user's draws fall on the three groups that they like
 ROUNDS = 6  # of drawing again what came out twice
 DRAWS_AT_ONCE = 1 << 20
+HOUR, MONTH = 3600.0, 30 * 86_400.0
+OVERLAP = 0.3  # of the groups that a user turns to one after another
 
 
 class LatentTaste:
-    """Every item is in one group and every user likes three; popularity is a power law, activity is lognormal.
+    """Every item is in one group and every user likes three; popularity follows a power law, activity is lognormal.
 
-    Some of a user's items (`noise`) come from the whole catalogue, the others from the groups that he likes; within
-    both, by popularity. The same arguments give the same rows.
+    Some of a user's items (`noise`) come from the whole catalogue, the others from the groups that they like; within
+    both, by popularity. Users come at some time of a month and take their items within hours, those of a group mostly
+    one after another. Users' table: `taste`, the group that they like most. Items' table: `group`, `shelf` (says
+    nothing). The same arguments give the same events.
     """
 
     def __init__(
@@ -60,28 +66,55 @@ class LatentTaste:
 
     def identity(self) -> dict[str, Any]:
         """All arguments: they decide the rows."""
-        return {"synthetic": 1, **vars(self)}
+        return {"synthetic": 2, **vars(self)}
 
-    def rows(self, with_time: bool) -> Rows:
-        """Draws the rows; `time` is uniform noise."""
+    def events(self) -> RawEvents:
+        """Draws the events, sorted by user, then item."""
         rng = np.random.default_rng(self.seed)
-        chunks = list(self._chunks(rng))
+        world = self._world(rng)
+        chunks = list(self._chunks(world, rng))
         user = np.concatenate([pair // self.n_items for pair in chunks]).astype(np.int32)
         item = np.concatenate([pair % self.n_items for pair in chunks]).astype(np.int32)
-        return Rows(
-            user,
+        return RawEvents(
             item,
-            users=np.arange(self.n_users),
-            items=np.arange(self.n_items),
-            time=rng.random(len(user)) if with_time else None,
+            np.arange(self.n_items),
+            user,
+            np.arange(self.n_users),
+            time=self._times(user, world.catalogue.group[item], rng),
             counts={"rows_read": len(user)},
         )
 
-    def _chunks(self, rng: np.random.Generator) -> Iterator[Int64]:
-        """Sorted distinct (user, item) pairs, user * n_items + item, of some users at a time."""
+    def sides(self) -> tuple[Side, Side]:
+        """The tables of users and of items."""
+        world = self._world(np.random.default_rng(self.seed))
+        shelf = np.random.default_rng([self.seed, 1]).integers(0, 10, self.n_items)
+        users = {"taste": numbered("g", world.likes[:, 0])}
+        items = {"group": numbered("g", world.catalogue.group), "shelf": numbered("s", shelf)}
+        name = "dataset.source"
+        return Side(name, numbered("", np.arange(self.n_users)), users), Side(
+            name, numbered("", np.arange(self.n_items)), items
+        )
+
+    def _world(self, rng: np.random.Generator) -> _World:
         activity = self._activity(rng)
         likes = rng.integers(0, self.n_groups, (self.n_users, len(TASTES)))
-        catalogue = _Catalogue(self.n_items, self.n_groups, self.popularity_exponent, rng)
+        return _World(activity, likes, _Catalogue(self.n_items, self.n_groups, self.popularity_exponent, rng))
+
+    def _times(self, user: Int32, group: Int64, rng: np.random.Generator) -> Float:
+        """Seconds of each event: a user's groups come in some order, and overlap a little."""
+        turn = rng.random((self.n_users, self.n_groups))[user, group] + OVERLAP * rng.random(len(user))
+        order = np.lexsort((turn, user))
+        elapsed = np.cumsum(np.ceil(rng.exponential(HOUR, len(user))))
+        count = np.bincount(user, minlength=self.n_users)
+        first = np.cumsum(count) - count
+        time = np.empty(len(user))
+        begin = np.ceil(rng.uniform(0, MONTH, self.n_users)) - elapsed[np.minimum(first, len(user) - 1)]
+        time[order] = elapsed + np.repeat(begin, count)
+        return time
+
+    def _chunks(self, world: _World, rng: np.random.Generator) -> Iterator[Int64]:
+        """Sorted distinct (user, item) pairs, user * n_items + item, of some users at a time."""
+        activity, likes, catalogue = world.activity, world.likes, world.catalogue
         chunk_of_user = np.cumsum(activity) // DRAWS_AT_ONCE
         for users in np.split(np.arange(self.n_users), np.flatnonzero(np.diff(chunk_of_user)) + 1):
             pairs = np.zeros(0, np.int64)
@@ -109,6 +142,17 @@ class LatentTaste:
         return catalogue.pick(group, rng.random(len(user)))
 
 
+def numbered(letter: str, numbers: Int64) -> Ids:
+    """Texts of a letter and a number."""
+    return np.array([f"{letter}{number}" for number in numbers.tolist()], object)
+
+
+class _World(NamedTuple):
+    activity: Int64  # draws of each user
+    likes: Int64  # groups that each user likes, the most liked first, [n_users, 3]
+    catalogue: _Catalogue
+
+
 class _Catalogue:
     """Items in order of their groups, so that a range of cumulative popularity is a group."""
 
@@ -117,6 +161,8 @@ class _Catalogue:
         group = rng.permutation(np.arange(n_items) % n_groups)  # as equal in size as can be
         order = np.argsort(group, kind="stable")
         self.items: Int32 = rng.permutation(n_items)[order].astype(np.int32)  # an id says nothing of the popularity
+        self.group = np.empty(n_items, np.int64)
+        self.group[self.items] = group[order]
         self.cumulative = np.cumsum(popularity[order])
         ends = np.searchsorted(group[order], np.arange(n_groups), side="right")
         self.upper = np.append(np.concatenate([[0.0], self.cumulative])[ends], self.cumulative[-1])
@@ -125,5 +171,5 @@ class _Catalogue:
     def pick(self, group: Int64, quantile: Float) -> Int32:
         """Items [N] at `quantile` [N] of the popularity of `group` [N]; group -1 is the whole catalogue."""
         lower, upper = self.lower[group], self.upper[group]
-        place = np.searchsorted(self.cumulative, lower + quantile * (upper - lower), side="right")
-        return np.asarray(self.items[np.minimum(place, len(self.items) - 1)], np.int32)
+        position = np.searchsorted(self.cumulative, lower + quantile * (upper - lower), side="right")
+        return np.asarray(self.items[np.minimum(position, len(self.items) - 1)], np.int32)

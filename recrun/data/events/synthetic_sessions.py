@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from recrun.data.events.rows import Float, Int64, Rows
+from recrun.data.io.raw_events import RawEvents
+from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Positive, Probability
 
 DAY = 86_400
@@ -15,7 +16,7 @@ DECAY = 0.7  # of the odds of an item's successors, best first
 
 
 class MarkovSessions:
-    """Popularity is a power law, and every item has a few successors that tend to come next.
+    """Popularity follows a power law, and every item has a few successors that tend to come next.
 
     With probability `follow` the next item is a successor of the current one, else it is drawn by popularity. The
     same arguments give the same rows.
@@ -51,8 +52,8 @@ class MarkovSessions:
         """All arguments: they decide the rows."""
         return {"markov_sessions": 1, **vars(self)}
 
-    def rows(self, with_time: bool) -> Rows:
-        """Draws the rows, session after session in order of time."""
+    def events(self) -> RawEvents:
+        """Draws the events, session after session in order of time."""
         rng = np.random.default_rng(self.seed)
         lengths = self._lengths(rng)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -62,12 +63,12 @@ class MarkovSessions:
         gap[offsets[:-1]] = 0
         elapsed = np.cumsum(gap)
         time = np.repeat(begin - elapsed[offsets[:-1]], lengths) + elapsed
-        return Rows(
-            np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+        return RawEvents(
             item.astype(np.int32),
-            users=np.arange(len(lengths)),
-            items=np.arange(self.n_items),
-            time=time if with_time else None,
+            np.arange(self.n_items),
+            session=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+            sessions=np.arange(len(lengths)),
+            time=time,
             counts={"rows_read": len(item)},
         )
 
@@ -101,5 +102,5 @@ class MarkovSessions:
 
 
 def _draw(cumulative: Float, rng: np.random.Generator, size: int) -> Int64:
-    place = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
-    return np.asarray(np.minimum(place, len(cumulative) - 1), np.int64)
+    index = np.searchsorted(cumulative, rng.random(size) * cumulative[-1], side="right")
+    return np.asarray(np.minimum(index, len(cumulative) - 1), np.int64)

@@ -13,30 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.events.parts import Parts, Ragged
-
 log = logging.getLogger("recrun")
 
-FORMAT = 1  # raise it when the same input and settings would give other parts than before
+FORMAT = 2  # raise it when the same input and settings would give other parts than before
 
 
 Arrays = Mapping[str, np.ndarray]
-
-
-def cached(folder: str | None, settings: Mapping[str, Any], build: Callable[[], Parts]) -> tuple[Parts, str]:
-    """The parts and their fingerprint, from the cache if they are there, else built and stored.
-
-    Args:
-        folder: Where the cache is; None = none.
-        settings: Plain values, content hashes among them, that decide the parts.
-        build: Makes the parts.
-    """
-    if folder is None:
-        parts = build()
-        return parts, parts.fingerprint()
-    stored = cached_arrays(folder, "interactions", settings, lambda: _to_arrays(build()))
-    about = json.loads(str(stored["about"]))
-    return _from_arrays(stored, about["counts"]), str(about["fingerprint"])
 
 
 def cached_arrays(folder: str | None, kind: str, settings: Mapping[str, Any], build: Callable[[], Arrays]) -> Arrays:
@@ -69,34 +51,6 @@ def pack(strings: Iterable[str]) -> np.ndarray:
 def unpack(packed: np.ndarray) -> np.ndarray:
     """What `pack` was given, as an array of objects."""
     return np.array(packed.tobytes().decode().split("\n"), object)
-
-
-def _to_arrays(parts: Parts) -> Arrays:
-    about = json.dumps({"fingerprint": parts.fingerprint(), "counts": parts.counts})
-    return {
-        "about": np.array(about),
-        "users": parts.users,
-        "items": parts.items,
-        "known_offsets": parts.known.offsets,
-        "known_items": parts.known.items,
-        "valid_offsets": parts.valid.offsets,
-        "valid_items": parts.valid.items,
-        "test_offsets": parts.test.offsets,
-        "test_items": parts.test.items,
-        "train_users": parts.train_users,
-    }
-
-
-def _from_arrays(stored: Arrays, counts: Mapping[str, int]) -> Parts:
-    return Parts(
-        users=stored["users"],
-        items=stored["items"],
-        known=Ragged(stored["known_offsets"], stored["known_items"]),
-        valid=Ragged(stored["valid_offsets"], stored["valid_items"]),
-        test=Ragged(stored["test_offsets"], stored["test_items"]),
-        train_users=stored["train_users"],
-        counts=counts,
-    )
 
 
 def _store(path: Path, arrays: Arrays) -> None:

@@ -155,12 +155,12 @@ def _copy(response: http.client.HTTPResponse, file: BinaryIO, have: int) -> None
     """Copies to the end; says in the log at each tenth how far it is."""
     rest = response.length
     total = have + (rest or 0)
-    told = 0
+    shown = 0
     while block := response.read(BLOCK):
         file.write(block)
         have += len(block)
-        if total and (tenth := 10 * have // total) > told:
-            told = tenth
+        if total and (tenth := 10 * have // total) > shown:
+            shown = tenth
             log.info("%d %% of %.1f MB", 10 * tenth, total / 1e6)
     if rest is not None and have < total:
         raise ConnectionError(f"the connection ended after {have} of {total} bytes")

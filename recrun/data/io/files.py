@@ -1,145 +1,96 @@
-"""Files of interactions as a source of rows: found under the data folder, downloaded where that is known."""
+"""Where the files of a data set are: under the data folder, by customary names, a file or a folder per split."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from recrun.data.events.rows import TEST, TRAIN, VALID, Rows
-from recrun.data.io.columns import Columns
-from recrun.data.io.download import Download
-from recrun.data.io.readers import ENDINGS, read_rows
-from recrun.errors import DataError
+from recrun.data.types import TEST, TRAIN, VALID
+from recrun.errors import ConfigError, DataError
 
-PART_NAMES = {"train": TRAIN, "valid": VALID, "test": TEST}
+SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
+TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".dat", ".data")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
+ENDINGS = (*TEXT_ENDINGS, *(text + zipped for text in TEXT_ENDINGS for zipped in COMPRESSED), ".parquet", ".npz")
+ALLOWED = f"{' '.join(TEXT_ENDINGS)} (each also with {' '.join(COMPRESSED)}), .parquet, .npz"
 
 
-@dataclass(frozen=True)
-class RatingsFiles:
-    """One file with all the rows, or a folder with one file per part.
+def compression(path: Path) -> str:
+    """The ending, in small letters, that says how a file is compressed; "" if it is not."""
+    ending = path.suffix.lower()
+    return ending if ending in COMPRESSED else ""
 
-    Attributes:
-        path: The file; or a folder: of train, valid and test files if `provided`, else one in which a ratings file
-            has a customary name (ratings.csv, u.data, <folder>.inter, …).
-        root: Where a relative path is looked up before the working directory.
-        columns: Names of the columns; where they hold sessions, a valid file may be missing.
-        threshold: Least rating that counts; None = all rows.
-        provided: Whether the rows are split already.
-        part_files: File names inside `path` of the parts "train", "valid", "test"; None = found by these names.
-        download: Where the file can be had if it is absent.
-    """
 
-    path: str
-    root: str | None
-    columns: Columns
-    threshold: float | None
-    provided: bool
-    part_files: Mapping[str, str] | None
-    download: Download | None
+def kind(path: Path) -> str:
+    """The ending, in small letters, that says what is in a file, apart from compression."""
+    name = path.name.lower()
+    return Path(name.removesuffix(compression(path))).suffix
 
-    def identity(self) -> dict[str, Any]:
-        """Content hashes of the files and what decides how they are read; downloads them if need be."""
-        return {
-            "sha256": {str(part): sha256(path) for part, path in self._files().items()},
-            "kinds": [path.suffixes for path in self._files().values()],
-            "columns": asdict(self.columns),
-            "threshold": self.threshold,
-        }
 
-    def rows(self, with_time: bool) -> Rows:
-        """Reads the files.
+def possible_paths(path: str, root: str | None) -> list[Path]:
+    """Where a file may be: under the data folder, else under the working directory."""
+    own = Path(path).expanduser()
+    return list(dict.fromkeys([Path(root or ".").expanduser() / own, own]))
 
-        Raises:
-            DataError: A file is not there or cannot be used.
-        """
-        return read_rows(self._files(), self.columns, self.threshold, with_time)
 
-    def _files(self) -> dict[int | None, Path]:
-        if self.provided:
-            return self._part_files(self._existing())
-        path = self._find()
-        if path is None and self.download is not None:
-            self.download.fetch(Path(self.root or "."))
-        path = path or self._find()
-        if path is None:
-            raise self._missing_ratings()
-        return {None: path}
-
-    def _candidates(self) -> list[Path]:
-        path = Path(self.path).expanduser()
-        return [Path(self.root or ".").expanduser() / path, path]
-
-    def _existing(self) -> Path:
-        for path in self._candidates():
-            if path.exists():
-                return path
+def existing(path: str, root: str | None, key: str = "path") -> Path:
+    """A file or folder. Raises DataError, naming the config key, if there is none."""
+    found = next((candidate for candidate in possible_paths(path, root) if candidate.exists()), None)
+    if found is None:
+        looked = " and ".join(str(candidate.absolute()) for candidate in possible_paths(path, root))
         raise DataError(
-            f"dataset.path={self.path} does not exist; looked for "
-            + " and ".join(str(path.absolute()) for path in dict.fromkeys(self._candidates()))
-            + ". Give another dataset.path, or set dataset.root (or RECRUN_DATA) to the folder that holds it"
+            f"dataset.{key}={path} does not exist; looked for {looked}. "
+            f"Give another dataset.{key}, or set dataset.root (or RECRUN_DATA) to the folder that holds it"
         )
+    return found
 
-    def _find(self) -> Path | None:
-        """The ratings file, if there is one."""
-        for path in self._candidates():
-            if path.is_file():
-                return path
-            if path.is_dir():
-                names = (path / name for name in _customary_names(path.resolve().name))
-                found = next((file for file in names if file.is_file()), None)
-                if found:
-                    return found
-        return None
 
-    def _missing_ratings(self) -> DataError:
-        folder = self._existing()
-        return DataError(
-            f"{folder}: a folder without a ratings file; looked for {', '.join(_customary_names(folder.name))}. "
-            "Name the file in dataset.path, or use dataset.split=provided for train, valid and test files"
-        )
+def data_files(folder: Path) -> list[Path]:
+    """Files of a folder that can be read, by name; hidden ones and those that begin with "_" are left out."""
+    found = (path for path in sorted(folder.iterdir()) if path.name[0] not in "._" and path.is_file())
+    return [path for path in found if path.name.lower().endswith(ENDINGS)]
 
-    def _part_files(self, folder: Path) -> dict[int | None, Path]:
-        if not folder.is_dir():
-            raise DataError(f"{folder}: dataset.split=provided needs a folder with train, valid and test files")
-        needed = set(PART_NAMES) - ({"valid"} if self.columns.sessions else set())
-        if self.part_files is not None and not needed <= set(self.part_files) <= set(PART_NAMES):
-            raise DataError(
-                f"dataset.part_files names {', '.join(self.part_files)}; it must name train, valid and test"
-                + " (valid may be left out)" * ("valid" not in needed)
+
+def split_files(folder: Path, names: Mapping[str, str] | None = None) -> dict[int, list[Path]]:
+    """The files of train, valid and test in a folder; those that are not there are left out.
+
+    Each is a file, "train.csv", "name.train.inter", or a folder of files that continue each other.
+
+    Args:
+        folder: The folder.
+        names: Names inside it by "train", "valid" and "test"; None = found by these names.
+
+    Raises:
+        ConfigError: `names` has no train, or others than these.
+        DataError: A named one is not there, or there are several for one.
+    """
+    if names is not None:
+        if "train" not in names or not set(names) <= set(SPLITS):
+            raise ConfigError(
+                f"dataset.part_files names {', '.join(names) or 'nothing'}; it takes train, and valid and test if "
+                "there are any"
             )
-        found = {code: self._part_file(folder, part, part in needed) for part, code in PART_NAMES.items()}
-        return {code: path for code, path in found.items() if path is not None}
-
-    def _part_file(self, folder: Path, part: str, needed: bool) -> Path | None:
-        if self.part_files is not None and part in self.part_files:
-            path = folder / self.part_files[part]
-            if not path.is_file():
-                raise DataError(f"{path} does not exist (dataset.part_files.{part})")
-            return path
-        if self.part_files is not None:
-            return None
-        stems = (part, f"{folder.resolve().name}.{part}")
-        found = [p for stem in stems for ending in ENDINGS if (p := folder / (stem + ending)).is_file()]
-        if not found and not needed:
-            return None
-        if not found:
-            raise DataError(
-                f"{folder}: no {part} file; looked for {part} with one of the endings {', '.join(ENDINGS)}. "
-                f"dataset.part_files={{train: …, valid: …, test: …}} gives other names"
-            )
-        if len(found) > 1:
-            raise DataError(
-                f"{folder}: more than one {part} file: {', '.join(p.name for p in found)}; see dataset.part_files"
-            )
-        return found[0]
+        return {code: _named(folder, split, names[split]) for split, code in SPLITS.items() if split in names}
+    found = {code: _split(folder, split) for split, code in SPLITS.items()}
+    return {code: paths for code, paths in found.items() if paths}
 
 
-def _customary_names(folder: str) -> list[str]:
-    names = [f"{folder}.inter", "u.data", "ratings.dat", "ratings.csv", "ratings.tsv"]
-    return [*names, *(f"{name}.gz" for name in names), "ratings.parquet"]
+def _named(folder: Path, split: str, name: str) -> list[Path]:
+    path = folder / name
+    if not path.exists():
+        raise DataError(f"{path} does not exist (dataset.part_files.{split})")
+    return data_files(path) if path.is_dir() else [path]
+
+
+def _split(folder: Path, split: str) -> list[Path]:
+    wanted = tuple(f".{split}{ending}" for ending in ENDINGS)
+    found = [path for path in data_files(folder) if f".{path.name.lower()}".endswith(wanted)]
+    found += [path for name in (split, f"{split}.parquet") if (path := folder / name).is_dir()]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{folder}: more than one {split} file: {names}; dataset.part_files names them")
+    return data_files(found[0]) if found and found[0].is_dir() else found
 
 
 def sha256(path: Path) -> str:

@@ -1,288 +1,232 @@
-"""Delimited text, plain or gzipped: read fast by pandas, and exact about what is wrong on which line."""
+"""Delimited text, perhaps compressed: parsed fast by pandas, every row checked, exact about what is wrong where."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import math
-import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from recrun.data.io.columns import Columns, Role
+from recrun.data.io.chunks import CHUNK_ROWS, Chunk, Lists, NotIntegers, Texts, Times, Wanted
+from recrun.data.io.layout import Layout, cells_of, lines_of, parsed, read_layout
+from recrun.data.io.lines import NUL_STAND_IN, Lines
+from recrun.data.io.numerals import is_finite, is_plain_integer, numbers_of_texts
+from recrun.data.io.streams import open_bytes
+from recrun.data.io.times import times_of_texts
+from recrun.data.types import Float
 from recrun.errors import DataError
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-CHUNK_ROWS = 1 << 19
-SAMPLE_BYTES = 1 << 16
-MOVIELENS = ("user_id", "item_id", "rating", "timestamp")  # the columns of u.data and ratings.dat, which have no header
-BOM = b"\xef\xbb\xbf"
-
-
-class TextIdsError(Exception):
-    """The ids are not all plain integers: read the files again with ids as text."""
+SAMPLE_BYTES, SAMPLE_ROWS = 1 << 17, 1000
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How the rows of a file look.
-
-    A separator of two characters is parsed as its first one with empty fields between, which keeps the fast parser.
-    With `text_time` the times are dates in ISO 8601, not numbers.
-    """
-
-    separator: str
-    header: tuple[str, ...]
-    has_header: bool
-    text_time: bool = False
-
-    @property
-    def delimiter(self) -> str:
-        return self.separator[0]
-
-    @property
-    def step(self) -> int:
-        return len(self.separator)
-
-    @property
-    def width(self) -> int:
-        """Fields per row as the parser sees them."""
-        return (len(self.header) - 1) * self.step + 1
-
-
-def text_chunks(path: Path, columns: Columns, needed: Sequence[Role], text_ids: bool) -> Iterator[dict[Role, Any]]:
-    """The wanted columns of a text file, some rows at a time: ids int64 or object arrays, numbers float64.
-
-    Raises:
-        DataError: The file or a row of it cannot be used; names the line.
-        TextIdsError: `text_ids` is off and an id is not a plain integer ("007" is not).
-    """
-    with open_bytes(path) as stream:
-        layout = _layout(path, stream)
-        places = columns.find(layout.header, path, needed)
-        layout = replace(layout, text_time="time" in places and _dates(stream, layout, places["time"]))
-        if not text_ids and not _integers(stream, layout, places):
-            raise TextIdsError
-        watched = Watched(stream, layout.delimiter.encode())
-        rows = 0
-        try:
-            for frame in _frames(watched, layout, places, text_ids):
-                chunk = {role: frame[place * layout.step].to_numpy() for role, place in places.items()}
-                if "time" in chunk:
-                    chunk["time"] = seconds(chunk["time"]) if layout.text_time else chunk["time"] * columns.time_unit
-                _check(chunk)
-                if watched.odd_number and not text_ids:
-                    raise TextIdsError
-                rows += len(frame)
-                yield chunk
-        except (ValueError, OverflowError) as error:
-            if not (text_ids or isinstance(error, UnicodeDecodeError)):
-                raise TextIdsError from None
-            raise DataError(_first_fault(path, layout, places) or f"{path}: {error}") from None
-    if watched.separators != rows * (layout.width - 1):
-        fault = _first_fault(path, layout, places)  # none if quoted fields hold separators
-        if fault:
-            raise DataError(fault)
-
-
-@contextmanager
-def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
-    """The bytes of a file, unzipped, behind a byte order mark."""
-    try:
-        with path.open("rb") as file:
-            raw: Any = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
-            stream = io.BufferedReader(raw, SAMPLE_BYTES)
-            if stream.peek(len(BOM))[: len(BOM)] == BOM:
-                stream.read(len(BOM))
-            yield stream
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: broken gzip file ({error}); copy or download it again") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-class Watched(io.RawIOBase):
-    """Notices, in what is read through it, what the parser would not tell.
+class TextFile:
+    """A text file. An empty cell is missing, and nothing else is: "NA" is a text like others.
 
     Attributes:
-        separators: How many there were: short rows show, even where they lack only columns that nobody reads.
-        odd_number: Whether a field begins like a number that is not written plainly: 007 and +7 are not the id 7.
+        path: The file.
+        names: Of the columns of a file without a header line; None = it has one, or is one of MovieLens.
+        separator: Between cells; None = as the ending or the first line has it.
+        skip_blanks: Whether blanks after a separator are dropped; if not, they are where the first line has one after
+            each. After tabs they are kept.
     """
 
-    def __init__(self, stream: io.BufferedReader, separator: bytes) -> None:
-        self.stream, self.separator, self.separators = stream, separator, 0
-        self.odd_number = False
-        beginnings = [edge + sign for edge in (b"\n", separator, b'"') for sign in (b"0", b"-0", b"+", b" ")]
-        self.suspects = {begin: re.compile(re.escape(begin) + rb"\s*\d") for begin in beginnings}
-        self.tail = b"\n"
+    path: Path
+    names: tuple[str, ...] | None = None
+    separator: str | None = None
+    skip_blanks: bool = False
 
-    def readable(self) -> bool:
-        return True
+    def header(self) -> list[str]:
+        """Names of the columns. Raises DataError if there are none, or one is there twice."""
+        return list(self.layout.names)
 
-    def readinto(self, buffer: Any) -> int:
-        size = self.stream.readinto(buffer)
-        read = bytes(memoryview(buffer)[:size])
-        self.separators += read.count(self.separator)
-        if not self.odd_number:
-            read = self.tail + read
-            self.odd_number = any(
-                all(byte in read for byte in begin) and odd.search(read) for begin, odd in self.suspects.items()
-            )  # a single byte is found, or missed, much faster than several
-            self.tail = read[-4:]
-        return size
+    def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
+        """The wanted columns, some rows at a time.
 
+        Raises:
+            DataError: A row has too few or too many cells, or a cell cannot be used; names line and column.
+            NotIntegers: An id that is wanted as an integer is none.
+        """
+        with self._body() as stream:
+            sample = self._sample(stream)
+            if not all(is_plain_integer(row[name]) for row in sample for name in wanted.integers):
+                raise NotIntegers
+            dates = frozenset(name for name in wanted.times for row in sample[:1] if not is_finite(row[name]))
+            lines = Lines(stream, self.layout, bool(wanted.integers))
+            done = 0
+            try:
+                for frame in self._frames(lines, wanted, dates):
+                    if lines.odd:
+                        raise NotIntegers
+                    self._refuse_wrong_width(lines)
+                    chunk = _chunk(frame, wanted, dates, lines.nul)
+                    done += chunk.size
+                    del frame  # the next is read without it in memory
+                    yield chunk
+            except (ValueError, OverflowError) as error:
+                if wanted.integers and not isinstance(error, UnicodeDecodeError):
+                    raise NotIntegers from None
+                raise DataError(self._fault(wanted, dates) or f"{self.path}: {error}") from None
+        self._refuse_wrong_width(lines)
+        if done != lines.widths.rows and done != sum(1 for _ in self._rows()):
+            raise DataError(f"{self.path}: blank lines or quotes so that rows cannot be recognised")
 
-def _layout(path: Path, stream: io.BufferedReader) -> Layout:
-    """Reads the header line, if the file has one."""
-    sample = stream.peek(SAMPLE_BYTES)
-    if not sample.strip():
-        raise DataError(f"{path}: the file is empty; it needs a header line and one row per interaction")
-    kind = path.name.removesuffix(".gz").rpartition(".")[2].lower()
-    first = decoded(path, 1, sample.split(b"\n", 1)[0])
-    separator = "\t" if kind in ("tsv", "inter", "data") else sniff(first)
-    if kind in ("dat", "data") and first.split(separator)[0].strip().isdigit():
-        return Layout(separator, MOVIELENS, has_header=False)
-    line = decoded(path, 1, stream.readline(1 << 20)).strip("\r\n")
-    if "\r" in line:
-        raise DataError(f"{path}:1: lines end with a carriage return alone; convert them to \\n or \\r\\n")
-    names = [name.strip() for name in next(csv.reader([line], delimiter=separator[0]))][:: len(separator)]
-    if kind == "inter":
-        names = [name.partition(":")[0] for name in names]  # user_id:token
-    return Layout(separator, tuple(names), has_header=True)
+    def location(self, row: int) -> str:
+        """The file and line of a row, counted from 0; below 0 the file alone.
 
+        Raises:
+            DataError: A row up to there is not whole.
+        """
+        place = str(self.path)
+        for line, _ in islice(self._rows(), row + 1):
+            place = f"{self.path}:{line}"
+        return place
 
-def sniff(header: str) -> str:
-    if "::" in header:
-        return "::"
-    return max((",", "\t", ";", "|"), key=header.count)
+    @cached_property
+    def layout(self) -> Layout:
+        """How the rows look."""
+        return read_layout(self.path, self.names, self.separator, self.skip_blanks)
 
+    @contextmanager
+    def _body(self) -> Iterator[io.BufferedReader]:
+        """The bytes behind the header."""
+        layout = self.layout
+        with open_bytes(self.path) as stream:
+            if layout.has_header:
+                next(parsed(lines_of(self.path, stream, layout), layout))
+            yield stream
 
-def decoded(path: Path, number: int, line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{number}: not UTF-8 text (byte {error.start + 1} of the line)") from None
-
-
-def _integers(stream: io.BufferedReader, layout: Layout, places: dict[Role, int]) -> bool:
-    """Whether the ids at the beginning of the file are integers that are written plainly."""
-    lines = stream.peek(SAMPLE_BYTES).decode(errors="replace").splitlines()
-    for row in csv.reader(lines[:1000], delimiter=layout.delimiter):
-        for role in ("user", "item"):
-            place = places[role] * layout.step
-            if place < len(row) and not _is_plain(row[place]):
-                return False
-    return True
-
-
-def _dates(stream: io.BufferedReader, layout: Layout, place: int) -> bool:
-    """Whether the first time in the file is no number."""
-    lines = stream.peek(SAMPLE_BYTES).decode(errors="replace").splitlines()
-    first = next(csv.reader(lines[:1], delimiter=layout.delimiter), [])
-    return place * layout.step < len(first) and not _is_number(first[place * layout.step])
-
-
-def seconds(dates: Any) -> Any:
-    """ISO 8601 text as seconds since 1970, float64; without a zone it is UTC.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    import pandas as pd
-
-    return pd.DatetimeIndex(pd.to_datetime(dates, format="ISO8601", utc=True)).as_unit("us").asi8 / 1e6
-
-
-def _is_plain(text: str) -> bool:
-    return text == "0" or (text.removeprefix("-").isdecimal() and text.isascii() and text.lstrip("-")[0] != "0")
-
-
-def _frames(stream: Any, layout: Layout, places: dict[Role, int], text_ids: bool) -> Iterator[pd.DataFrame]:
-    import pandas as pd
-
-    ids = object if text_ids else np.int64
-    kinds = {"user": ids, "item": ids, "time": object if layout.text_time else np.float64, "rating": np.float64}
-    types: dict[int, Any] = {place * layout.step: kinds[role] for role, place in places.items()}
-    try:
-        with pd.read_csv(
-            stream,
-            sep=layout.delimiter,
-            header=None,
-            names=list(range(layout.width)),
-            usecols=sorted(types),
-            dtype=types,
-            na_filter=False,
-            index_col=False,
-            chunksize=CHUNK_ROWS,
-        ) as reader:
-            yield from reader
-    except pd.errors.EmptyDataError:
-        return
-
-
-def _check(chunk: dict[Role, Any]) -> None:
-    """Raises ValueError if there is an empty id or a number that is none; the line is looked up then."""
-    for role, values in chunk.items():
-        if role in ("rating", "time"):
-            bad = not np.isfinite(values).all()
-        else:
-            bad = values.dtype == object and bool((values == "").any())
-        if bad:
-            raise ValueError(f"bad {role}")
-
-
-def _first_fault(path: Path, layout: Layout, places: dict[Role, int]) -> str | None:
-    """Where and what the first unusable row is; slow, for error messages only."""
-    with open_bytes(path) as stream:
-        lines = (decoded(path, number, line) for number, line in enumerate(stream, 1))
-        reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
-        begin = 1
+    def _sample(self, stream: io.BufferedReader) -> list[Mapping[str, str]]:
+        """Whole rows at the beginning."""
+        layout = self.layout
+        begin = layout.plain(stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]).decode(errors="replace").splitlines()
         try:
-            for row in reader:
-                fault = None if not row or (begin == 1 and layout.has_header) else _fault(row, layout, places)
+            rows = [row for row in islice(parsed(begin, layout), SAMPLE_ROWS) if len(row) == len(layout.names)]
+        except csv.Error:
+            rows = []
+        return [dict(zip(layout.names, row, strict=True)) for row in rows]
+
+    def _frames(self, lines: Lines, wanted: Wanted, dates: frozenset[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Columns by name."""
+        import pandas as pd
+
+        layout = self.layout
+        as_text = wanted.texts | wanted.lists.keys() | dates
+        types: dict[int, Any] = {}
+        for place, name in enumerate(layout.names):
+            if name in wanted.columns:
+                number = np.int64 if name in wanted.integers else np.float64
+                types[place] = object if name in as_text else number
+
+        def by_name(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+            return {layout.names[at]: frame[at].to_numpy() for at in types}
+
+        optional = [at for at, kind in types.items() if kind is np.float64 and layout.names[at] not in wanted.required]
+        try:
+            with pd.read_csv(
+                lines,  # type: ignore[call-overload]
+                sep=layout.delimiter.decode(),
+                header=None,
+                names=range(len(layout.names)),
+                usecols=list(types),
+                dtype=types,
+                na_filter=bool(optional),
+                na_values={at: [""] for at in optional},
+                keep_default_na=False,
+                skipinitialspace=layout.skip_blanks,
+                quoting=layout.quotes,
+                index_col=False,
+                chunksize=wanted.rows or CHUNK_ROWS,
+            ) as reader:
+                yield from map(by_name, reader)
+        except pd.errors.EmptyDataError:
+            return
+
+    def _refuse_wrong_width(self, lines: Lines) -> None:
+        """Parses the file, once, if a row may have another width than the header. Raises DataError if one has."""
+        if lines.widths.wrong and not lines.widths.parsed:
+            lines.widths.parsed = True
+            for _ in self._rows():
+                pass
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Lines by number and their cells, without the header; slow. Raises DataError for a row that is not whole."""
+        names = self.layout.names
+        for line, cells in islice(cells_of(self.path, self.layout), int(self.layout.has_header), None):
+            if len(cells) != len(names):
+                hint = ": " + ", ".join(names) if len(names) <= 8 else ""
+                raise DataError(f"{self.path}:{line}: the row has {len(cells)} cells, expected {len(names)}{hint}")
+            yield line, cells
+
+    def _fault(self, wanted: Wanted, dates: frozenset[str]) -> str | None:
+        """Where and what the first cell is that cannot be used."""
+        for line, cells in self._rows():
+            for name, cell in zip(self.layout.names, cells, strict=True):
+                fault = _cell_fault(cell, name, wanted, dates)
                 if fault:
-                    return f"{path}:{begin}: {fault}"
-                begin = reader.line_num + 1
-        except csv.Error as error:
-            return f"{path}:{begin}: {error} (a quote that is not closed?)"
-    return None
+                    return f"{self.path}:{line}: column {name} {fault}"
+        return None
 
 
-def _fault(row: list[str], layout: Layout, places: dict[Role, int]) -> str | None:
-    if len(row) != layout.width:
-        fields = (len(row) - 1) // layout.step + 1
-        return f"the row has {fields} fields, expected {len(layout.header)}: {', '.join(layout.header)}"
-    for role, place in places.items():
-        value, name = row[place * layout.step], layout.header[place]
-        if role in ("user", "item"):
-            if not value:
-                return f"the {role} id is empty (column {name})"
-        elif role == "time" and layout.text_time:
-            if not _is_date(value):
-                return f"the time is {value!r}, not a date in ISO 8601 as in the first row (column {name})"
-        elif not _is_number(value):
-            return f"the {role} is {value!r}, not a finite number (column {name})"
+def _chunk(frame: Mapping[str, np.ndarray], wanted: Wanted, dates: frozenset[str], nul: bool) -> Chunk:
+    """Columns as cells. Raises ValueError for one that cannot be used."""
+    as_text = wanted.texts | wanted.lists.keys() | dates
+    texts = {name: _texts_of(column, nul) for name, column in frame.items() if name in as_text}
+    times = {name: _times(texts.get(name), frame[name]) for name in wanted.times}
+    chunk = Chunk(
+        size=len(next(iter(frame.values()))),
+        texts={name: texts[name] for name in wanted.texts},
+        lists={name: Lists.split(texts[name], separator) for name, separator in wanted.lists.items()},
+        numbers={name: _numbers(texts.get(name), frame[name]) for name in wanted.numbers},
+        integers={name: frame[name] for name in wanted.integers},
+        times=times,
+    )
+    bad = chunk.bad_cell(wanted.required)
+    if bad:
+        raise ValueError(f"column {bad[1]} {bad[2]}")
+    return chunk
+
+
+def _texts_of(column: np.ndarray, nul: bool) -> Texts:
+    import pandas as pd
+
+    codes, values = pd.factorize(column)
+    if nul:
+        values = np.array([value.replace(NUL_STAND_IN.decode(), "\0") for value in values], object)
+    return Texts(codes.astype(np.int32), values)
+
+
+def _times(texts: Texts | None, numbers: np.ndarray) -> Times:
+    if texts is None:
+        return Times(numbers, dates=False)
+    distinct = times_of_texts(texts.values)
+    return Times(distinct.values[texts.codes], distinct.dates)
+
+
+def _numbers(texts: Texts | None, numbers: np.ndarray) -> Float:
+    return numbers if texts is None else numbers_of_texts(texts.values)[texts.codes]
+
+
+def _cell_fault(cell: str, name: str, wanted: Wanted, dates: frozenset[str]) -> str | None:
+    if name in wanted.required and not cell:
+        return "is empty"
+    if name in dates:
+        return None if _is_date(cell) else f"is {cell!r}, not a date in ISO 8601 as in the first row"
+    if name in wanted.numbers | wanted.times and cell and not is_finite(cell):
+        optional = "" if name in wanted.required else "; an empty cell is a missing one"
+        return f"is {cell!r}, not a finite number{optional}"
     return None
 
 
 def _is_date(text: str) -> bool:
     try:
-        return bool(np.isfinite(seconds([text])).all())
-    except ValueError:
-        return False
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
+        return times_of_texts(np.array([text], object)).dates
     except ValueError:
         return False

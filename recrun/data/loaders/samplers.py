@@ -1,4 +1,4 @@
-"""Items that a user did not take: drawn for many queries at once, by one of three laws."""
+"""Items that a user did not take: drawn for many queries at once, from one of three distributions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Int32, Int64, Mask
-from recrun.data.loaders.session_schedule import Popularity
+from recrun.data.loaders.popularity import Popularity
+from recrun.data.types import Float, Int32, Int64, Mask
 from recrun.errors import ConfigError, DataError
 
 SamplerName: TypeAlias = Literal["uniform", "popularity", "log"]
 ROUNDS = 20  # of drawing again what is a user's own, before the rest is drawn from what is left over
-LEAST_SHARE = 1e-9  # of the law that must be left for a user
+LEAST_SHARE = 1e-9  # of the distribution that must be left for a user
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,15 @@ class Sampler:
         share: Probability of each item, float64 [n_items].
     """
 
-    def __init__(self, counts: Int64, law: SamplerName, alpha: float) -> None:
-        laws = {"uniform": np.ones(len(counts)), "popularity": counts.astype(np.float64) ** alpha}
-        weight: Float = laws[law] if law in laws else np.log1p(counts) + 1e-6
+    def __init__(self, counts: Int64, distribution: SamplerName, alpha: float) -> None:
+        weights = {"uniform": np.ones(len(counts)), "popularity": counts.astype(np.float64) ** alpha}
+        weight: Float = weights[distribution] if distribution in weights else np.log1p(counts) + 1e-6
         self.share: Float = weight / weight.sum()
-        self._law = Popularity(weight, 1.0)
+        self._distribution = Popularity(weight, 1.0)
 
     def draw(self, rng: np.random.Generator, size: int) -> Int64:
         """Items, int64 [size]."""
-        return self._law.draw(rng, size).astype(np.int64)
+        return self._distribution.draw(rng, size).astype(np.int64)
 
     def draw_others(self, rng: np.random.Generator, user: Int64, size: int, own: Positives) -> Int64:
         """Items that `user` [Q] did not take, int64 [Q, size], in proportion to `share` among these."""
@@ -73,7 +73,7 @@ class Sampler:
                 break
             drawn[taken] = self.draw(rng, len(taken))
             taken = taken[own.has(who[taken], drawn[taken])]
-        for at in taken.tolist():  # of a user who took nearly all that the law draws
+        for at in taken.tolist():  # of a user who took nearly all that can be drawn
             left = self.share.copy()
             left[own.item[own.offsets[who[at]] : own.offsets[who[at] + 1]]] = 0
             drawn[at] = rng.choice(len(left), p=left / left.sum())
@@ -86,14 +86,14 @@ class Sampler:
         if left.min(initial=1) < LEAST_SHARE:
             raise DataError(
                 f"user {users[int(left.argmin())]} took every item that can be drawn as a negative; "
-                "use dataset.avoid_positives=false, another dataset.sampler, or drop the user"
+                "use loader.avoid_positives=false, another loader.sampler, or drop the user"
             )
 
 
 def refuse_too_many(num_negatives: int, n_items: int) -> None:
-    """Raises ConfigError if more negatives are asked for than the catalogue has others."""
+    """Raises ConfigError if more negatives are wanted than the catalogue has others."""
     if num_negatives >= n_items:
         raise ConfigError(
-            f"dataset.num_negatives={num_negatives}, but there are {n_items} items in the catalogue; lower it, or set "
+            f"loader.num_negatives={num_negatives}, but there are {n_items} items in the catalogue; lower it, or set "
             "it to 0 with objective=catalogue_softmax, which compares with all of them"
         )

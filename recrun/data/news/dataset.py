@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from recrun.data.events.rows import Ids, Int64
 from recrun.data.news.files import Behaviors, Names, News
 from recrun.data.news.parts import FILES, Fields, draw, load, prepare
 from recrun.data.news.vocabulary import (
@@ -21,6 +20,7 @@ from recrun.data.news.vocabulary import (
     vector_table,
     word_numbers,
 )
+from recrun.data.types import Ids, Int64
 from recrun.errors import ConfigError, DataError
 from recrun.interfaces import Evaluator
 from recrun.types import Batch, Count, Side, Split
@@ -36,9 +36,9 @@ class NewsSource(Protocol):
 
 
 class Mind:
-    """Impressions: some news shown to a user with a click history, some of which he clicked.
+    """Impressions: some news shown to a user with a click history, some of which they clicked.
 
-    Every part is judged with its own news file. News that a part's news file does not know have the unknown title as
+    Every split is evaluated with its own news file. News that this file does not know have the unknown title as
     candidates and are left out of histories; both are counted.
 
     Training batch, a row for each click: `candidates` [B, 1 + npratio], the click and different non-clicks of the
@@ -50,13 +50,12 @@ class Mind:
     Both have `user`, `history`, `titles` and `category` as `NewsPart.batch` describes.
 
     Args:
-        evaluator: Judges models on these data.
-        monitor: The metric that early stopping watches by default.
+        evaluator: Evaluates models on these data.
         path: Folder with the parts; relative to `root`, else to the working directory.
         root: The data folder.
         source: Makes the files instead of `path`.
         train, valid, test: Folders of the parts, in `path` or by themselves, each with news.tsv and behaviors.tsv.
-            The test part may be absent, and may have no labels or, as a placeholder, equal ones.
+            The test split may be absent, and may have no labels or, as a placeholder, equal ones.
         title_size: Most words of a title that are read, from its beginning.
         his_size: Most clicks of a history that are read, the newest.
         npratio: Non-clicks for each click in training.
@@ -73,13 +72,13 @@ class Mind:
     """
 
     kind: ClassVar[str] = "news"
-    unit: ClassVar[str] = "impressions"
+    train_unit: ClassVar[str] = "impressions"
+    has_candidates: ClassVar[bool] = True
     input_key: ClassVar[str] = "test"
 
     def __init__(
         self,
         evaluator: Evaluator,
-        monitor: str = "group_auc",
         path: str | None = None,
         root: str | None = None,
         source: NewsSource | None = None,
@@ -95,7 +94,7 @@ class Mind:
         cache: str | None = None,
     ) -> None:
         """Reads the files, or takes them from the cache."""
-        self.evaluator, self.monitor = evaluator, monitor
+        self.evaluator, self.monitor = evaluator, evaluator.monitor
         self.npratio = npratio
         if (source is None) == (path is None):
             raise ConfigError("give dataset.path, a folder in the MIND format, or dataset.source, not both or neither")
@@ -125,15 +124,16 @@ class Mind:
                 f"{folders['train'] / FILES[1]}: no impression has both a click (-1) and a non-click (-0): "
                 "there is nothing to learn from"
             )
-        self._judged = [name for name, folder in folders.items() if self._judges(name, folder)]
+        self._labelled = [name for name, folder in folders.items() if self._can_be_evaluated(name, folder)]
         hashes = [digest for _, _, digest in read.values()]
-        self.fingerprint = hashlib.sha256("\n".join([*hashes, *self._words]).encode()).hexdigest()
+        fingerprint = hashlib.sha256("\n".join([*hashes, *self._words]).encode()).hexdigest()
+        self.fingerprints: Mapping[str, str] = {"dataset_fingerprint": fingerprint}
         self.sizes: Mapping[str, Any] = {"n_words": len(self._words), "n_categories": len(categories)}
         if vectors is not None:
             self.sizes = {**self.sizes, "word_vectors": vectors}
 
     def describe(self) -> dict[str, int]:
-        """Counts: words, and of each part impressions, candidates, clicks, news and what is unknown."""
+        """Counts: words, and of each split impressions, candidates, clicks, news and what is unknown."""
         return {"words": len(self._words) - 1, "trainable_clicks": self.train_size(), **self._counts}
 
     def train_size(self) -> int:
@@ -147,8 +147,8 @@ class Mind:
         order = self._trainable[rng.permutation(len(self._trainable))]
         clicks, offsets = self._clicked.gather(order)
         row = np.repeat(order, np.diff(offsets))
-        places, present = draw(self._unclicked.lengths()[row], self.npratio, rng)
-        drawn = self._unclicked.items[places + self._unclicked.offsets[row][:, None]]
+        positions, present = draw(self._unclicked.lengths()[row], self.npratio, rng)
+        drawn = self._unclicked.items[positions + self._unclicked.offsets[row][:, None]]
         candidates = np.concatenate([clicks[:, None], np.where(present, drawn, clicks[:, None])], 1)
         mask = np.concatenate([np.ones((len(row), 1), bool), present], 1)
         history = self._parts["train"].behaviors.history[row].astype(np.int64)
@@ -160,8 +160,8 @@ class Mind:
             yield _tensors({"label": label, "label_mask": mask[here], **fields})
 
     def eval_size(self, split: Split) -> int:
-        """Impressions of a split; 0 if it has no labels to judge by."""
-        return len(self._parts[split].behaviors.ids) if split in self._judged else 0
+        """Impressions of a split; 0 if it has no labels."""
+        return len(self._parts[split].behaviors.ids) if split in self._labelled else 0
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The impressions of a split in the file's order, with or without labels."""
@@ -170,8 +170,8 @@ class Mind:
         return (self._eval_batch(split, rows[at : at + batch_size]) for at in range(0, len(rows), batch_size))
 
     def units(self, split: Split) -> Ids:
-        """Ids of the impressions of a split; none if it has no labels to judge by."""
-        return self._parts[split].behaviors.ids.astype(str) if split in self._judged else np.zeros(0, str)
+        """Ids of the impressions of a split; none if it has no labels."""
+        return self._parts[split].behaviors.ids.astype(str) if split in self._labelled else np.zeros(0, str)
 
     def vocabulary(self) -> dict[str, Ids]:
         """The words by number."""
@@ -200,19 +200,19 @@ class Mind:
             fields["label"] = behaviors.labels[first : first + len(candidates)].astype(np.float32)
         return _tensors(fields)
 
-    def _judges(self, name: str, folder: Path) -> bool:
-        """Whether a model can be judged on a part; labels of a test part that are all alike are taken for none."""
+    def _can_be_evaluated(self, name: str, folder: Path) -> bool:
+        """Whether a model can be evaluated on a split; labels of a test split that are all alike count as none."""
         part = self._parts[name]
         if not len(part.behaviors.labels) or part.two_classes().any():
             return len(part.behaviors.labels) > 0
-        told = f"{folder / FILES[1]}: no impression has both a click (-1) and a non-click (-0)"
+        message = f"{folder / FILES[1]}: no impression has both a click (-1) and a non-click (-0)"
         if name == "valid":
-            raise DataError(f"{told}: there is nothing to judge a model by")
-        log.warning("%s: it is taken for a part without labels", told)
+            raise DataError(f"{message}: there is nothing to evaluate a model by")
+        log.warning("%s: it is taken for a split without labels", message)
         return False
 
     def _count(self, name: str, folder: Path, news: News, behaviors: Behaviors) -> None:
-        """Counts of a part, and warnings about what it lacks."""
+        """Counts of a split, and warnings about what it lacks."""
         unknown, total = int((behaviors.candidates.items == 0).sum()), len(behaviors.candidates.items)
         empty = int((news.titles.lengths()[1:] == 0).sum())
         if unknown:
@@ -253,7 +253,7 @@ def _missing(*looked: Path) -> DataError:
 
 
 def _part_folder(base: Path, name: str) -> Path:
-    """Folder of one part, with both files in it."""
+    """Folder of one split, with both files in it."""
     folder = base / name if (base / name).is_dir() else Path(name)
     if not folder.is_dir():
         raise _missing(base / name)

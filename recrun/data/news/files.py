@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.events.parts import Ragged
-from recrun.data.events.rows import Int32, Int64
+from recrun.data.io.streams import line_blocks
+from recrun.data.ragged import Ragged
+from recrun.data.types import Int32, Int64
 from recrun.errors import DataError
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -25,13 +26,12 @@ BLOCK_BYTES = 1 << 23
 NEWS_COLUMNS = ("news id", "category", "subcategory", "title", "abstract", "url", "title entities", "abstract entities")
 BEHAVIORS_COLUMNS = ("impression id", "user id", "time", "history", "impressions")
 TOKEN = re.compile(r"\w+|[.,!?;|]|\n")
-BOM = b"\xef\xbb\xbf"
 TAB, NEWLINE, SPACE, DASH, ZERO, ONE = b"\t\n -01"
 
 
 @dataclass(frozen=True)
 class News:
-    """A news file. Row 0 stands for every unknown news: no title, no category.
+    """A news file. Row 0 is every unknown news: no title, no category.
 
     News are numbered by the length of their titles, so that a sorted set of them is sorted by length.
 
@@ -82,7 +82,7 @@ class Block:
         line: Number of the first line.
         text: The bytes; the last is a newline.
         edges: Where fields end: -1, then every tab and newline.
-        last: For each row, the place of its newline in `edges`.
+        last: For each row, the position of its newline in `edges`.
     """
 
     path: Path
@@ -93,14 +93,7 @@ class Block:
 
     @classmethod
     def of(cls, path: Path, line: int, content: bytes) -> Block:
-        """Finds the fields. Raises DataError if the text is not UTF-8."""
-        if b"\r" in content:
-            content = content.replace(b"\r\n", b"\n")
-        try:
-            content.decode()
-        except UnicodeDecodeError as error:
-            number = line + content.count(b"\n", 0, error.start)
-            raise DataError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from None
+        """Finds the fields."""
         text = np.frombuffer(content, np.uint8)
         edges = np.concatenate([[-1], np.flatnonzero((text == TAB) | (text == NEWLINE))])
         return cls(path, line, text, edges, np.flatnonzero(text[edges[1:]] == NEWLINE) + 1)
@@ -136,21 +129,7 @@ class Block:
 
 def blocks(path: Path) -> Iterator[Block]:
     """The file in blocks of whole lines."""
-    line = 1
-    try:
-        with path.open("rb") as file:
-            while content := file.read(BLOCK_BYTES):
-                content += file.readline()
-                if line == 1:
-                    content = content.removeprefix(BOM)
-                if not content.endswith(b"\n"):
-                    content += b"\n"
-                yield Block.of(path, line, content)
-                line += content.count(b"\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    if line == 1:
-        raise DataError(f"{path}: the file is empty")
+    return (Block.of(path, line, content) for line, content in line_blocks(path, BLOCK_BYTES))
 
 
 def strings(column: Bytes) -> list[str]:
@@ -218,12 +197,12 @@ def read_behaviors(path: Path, news: News) -> Behaviors:
     flat, lengths, labels = (np.concatenate(parts) for parts in zip(*candidates, strict=True))
     unknown = int((distinct.items == 0).sum())
     kept, order = _without_unknown(distinct)
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order))
+    position = np.empty(len(order), np.int32)
+    position[order] = np.arange(len(order))
     return Behaviors(
         ids=np.array(ids, object),
         users=np.array(users, object),
-        history=place[number[np.concatenate(history)]],
+        history=position[number[np.concatenate(history)]],
         histories=kept,
         candidates=Ragged(offsets_of(lengths), flat),
         labels=labels,

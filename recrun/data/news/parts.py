@@ -1,4 +1,4 @@
-"""One part of a news data set: its own news and impressions, ready to be put into batches by indexing."""
+"""One split of a news data set: its own news and impressions, ready to be put into batches by indexing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.events.parts import Ragged
-from recrun.data.events.rows import Int32, Int64, Mask
 from recrun.data.io.cache import Arrays, cached_arrays, pack, unpack
 from recrun.data.io.files import sha256
 from recrun.data.news.files import Behaviors, Names, News, offsets_of, read_behaviors, read_news
+from recrun.data.ragged import Ragged
+from recrun.data.types import Int32, Int64, Mask
 
 Fields: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
@@ -66,11 +66,11 @@ class NewsPart:
         """
         rows, user = _distinct(history, len(self.behaviors.histories.offsets) - 1)
         clicks, history_offsets = self.behaviors.histories.gather(rows)
-        news, place = _distinct(np.concatenate([candidates.ravel(), clicks]), len(self.news_ids))
+        news, position = _distinct(np.concatenate([candidates.ravel(), clicks]), len(self.news_ids))
         return {
-            "candidates": place[: candidates.size].reshape(candidates.shape),
+            "candidates": position[: candidates.size].reshape(candidates.shape),
             "user": user,
-            "history": place[candidates.size :],
+            "history": position[candidates.size :],
             "history_offsets": history_offsets,
             "history_groups": _groups(history_offsets),
             **self.title_fields(news),
@@ -124,26 +124,26 @@ def prepare(news: News, behaviors: Behaviors, number: Int32, category: Int64, si
 
 
 def draw(counts: Int64, k: int, rng: np.random.Generator) -> tuple[Int64, Mask]:
-    """For each row, k different places below its count, all sets equally likely (Floyd 1987), row by row at once.
+    """For each row, k different positions below its count, all sets equally likely (Floyd 1987), row by row at once.
 
     Returns:
-        places: int64 [S, k]; the first `count` of a row with fewer than k are all there are.
+        positions: int64 [S, k]; the first `count` of a row with fewer than k are all there are.
         present: bool [S, k], False where a row had nothing left.
     """
-    places = np.empty((len(counts), k), np.int64)
+    positions = np.empty((len(counts), k), np.int64)
     for at in range(k):
         top = counts - k + at
-        place = (rng.random(len(counts)) * (top + 1)).astype(np.int64)
-        taken = (places[:, :at] == place[:, None]).any(1)
-        places[:, at] = np.where(taken, top, place)
+        position = (rng.random(len(counts)) * (top + 1)).astype(np.int64)
+        taken = (positions[:, :at] == position[:, None]).any(1)
+        positions[:, at] = np.where(taken, top, position)
     present = np.arange(k) < counts[:, None]
     short = counts < k
-    places[short] = np.where(present[short], np.arange(k), 0)
-    return places, present
+    positions[short] = np.where(present[short], np.arange(k), 0)
+    return positions, present
 
 
 def _distinct(numbers: Int64, n: int) -> tuple[Int64, Int64]:
-    """The different numbers below n, ascending, and the place of each of `numbers` among them."""
+    """The different numbers below n, ascending, and the position of each of `numbers` among them."""
     there = np.zeros(n, bool)
     there[numbers] = True
     return np.flatnonzero(there), (np.cumsum(there) - 1)[numbers]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.events.rows import Float, Int64
 from recrun.data.news.files import offsets_of
+from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Probability
 
 FORMAT = 1  # raise it when the same arguments would give other files than before
@@ -30,9 +30,9 @@ CANDIDATES = (2, 200)
 class TopicNews:
     """Every news has one topic, which shows in its words, and an appeal; every user likes three topics.
 
-    A user's history is drawn from the topics he likes. Of the news that an impression shows, he clicks those with the
-    highest sum of `affinity` (if he likes the topic), `appeal` (the news's own, which titles do not tell) and noise.
-    Three quarters of the news appear in train; valid and test show the others and some of those. The test part has
+    A user's history is drawn from the topics they like. Of the news that an impression shows, they click those with the
+    highest sum of `affinity` (if they like the topic), `appeal` (the news's own, which titles do not show) and noise.
+    Three quarters of the news appear in train; valid and test show the others and some of those. The test split has
     labels too.
     """
 
@@ -105,7 +105,7 @@ class World:
         self.history = self.histories()
 
     def write(self, folder: Path) -> None:
-        """Writes the three parts."""
+        """Writes the three splits."""
         lines = self.news_lines()
         in_train = self.rng.random(len(self.topic)) < 0.75
         later = np.flatnonzero(~in_train | (self.rng.random(len(in_train)) < 0.33))

@@ -1,1 +1,1 @@
-"""Tables: rows of ids and numbers with labels, read in parts, numbered and kept as columns."""
+"""Tables: rows of ids and numbers with labels, read in chunks, numbered and kept as columns."""

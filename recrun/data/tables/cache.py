@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.events.rows import Ids, Int8
-from recrun.data.tables.chunks import TableSource
 from recrun.data.tables.column_store import Columns, read
 from recrun.data.tables.encoding import Encoding
 from recrun.data.tables.prepare import ABOUT, PART, prepare
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Recipe
 from recrun.data.tables.split import PARTS
+from recrun.data.types import Ids, Int8
 from recrun.errors import CheckpointError, DataError
 
-FORMAT = 1  # raise it when the same input and settings would give other columns than before
+FORMAT = 2  # raise it when the same input and settings would give other columns than before
 
 log = logging.getLogger("recrun")
 
@@ -48,11 +48,11 @@ class Prepared:
     fingerprint: str
 
     def counts_of(self, part: str) -> dict[str, float]:
-        """The counts of one part."""
+        """The counts of one split."""
         return {name: count for name, count in self.counts.items() if name.startswith(f"{part}_")}
 
     def rows_of(self, part: int) -> Ids:
-        """Numbers of a part's rows among all that were read, from 1, as strings."""
+        """Numbers of a split's rows among all that were read, from 1, as strings."""
         digits = len(str(len(self.part_of_row)))  # strings as numpy would make them have room for 21
         return (np.flatnonzero(self.part_of_row == part) + 1).astype(f"U{digits}")
 
@@ -108,7 +108,7 @@ def stored(folder: Path, recipe: Recipe) -> Prepared | None:
 
 
 def made_in(folder: Path, source: TableSource, recipe: Recipe) -> Prepared:
-    """A new table in a folder of the cache, in place of what is there."""
+    """A new table in a folder of the cache, replacing what is there."""
     if folder.exists():
         log.warning("the cached table in %s cannot be read and is made anew", folder)
         shutil.rmtree(folder)
@@ -137,7 +137,7 @@ def made_for_now(source: TableSource, recipe: Recipe) -> Prepared:
 
 def make(source: TableSource, recipe: Recipe, folder: Path) -> None:
     """Prepares a table in a new folder; leaves nothing behind if that fails."""
-    recipe.schema.require(source.header(), source.place(-1))
+    recipe.schema.require(source.header(), source.location(-1))
     try:
         prepare(source, recipe, folder)
     except OSError as error:

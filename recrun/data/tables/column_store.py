@@ -14,8 +14,8 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
-from recrun.data.events.rows import Int64
 from recrun.data.ragged import expand
+from recrun.data.types import Int64
 
 Array: TypeAlias = np.ndarray
 Ragged: TypeAlias = tuple[Int64, Array]  # offsets [R + 1] and entries
@@ -58,8 +58,8 @@ class Columns:
         """The rows at `index` [B], in memory."""
         lists = {}
         for name, (offsets, entries) in self.lists.items():
-            place, starts = expand(offsets, index)
-            lists[name] = (starts, entries.take(place))
+            entry, starts = expand(offsets, index)
+            lists[name] = (starts, entries.take(entry))
         return Columns({name: array.take(index, axis=0) for name, array in self.flat.items()}, lists)
 
     def copy(self) -> Columns:
@@ -88,8 +88,8 @@ def joined(parts: Sequence[Columns]) -> Columns:
 def stacked(columns: list[Any], size: int, dtype: Any) -> np.ndarray:
     """Columns side by side, [R, W]."""
     out = np.empty((size, len(columns)), dtype)
-    for place, values in enumerate(columns):
-        out[:, place] = values
+    for index, values in enumerate(columns):
+        out[:, index] = values
     return out
 
 

@@ -12,17 +12,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from recrun.data.events.rows import TEST, VALID, Ids
 from recrun.data.io.download import Download
 from recrun.data.tables.cache import Prepared, prepared
-from recrun.data.tables.chunks import TableSource
 from recrun.data.tables.column_store import Columns, joined
 from recrun.data.tables.encoding import Encoding, ScaleKind
 from recrun.data.tables.files import TableFiles, Where
 from recrun.data.tables.schema import Schema, TaskKind, read_schema
 from recrun.data.tables.shuffle import windows
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Recipe, read_fitting
 from recrun.data.tables.split import TableSplit, TableSplitName
+from recrun.data.types import TEST, VALID, Ids
 from recrun.errors import ConfigError
 from recrun.features import Features, Field
 from recrun.interfaces import Evaluator
@@ -42,8 +42,8 @@ class Table:
     sequence ragged, `name` int32 [N] and `name_offsets` int64 [B + 1]; `label` float32 [B, T]. Evaluation batches
     also have `group` int64 [B] if the data name one.
 
-    Ids are texts; an empty cell is a text like others. Those of the training part have rows of the table, most
-    frequent first; what training does not know is row `first` of its field. Numbers are scaled by the training part.
+    Ids are texts; an empty cell is a text like others. Those of the training split have rows of the table, most
+    frequent first; what training does not know is row `first` of its field. Numbers are scaled by the training split.
 
     Splits:
         random: By `numpy.random.default_rng(split_seed).permutation`: first train, then valid, then test.
@@ -53,7 +53,7 @@ class Table:
     Where the last two have no validation rows, `valid_fraction` of the training rows are drawn for it.
 
     Args:
-        evaluator: Judges models on these data.
+        evaluator: Evaluates models on these data.
         tasks: What to predict: {click: classification, rating: regression}, or how a label of 0 and 1 comes from a
             column: {like: {column: rating, at_least: 4}, rich: {column: income, equals: "50000+"}}.
         path: A file or a folder (see recrun.data.tables.files); relative to `root`, else to the working directory.
@@ -72,13 +72,17 @@ class Table:
             max_length: 50}}: the items, in order of `time_column` or of the rows, of the same user, with label 1 of
             the task `where` and 0 of the task `unless`. A file of `test_path` has them as columns, divided by "|".
         group: The column that group_auc groups by.
-        min_count: Occurrences in the training part that an id needs to be known.
+        min_count: Occurrences in the training split that an id needs to be known.
         buckets: Columns whose ids are hashed, and into how many rows.
         scale: Of all numbers, or by column, the others standard. standard: mean 0, deviation 1; log: the same of
             sign(x) log(1 + |x|); minmax: 0 to 1; none: as they are.
         dense_missing: What an empty number is: the training mean; the mean, and an input `name_missing`; or an error.
-        split, split_column, time_column, valid_fraction, test_fraction, split_seed: See above.
-        test_path: A file whose rows take the place of the test part; to predict, it needs no labels. Then
+        split: How rows become train, valid and test, see above.
+        split_column: The column that split=column reads.
+        time_column: The column that orders rows, for split=temporal and histories.
+        valid_fraction, test_fraction: Shares of the rows.
+        split_seed: Of the draw; apart from the run's seed.
+        test_path: A file whose rows replace the test split; to predict, it needs no labels. Then
             `test_fraction` does nothing: the rows of `path` are for training and validation.
         vocabulary: The `vocabulary` folder of a run: ids and scales are taken from it, not learned. With `test_path`
             nothing else is read.
@@ -86,7 +90,6 @@ class Table:
             which does nothing, unless split=column or provided says what each is for.
         memory_mb: Larger tables stay on the disk; an epoch then permutes blocks of rows, see `windows`.
         cache: Folder of prepared data; None = none.
-        monitor: The metric that early stopping watches by default; None = auc, or rmse, of the first task.
 
     Raises:
         ConfigError: Settings contradict each other.
@@ -95,7 +98,7 @@ class Table:
     """
 
     kind: ClassVar[str] = "table"
-    unit: ClassVar[str] = "rows"
+    train_unit: ClassVar[str] = "rows"
     input_key: ClassVar[str] = "test_path"
     learned: ClassVar[tuple[str, ...]] = (
         "min_count",
@@ -137,7 +140,6 @@ class Table:
         unseen: bool = False,
         memory_mb: Index = 4096,
         cache: str | None = None,
-        monitor: str | None = None,
     ) -> None:
         """Reads, divides, numbers and scales, or takes what an earlier run prepared."""
         schema = read_schema(
@@ -149,36 +151,37 @@ class Table:
         how.refuse_contradictions(split_column, None if histories else time_column)
         recipe = Recipe(schema, fitting, how)
         if unseen and vocabulary is None:
-            raise ConfigError("dataset.unseen=true is for rows to judge with what a run learned: dataset.vocabulary")
+            raise ConfigError("dataset.unseen=true is for rows to evaluate with what a run learned: dataset.vocabulary")
         if vocabulary is not None:
             recipe = recipe.knowing(Path(vocabulary))
         refuse_other_source(path, source, split)
         files = Where(path or "", root, None if columns is None else tuple(columns), separator, join, download)
         found = []
         if not (vocabulary and test_path):
-            source = source or TableFiles(files, split == "provided", part_files)
+            source = source or TableFiles(files, split == "provided", part_files, learning=vocabulary is None)
             whole = unseen and not how.is_stated
-            recipe = recipe.to_judge(source.header(), source.place(-1)) if whole else recipe
+            recipe = recipe.to_evaluate(source.header(), source.location(-1)) if whole else recipe
             found.append(prepared(source, recipe, cache))
             recipe = replace(recipe, known=found[0].encoding)
             if whole:
-                log.warning("all %d rows of %s are the test part", len(found[0].parts["test"]), source.place(-1))
+                log.warning("all %d rows of %s are the test split", len(found[0].parts["test"]), source.location(-1))
         if test_path is not None:
-            test = TableFiles(replace(files, path=test_path, download=None))
-            found.append(prepared(test, recipe.to_judge(test.header(), test.place(-1)), cache))
-        self.evaluator, self.monitor = evaluator, monitor or schema.first_metric()
+            test = TableFiles(replace(files, path=test_path, download=None), learning=False)
+            found.append(prepared(test, recipe.to_evaluate(test.header(), test.location(-1)), cache))
+        self.evaluator, self.monitor = evaluator, evaluator.monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")
 
     def _serve(self, schema: Schema, found: Sequence[Prepared], memory_mb: int, indicator: bool) -> None:
-        """The parts of one table, or the test part of a second one; into memory if they fit."""
+        """The splits of one table, or the test split of a second one; into memory if they fit."""
         self._encoding = found[0].encoding
         self._parts = {**found[0].parts, "test": found[-1].parts["test"]}
         self._unit_ids = {"valid": partial(found[0].rows_of, VALID), "test": partial(found[-1].rows_of, TEST)}
         self._counts = {**found[0].counts, **found[-1].counts_of("test")}
-        for remark in remarks(self._counts):
-            log.warning(remark)
+        for message in odd_counts(self._counts):
+            log.warning(message)
         prints = [one.fingerprint for one in found]
-        self.fingerprint = prints[0] if len(found) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
+        fingerprint = prints[0] if len(found) == 1 else hashlib.sha256("".join(prints).encode()).hexdigest()
+        self.fingerprints: Mapping[str, str] = {"dataset_fingerprint": fingerprint}
         self.resident = sum(part.nbytes for part in self._parts.values()) <= memory_mb * MB
         if self.resident:
             self._parts = {name: part.copy() for name, part in self._parts.items()}
@@ -186,11 +189,11 @@ class Table:
         self.sizes: Mapping[str, Any] = {"features": features_of(schema, self._encoding, indicator), "tasks": tasks}
 
     def describe(self) -> dict[str, float]:
-        """Rows of each part, rows of the table of ids, shares of unknown ids and of positive labels."""
+        """Rows of each split, rows of the table of ids, shares of unknown ids and of positive labels."""
         return {"n_ids": self.sizes["features"].n_ids, **self._counts}
 
     def train_size(self) -> int:
-        """Rows of the training part."""
+        """Rows of the training split."""
         return len(self._parts["train"])
 
     def train_batches(
@@ -202,8 +205,8 @@ class Table:
         for window in windows(len(rows), batch_size, *sizes, rng, start, stride):
             held = rows if self.resident else joined([rows.slice(begin, end) for begin, end in window.blocks.tolist()])
             rows.release()
-            for places in window.batches:
-                yield batch_of(held.take(places), without="group")
+            for positions in window.batches:
+                yield batch_of(held.take(positions), without="group")
 
     def eval_size(self, split: Split) -> int:
         """Rows of a split; 0 if they have no labels."""
@@ -240,15 +243,15 @@ def refuse_other_source(path: str | None, source: TableSource | None, split: str
         raise ConfigError("dataset.split=provided needs files that are split already, not dataset.source")
 
 
-def remarks(counts: Mapping[str, float]) -> Iterator[str]:
-    """What can be read and hardly is what was meant: labels that are all alike, columns in which no id is known."""
+def odd_counts(counts: Mapping[str, float]) -> Iterator[str]:
+    """Counts that are hardly meant: labels that are all alike, columns in which no id is known."""
     for name, share in counts.items():
         what, _, column = name.partition("/")
         part, _, kind = what.partition("_")
         if what == "train_positive" and share in (0, 1) and counts["train_rows"]:
-            yield f"task {column}: all labels of the training part are {share:.0f}"
+            yield f"task {column}: all labels of the training split are {share:.0f}"
         if kind == "unknown" and share == 1:
-            yield f"column {column}: no id of the {part} part is known (its training rows, dataset.min_count, decide)"
+            yield f"column {column}: no id of the {part} split is known (its training rows, dataset.min_count, decide)"
 
 
 def features_of(schema: Schema, encoding: Encoding, indicator: bool) -> Features:

@@ -1,4 +1,4 @@
-"""Texts to rows of one table and numbers to inputs: fitted on the training part, kept with a run."""
+"""Texts to rows of one table and numbers to inputs: fitted on the training split, kept with a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Ids, Int32, Int64
+from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import CheckpointError
 
 ScaleKind: TypeAlias = Literal["standard", "log", "minmax", "none"]
@@ -45,10 +45,10 @@ class Vocabulary:
 
         if self.values is None:
             hashes = pd.util.hash_array(texts, categorize=False) if len(texts) else np.zeros(0, np.uint64)
-            place = (hashes % np.uint64(self.buckets)).astype(np.int64)
+            row = (hashes % np.uint64(self.buckets)).astype(np.int64)
         else:
-            place = pd.Index(self.values, dtype=object).get_indexer(pd.Index(texts, dtype=object))
-        return (place + 1 + self.first).astype(np.int32)
+            row = pd.Index(self.values, dtype=object).get_indexer(pd.Index(texts, dtype=object))
+        return (row + 1 + self.first).astype(np.int32)
 
     def lines(self) -> Iterator[str]:
         """Its rows as text: the column, and after a tab the value, if it is known."""
@@ -95,7 +95,7 @@ def curved(numbers: Float) -> Float:
 
 @dataclass
 class Moments:
-    """Mean, spread and range of the numbers of D columns, added up in parts; NaN do not count."""
+    """Mean, spread and range of the numbers of D columns, added up in chunks; NaN do not count."""
 
     count: Float
     mean: Float
@@ -184,7 +184,7 @@ class Encoding:
 
 
 def _vocabularies(ids: Sequence[str], hashed: Sequence[str]) -> Iterator[Vocabulary]:
-    begins = [place for place, line in enumerate(ids) if "\t" not in line]
+    begins = [row for row, line in enumerate(ids) if "\t" not in line]
     for begin, end in pairwise([*begins, len(ids)]):
         owner = plain(ids[begin])
         if owner in hashed:

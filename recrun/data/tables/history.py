@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recrun.data.events.rows import TRAIN, Int8, Int32, Int64
 from recrun.data.ragged import spans
 from recrun.data.tables.column_store import Columns, Ragged
+from recrun.data.types import TRAIN, Int8, Int32, Int64
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Past:
         history: Which one.
         rows: With codes; their `time` is the order, without one they are in order.
         part: Of each row.
-        columns: Places in `sparse`; a column that is not there is the group.
-        tasks: Places in `label`.
+        columns: Indices in `sparse`; a column that is not there is the group.
+        tasks: Indices in `label`.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Past:
         """The histories of some rows, as codes."""
         key = self.key[begin:end]
         first, last = (np.searchsorted(self.before, bound) for bound in (key - key % self.times, key))
-        place, offsets = spans(np.maximum(first, last - self.history.max_length), last)
-        return offsets, self.codes[place]
+        positions, offsets = spans(np.maximum(first, last - self.history.max_length), last)
+        return offsets, self.codes[positions]
 
 
 def ranks(rows: Columns) -> Int64:

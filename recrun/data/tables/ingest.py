@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Ids, Int32
-from recrun.data.tables.chunks import Chunk, Lists, TableSource, Texts
+from recrun.data.io.chunks import Chunk, Lists, Texts
+from recrun.data.io.coder import Coder
 from recrun.data.tables.column_store import Columns, Writer, stacked
 from recrun.data.tables.schema import Schema
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.split import PARTS
+from recrun.data.types import Float, Ids, Int32, Mask
 from recrun.errors import DataError
 
-LARGEST = float(np.finfo(np.float32).max)
-
-
-class Coder:
-    """Numbers texts in the order in which they come."""
-
-    def __init__(self) -> None:
-        self.codes: dict[str, int] = {}
-
-    def __call__(self, values: Ids, codes: Int32) -> Int32:
-        """Codes over all texts so far of cells `values[codes]`."""
-        number = np.fromiter(map(self.codes.get, values, repeat(-1)), np.int32, len(values))
-        for place in np.flatnonzero(number < 0).tolist():
-            number[place] = self.codes.setdefault(values[place], len(self.codes))
-        return number[codes]
-
-    def values(self) -> Ids:
-        """Texts by code."""
-        found = np.empty(len(self.codes), object)
-        found[:] = list(self.codes)
-        return found
+WHOLE = 2.0**24  # up to here float32 has all whole numbers
 
 
 def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
@@ -50,13 +31,13 @@ def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path)
     with Writer(folder) as writer:
         for chunk in source.chunks(schema.wanted()):
             for row, fault in faults(chunk, schema, all_numbers):
-                raise DataError(f"{source.place(done + row)}: {fault}")
+                raise DataError(f"{source.location(done + row)}: {fault}")
             writer.append(coded(chunk, schema, coders))
             for column, seen in texts.items():
                 seen.update(dict.fromkeys(chunk.texts[column].values))
             done += chunk.size
     if not done:
-        raise DataError(f"{source.place(0)}: there are no rows")
+        raise DataError(f"{source.location(0)}: there are no rows")
     schema.refuse_absent(texts)
     return coders
 
@@ -65,7 +46,7 @@ def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[in
     """The first row, if there is one, that each check refuses, and why."""
     for label in schema.labels:
         values = label.of(chunk)
-        bad = ~(np.abs(values) <= LARGEST)
+        bad = ~float32_holds(values)
         if label.task.kind == "classification":
             bad |= (values != 0) & (values != 1)
         for row in np.flatnonzero(bad)[:1].tolist():
@@ -82,6 +63,13 @@ def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[in
         texts = chunk.texts[schema.part]
         for row in np.flatnonzero(~np.isin(texts.values, list(PARTS))[texts.codes])[:1].tolist():
             yield row, f"column {schema.part} is {texts.values[texts.codes[row]]!r}; it must say {', '.join(PARTS)}"
+
+
+def float32_holds(values: Float) -> Mask:
+    """Whether numbers are stored as float32 without a change that is larger than rounding below 2^24; not NaN."""
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    return np.asarray(np.isfinite(single) & ((np.abs(values) <= WHOLE) | (single == values)))
 
 
 def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:

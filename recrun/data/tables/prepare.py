@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.events.rows import TRAIN, Float, Ids, Int8, Int32, Int64
-from recrun.data.tables.chunks import TableSource
 from recrun.data.tables.column_store import Columns, Writer, read, stacked
 from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
 from recrun.data.tables.history import Past
 from recrun.data.tables.ingest import gather
 from recrun.data.tables.schema import Schema
+from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Fitting, Recipe
 from recrun.data.tables.split import PARTS
+from recrun.data.types import TRAIN, Float, Ids, Int8, Int32, Int64
 from recrun.errors import DataError
 
 ROWS_AT_ONCE = 1 << 18
@@ -29,7 +29,7 @@ PART, ABOUT = "part.npy", "about.json"
 
 
 def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
-    """Reads, divides, numbers and scales; then a new folder holds columns for each part, and what is known of them."""
+    """Reads, divides, numbers and scales; then a new folder holds columns for each split, and what is known of them."""
     raw, schema = folder / "raw", recipe.schema
     coders = gather(source, schema, recipe.fitting.missing == "error", raw)
     rows = read(raw)
@@ -48,7 +48,7 @@ def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
 
 
 def fingerprint(encoding: Encoding, parts: Iterable[Columns]) -> str:
-    """sha256 over ids, scales and the rows of all parts."""
+    """sha256 over ids, scales and the rows of all splits."""
     digest = hashlib.sha256(encoding.digest().encode())
     for part in parts:
         for _, some in pieces(part):
@@ -58,7 +58,7 @@ def fingerprint(encoding: Encoding, parts: Iterable[Columns]) -> str:
 
 
 def fit(rows: Columns, part: Int8, schema: Schema, values: Mapping[str, Ids], fitting: Fitting) -> Encoding:
-    """Vocabularies and scales of the training part."""
+    """Vocabularies and scales of the training split."""
     counts = {name: np.zeros(len(texts), np.int64) for name, texts in values.items()}
     moments = {kind: Moments.none(len(schema.dense)) for kind in set(fitting.scale.values())}
     for begin, some in pieces(rows):
@@ -89,8 +89,8 @@ def vocabularies(
 
 def codes_of(rows: Columns, schema: Schema) -> Iterator[tuple[str, Int32]]:
     """The codes of each column of ids that the rows have."""
-    for place, name in enumerate(schema.sparse):
-        yield name, rows.flat["sparse"][:, place]
+    for index, name in enumerate(schema.sparse):
+        yield name, rows.flat["sparse"][:, index]
     for name, (_, codes) in rows.lists.items():
         yield name, codes
 
@@ -125,7 +125,7 @@ class Encoder:
 
 
 def write(rows: Columns, part: Int8, pasts: Sequence[Past], encoder: Encoder, folder: Path) -> dict[str, float]:
-    """The second pass: the rows of each part as they are served; counts and shares for `Table.describe`."""
+    """The second pass: the rows of each split as they are served; counts and shares for `Table.describe`."""
     tallies = {name: Tally() for name in PARTS}
     with ExitStack() as stack:
         writers = {name: stack.enter_context(Writer(folder / name)) for name in PARTS}
@@ -136,11 +136,11 @@ def write(rows: Columns, part: Int8, pasts: Sequence[Past], encoder: Encoder, fo
                 chosen = encoder(some.take(np.flatnonzero(part[begin : begin + len(some)] == code)))
                 writers[name].append(chosen)
                 tallies[name].add(chosen, encoder)
-    return {key: count for name, tally in tallies.items() for key, count in tally.told(name)}
+    return {key: count for name, tally in tallies.items() for key, count in tally.counts(name)}
 
 
 class Tally:
-    """Counts of one part, for `Table.describe`."""
+    """Counts of one split, for `Table.describe`."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -156,12 +156,12 @@ class Tally:
             first = encoder.encoding.of(schema.owner(name)).first
             self.cells[name] = self.cells.get(name, 0) + len(ids)
             self.unknown[name] = self.unknown.get(name, 0) + int(np.count_nonzero(ids == first))
-        for place, label in enumerate(schema.labels):
+        for index, label in enumerate(schema.labels):
             if label.task.kind == "classification":
-                ones = int(np.count_nonzero(rows.flat["label"][:, place]))
+                ones = int(np.count_nonzero(rows.flat["label"][:, index]))
                 self.positive[label.task.name] = self.positive.get(label.task.name, 0) + ones
 
-    def told(self, part: str) -> Iterator[tuple[str, float]]:
+    def counts(self, part: str) -> Iterator[tuple[str, float]]:
         """Rows, the shares of unknown ids where there are any, the shares of positive labels."""
         yield f"{part}_rows", self.rows
         for name, count in self.unknown.items():
@@ -173,9 +173,9 @@ class Tally:
 
 def scaled(numbers: Float, scales: tuple[Scale, ...], indicator: bool) -> np.ndarray:
     """Inputs float32 [R, D], and after them, if asked for, which were missing."""
-    columns = [scale.apply(numbers[:, place]) for place, scale in enumerate(scales)]
+    columns = [scale.apply(numbers[:, index]) for index, scale in enumerate(scales)]
     if indicator:
-        columns += [np.isnan(numbers[:, place]) for place in range(len(scales))]
+        columns += [np.isnan(numbers[:, index]) for index in range(len(scales))]
     with np.errstate(over="ignore"):
         inputs = stacked(columns, len(numbers), np.float32)
     bad = ~np.isfinite(inputs).all(0)

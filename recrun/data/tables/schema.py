@@ -8,15 +8,16 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from recrun.data.events.rows import Float
-from recrun.data.tables.chunks import Chunk, Wanted
+from recrun.data.io.chunks import Chunk, Wanted
 from recrun.data.tables.history import History
+from recrun.data.types import Float
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.features import Task
 
 TaskKind: TypeAlias = Literal["classification", "regression"]
 TASK_KEYS = ("kind", "column", "at_least", "equals")
 SEQUENCE_KEYS = ("separator", "max_length")
+BATCH_NAMES = ("sparse", "dense", "label", "group")  # what else a batch holds, besides sequences
 HISTORY_KEYS = ("of", "by", "where", "unless", "max_length")
 
 
@@ -45,8 +46,8 @@ class Label:
             return np.asarray(texts.values == self.equals, np.float64)[texts.codes]
         numbers = chunk.numbers[self.column]
         if self.at_least is None:
-            return numbers
-        return np.where(np.isnan(numbers), np.nan, numbers >= self.at_least)
+            return numbers.astype(np.float64)
+        return np.where(np.isnan(numbers), np.nan, numbers >= float(self.at_least))  # in the precision of the file
 
     def fault(self, label: float) -> str:
         """What is wrong with a label that is missing or outside its type."""
@@ -54,7 +55,8 @@ class Label:
         if np.isnan(label):
             return f"the label {name} is missing{column}"
         if self.task.kind == "regression":
-            return f"the label {name} is {label:g}{column}, too large for float32"
+            value = f"the label {name} is {label!r}{column}"
+            return f"{value}, which float32 cannot hold; divide the column by a constant"
         ways = f"regression, {{column: {self.column}, at_least: NUMBER}} or {{…, equals: TEXT}}"
         return (
             f"the label {name} is {label:g}{column}, and a classification label is 0 or 1; "
@@ -114,7 +116,7 @@ class Schema:
         """Columns that have a vocabulary of their own, in the order of the table of ids."""
         return tuple(dict.fromkeys(self.owner(name) for name in self.id_columns))
 
-    def to_judge(self, header: Collection[str], where: str) -> Schema:
+    def to_evaluate(self, header: Collection[str], where: str) -> Schema:
         """Of a table that is not divided, need not have labels or groups, and has histories as columns.
 
         Raises:
@@ -123,7 +125,7 @@ class Schema:
         lacking = next((made.name for made in self.histories if made.name not in header), None)
         if lacking is not None:
             raise DataError(
-                f"{where}: no column {lacking!r}: rows to judge or to predict have their histories as columns, ids "
+                f"{where}: no column {lacking!r}: rows to evaluate or to predict have their histories as columns, ids "
                 f"divided by '|' (dataset.histories.{lacking})"
             )
         labels = self.labels if all(label.column in header for label in self.labels) else ()
@@ -132,7 +134,7 @@ class Schema:
         return replace(self, sequences=read, histories=(), labels=labels, group=group, time=None, part=None)
 
     def first_metric(self) -> str:
-        """What judges the first task; with several tasks the task's name comes first."""
+        """The metric of the first task; with several tasks the task's name comes first."""
         task = self.labels[0].task
         name = "auc" if task.kind == "classification" else "rmse"
         return f"{task.name}/{name}" if len(self.labels) > 1 else name
@@ -184,6 +186,7 @@ def read_schema(
     Raises:
         ConfigError: Keys contradict each other.
     """
+    _refuse_batch_names([*sequences, *histories])
     lists = tuple(_sequence(name, keys or {}) for name, keys in sequences.items())
     labels = tuple(_label(name, keys) for name, keys in tasks.items())
     if not labels:
@@ -207,6 +210,16 @@ def read_schema(
     pasts = tuple(_history(name, keys, sparse, group, labels) for name, keys in histories.items())
     share = {**share, **{past.name: share.get(past.of, past.of) for past in pasts}}
     return Schema(tuple(sparse), tuple(dense), lists, labels, share, pasts, group, time, part)
+
+
+def _refuse_batch_names(sequences: Sequence[str]) -> None:
+    """Raises ConfigError for a sequence that would replace something else in a batch."""
+    taken = {*BATCH_NAMES, *(f"{name}_offsets" for name in sequences)}
+    for name in sequences:
+        if name in taken:
+            raise ConfigError(
+                f"dataset.sequences or histories: {name!r} is what a batch calls something else; rename the column"
+            )
 
 
 def _sequence(name: str, keys: Mapping[str, Any]) -> Sequence_:

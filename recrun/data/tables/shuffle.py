@@ -8,7 +8,7 @@ from math import ceil
 
 import numpy as np
 
-from recrun.data.events.rows import Int64
+from recrun.data.types import Int64
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Window:
 
     Attributes:
         blocks: Where each of its blocks begins and ends, int64 [K, 2].
-        batches: Places in the blocks, laid one after another, of each batch's rows.
+        batches: Positions in the blocks, laid one after another, of each batch's rows.
     """
 
     blocks: Int64
@@ -36,8 +36,8 @@ def windows(
     """Every row once, or every `stride`-th batch, from batch number `start` on.
 
     Blocks of about `block_rows` neighbours come in random order. As many as make up about `window_rows` are permuted
-    together, so that batches mix rows of many places and yet nothing is read in single rows. Rows that fit one window
-    are simply permuted. A window holds whole batches; the rows that do not fill a block are in the last one.
+    together, so that batches mix rows from afar and yet nothing is read in single rows. Rows that fit one window are
+    simply permuted. A window holds whole batches; the rows that do not fill a block are in the last one.
 
     Args:
         n_rows: Rows in an epoch.
@@ -57,8 +57,8 @@ def windows(
     batches = per_window * block // batch_size
     for number in range(start // batches, ceil(len(begins) / per_window)):
         blocks = begins[number * per_window : (number + 1) * per_window]
-        places = np.random.default_rng([seed, number]).permutation(int(np.diff(blocks).sum()))
+        positions = np.random.default_rng([seed, number]).permutation(int(np.diff(blocks).sum()))
         ahead = start - number * batches
         first = ahead if ahead >= 0 else ahead % stride
-        cuts = range(first * batch_size, len(places), stride * batch_size)
-        yield Window(blocks, [places[at : at + batch_size] for at in cuts])
+        cuts = range(first * batch_size, len(positions), stride * batch_size)
+        yield Window(blocks, [positions[at : at + batch_size] for at in cuts])

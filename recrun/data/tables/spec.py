@@ -1,4 +1,4 @@
-"""What is made of a table's rows, and what is learned from the training part."""
+"""What is made of a table's rows, and what is learned from the training split."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Recipe:
                 )
         return replace(self, known=known)
 
-    def to_judge(self, header: Collection[str], where: str) -> Recipe:
+    def to_evaluate(self, header: Collection[str], where: str) -> Recipe:
         """For rows of their own to test with or to predict: all are for testing, labels if they are there.
 
         Args:
@@ -88,4 +88,4 @@ class Recipe:
         Raises:
             DataError: A history is not among them.
         """
-        return replace(self, schema=self.schema.to_judge(header, where), split=replace(self.split, name="test"))
+        return replace(self, schema=self.schema.to_evaluate(header, where), split=replace(self.split, name="test"))

@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.events.rows import TEST, TRAIN, VALID, Int8
-from recrun.data.events.splits import temporal_split
+from recrun.data.events.split_rules import temporal_split
 from recrun.data.tables.column_store import Columns
+from recrun.data.types import TEST, TRAIN, VALID, Int8
 from recrun.errors import ConfigError, DataError
 
 TableSplitName: TypeAlias = Literal["random", "temporal", "column", "provided"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.events.rows import Float, Int64
-from recrun.data.tables.chunks import Chunk, Lists, Texts, Wanted
+from recrun.data.io.chunks import Chunk, Lists, Texts, Wanted
+from recrun.data.types import Float, Int64
 from recrun.errors import ConfigError
 from recrun.types import Count, Index, NonNegative, Probability
 
@@ -68,7 +68,7 @@ class FactorizationTable:
         """The columns."""
         return ["user", "item", "colour", "place", "age", "price", "history", "click", "conversion", "dwell"]
 
-    def place(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Where a row is."""
         return f"dataset.source, row {row + 1}" if row >= 0 else "dataset.source"
 

@@ -67,7 +67,7 @@ class AttentiveEncoder(nn.Module):
             mixed_NH: Tensor = SelfAttention.apply(projected_VX, index_N, blocks, self.head_num)  # type: ignore[no-untyped-call]
             return mixed_NH
         found = []
-        for at, n, length in places(blocks):
+        for at, n, length in slices(blocks):
             entries = projected_VX[index_N[at]].view(n, length, 3, self.head_num, self.head_dim)
             mixed = F.scaled_dot_product_attention(*entries.permute(2, 0, 3, 1, 4))
             found.append(mixed.permute(2, 0, 1, 3).reshape(length * n, -1))
@@ -83,7 +83,7 @@ class SelfAttention(torch.autograd.Function):
         table, rows = projected_VX.view(3 * len(projected_VX), -1), table_rows(index_N, blocks)
         mixed_NH = table.new_empty(len(index_N), table.shape[1])
         weights = []
-        for at, n, length in places(blocks):
+        for at, n, length in slices(blocks):
             query, key, value = by_head(table.index_select(0, rows[3 * at.start : 3 * at.stop]), length, n * heads)
             key = key.transpose(1, 2).contiguous().mul_(query.shape[2] ** -0.5)
             weight = softmax_(torch.bmm(query, key))
@@ -99,7 +99,7 @@ class SelfAttention(torch.autograd.Function):
         """The gradient of the table."""
         table, rows, *weights = ctx.saved_tensors
         grad_NH, grad_table = grad_NH.contiguous(), torch.zeros_like(table)
-        for (at, n, length), weight in zip(places(ctx.blocks), weights, strict=True):
+        for (at, n, length), weight in zip(slices(ctx.blocks), weights, strict=True):
             here = rows[3 * at.start : 3 * at.stop]
             query, key, value = by_head(table.index_select(0, here), length, n * ctx.heads)
             grads = table.new_empty(len(here), table.shape[1])
@@ -123,7 +123,7 @@ class WeightedMean(torch.autograd.Function):
         weight_N = torch.empty_like(logits_N)
         mean_RH = entries_NH.new_empty(sum(n for n, _ in blocks), entries_NH.shape[1])
         means = torch.split(mean_RH, [n for n, _ in blocks])
-        for (at, n, length), mean in zip(places(blocks), means, strict=True):
+        for (at, n, length), mean in zip(slices(blocks), means, strict=True):
             weight = torch.softmax(logits_N[at].view(length, n), 0, out=weight_N[at].view(length, n))
             entries = entries_NH[at].view(length, n, -1).transpose(0, 1)
             torch.bmm(weight.t().contiguous()[:, None], entries, out=mean[:, None])
@@ -138,7 +138,7 @@ class WeightedMean(torch.autograd.Function):
         weight_N, entries_NH = ctx.saved_tensors
         grad_N, grad_NH = torch.empty_like(weight_N), torch.empty_like(entries_NH)
         grads = torch.split(grad_RH, [n for n, _ in ctx.blocks])
-        for (at, n, length), grad in zip(places(ctx.blocks), grads, strict=True):
+        for (at, n, length), grad in zip(slices(ctx.blocks), grads, strict=True):
             weight, entries = weight_N[at].view(length, n), entries_NH[at].view(length, n, -1)
             torch.mul(weight[:, :, None], grad, out=grad_NH[at].view(length, n, -1))
             change = torch.bmm(entries.transpose(0, 1), grad[:, :, None]).squeeze(2).t() * weight
@@ -168,7 +168,7 @@ def softmax_(scores: Tensor) -> Tensor:
 def table_rows(index_N: Tensor, blocks: Groups) -> Tensor:
     """Rows of a table whose queries, keys and values are rows of their own: [3, length, n] of each block, flat."""
     three = torch.arange(3)[:, None, None]
-    found = [(index_N[at].view(n, length).t() * 3 + three).flatten() for at, n, length in places(blocks)]
+    found = [(index_N[at].view(n, length).t() * 3 + three).flatten() for at, n, length in slices(blocks)]
     return torch.cat(found)
 
 
@@ -177,7 +177,7 @@ def by_head(entries: Tensor, length: int, n: int) -> tuple[Tensor, ...]:
     return entries.view(3, length, n, -1).transpose(1, 2).unbind(0)
 
 
-def places(blocks: Groups) -> Iterator[tuple[slice, int, int]]:
+def slices(blocks: Groups) -> Iterator[tuple[slice, int, int]]:
     """Where each block's entries are, how many rows it has, and how long they are."""
     first = 0
     for n, length in blocks:
@@ -186,7 +186,7 @@ def places(blocks: Groups) -> Iterator[tuple[slice, int, int]]:
 
 
 def parts(index_N: Tensor, groups: Groups, size: int) -> Iterator[tuple[Tensor, Groups]]:
-    """Entries and blocks of all rows, in parts of about `size` entries."""
+    """Entries and blocks of all rows, in chunks of about `size` entries."""
     blocks: Groups = []
     first = last = 0
     for n, length in groups:

@@ -104,7 +104,7 @@ class Bags:
 
 
 def sorted_by_id(ids_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The distinct ids, int64 [U]; places in their order, int32 [N]; where each id's places begin, int32 [U].
+    """The distinct ids, int64 [U]; positions in their order, int32 [N]; where each id's positions begin, int32 [U].
 
     On a GPU this waits for the device once, to learn U.
     """
@@ -119,7 +119,7 @@ def sorted_by_torch(ids_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def sorted_by_numpy(ids_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As `sorted_by_id`. One sort of integers, the id above its place, takes a third of the time of an argsort."""
+    """As `sorted_by_id`. One sort of integers, the id above its position, takes a third of the time of an argsort."""
     keys = ids_N.numpy().astype(np.int64)
     keys <<= 32
     keys |= np.arange(len(keys))

@@ -29,7 +29,7 @@ class Retriever(nn.Module, ABC):
         normalize: Whether scores are cosines.
     """
 
-    kind: ClassVar[str] = "retrieval"
+    kind: ClassVar[str] = "histories"
     sparse_gradients: ClassVar[bool] = True
 
     def __init__(self, n_items: int, temperature: float, normalize: bool) -> None:
@@ -39,7 +39,7 @@ class Retriever(nn.Module, ABC):
 
     @abstractmethod
     def queries(self, batch: Batch) -> Tensor:
-        """A user's vector at each query of a batch, [Q, D]; see recrun.data.events.retrieval."""
+        """A user's vector at each query of a batch, [Q, D]; see recrun.data.loaders.histories."""
 
     @abstractmethod
     def item_vectors(self, items_U: Tensor) -> Tensor:
@@ -63,8 +63,8 @@ class Retriever(nn.Module, ABC):
             return (chosen_QCD.float() * user_QD[:, None]).sum(2)
         if self.training:
             raise ConfigError(
-                "this objective compares a target with candidates of its own: set dataset.negatives=query and "
-                "dataset.num_negatives above 0, or choose objective=in_batch or objective=catalogue_softmax"
+                "this objective compares a target with candidates of its own: set loader.negatives=query and "
+                "loader.num_negatives above 0, or choose objective=in_batch or objective=catalogue_softmax"
             )
         catalogue_ID = self.catalogue(user_QD.device)
         with torch.autocast(user_QD.device.type, enabled=False):
@@ -141,7 +141,7 @@ def sums_within(values_QE: Tensor, padded: Padded) -> Tensor:
 class Padded(NamedTuple):
     """Where N entries of R ascending rows are in an array [R, longest]."""
 
-    places: Tensor
+    positions: Tensor
     n_rows: int
     longest: int
 
@@ -154,11 +154,11 @@ class Padded(NamedTuple):
     def pad(self, values_NE: Tensor) -> Tensor:
         """[R, longest, E], zero behind the end of a row."""
         rows = values_NE.new_zeros(self.n_rows * self.longest, values_NE.shape[1])
-        return rows.index_copy(0, self.places, values_NE).view(self.n_rows, self.longest, -1)
+        return rows.index_copy(0, self.positions, values_NE).view(self.n_rows, self.longest, -1)
 
     def flat(self, rows: Tensor) -> Tensor:
         """[N, E] of [R, longest, E]."""
-        return rows.flatten(0, 1).index_select(0, self.places)
+        return rows.flatten(0, 1).index_select(0, self.positions)
 
 
 class Table(nn.Module):

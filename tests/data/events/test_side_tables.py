@@ -72,3 +72,29 @@ def test_any_value_is_kept_in_lines_and_known_again(values):
     assert again.names.tolist() == made.names.tolist()
     assert again.values["sparse"].tolist() == made.values["sparse"].tolist()
     assert len(set(again.values["sparse"][:, 1].tolist())) == len(set(values))
+
+
+def test_fields_and_lists_by_hand():
+    side = Side("t", np.array(["x", "y", "z"], object), {"age": np.array(["3", "", "5"], object)})
+    side.columns["tags"] = np.array(["b a", "", "c"], object)
+    ids, known = np.array(["y", "x", "z", "w"], object), np.array([True, True, False, True])
+    made = encode(side, ids, known, Wanted("item", ["id", "age"], ["tags"]))
+    # Of z training knows nothing: its values are unknown. A missing age is a value, an absent row is unknown.
+    assert made.names.tolist() == [
+        "id=?",
+        "id=w",
+        "id=x",
+        "id=y",
+        "age=?",
+        "age=",
+        "age=3",
+        "tags=?",
+        "tags=a",
+        "tags=b",
+    ]
+    assert made.values["sparse"].tolist() == [[3, 5], [2, 6], [0, 4], [1, 4]]
+    assert made.values["tags_offsets"].tolist() == [0, 0, 2, 3, 3]
+    assert made.values["tags"].tolist() == [9, 8, 7]
+    assert made.absent == 1
+    assert [(field.name, field.first, field.size) for field in made.features.fields] == [("id", 0, 4), ("age", 4, 3)]
+    assert made.features.n_ids == 10

@@ -8,8 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from recrun.data.io.columns import Columns
 from recrun.data.io.download import Archive, ByHand
-from recrun.data.events.interactions import Interactions
+from recrun.data.io.event_files import EventFiles
 from recrun.data.io.movielens import MovieLens100K
 from recrun.errors import DataError
 
@@ -152,11 +153,11 @@ def test_unwritable_root(server, tmp_path):
 
 
 def test_a_preset_downloads_only_what_is_absent(server, tmp_path):
-    preset = {"evaluator": None, "path": "ml-100k", "root": str(tmp_path), "download": archive(server)}
-    assert Interactions(**preset).describe()["rows_read"] == 35
+    files = EventFiles("ml-100k", str(tmp_path), Columns(), None, False, None, archive(server))
+    assert len(files.events()) == 35
     (tmp_path / "ml-100k/u.data").unlink()
     (tmp_path / "ml-100k/ml-100k.inter").write_text("user_id:token\titem_id:token\n1\t1\n1\t2\n1\t3\n")
-    assert Interactions(**preset).describe()["rows_read"] == 3
+    assert len(files.events()) == 3
     assert len(server.requests) == 1
 
 

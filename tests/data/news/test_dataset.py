@@ -18,9 +18,9 @@ from recrun.data.news.dataset import Mind
 from recrun.data.news.files import read_behaviors, read_news
 from recrun.data.news.parts import draw
 from recrun.data.news.synthetic import TopicNews
-from recrun.runtime.device import Device
 from recrun.errors import ConfigError, DataError
 from recrun.evaluation.impressions import GroupedByImpression
+from recrun.runtime.device import Device
 
 
 def tokens(title):
@@ -172,7 +172,7 @@ def test_nothing_to_learn_from_and_nothing_to_judge(tmp_path):
     with pytest.raises(DataError, match="no impression has both a click"):
         mind(write_world(tmp_path / "a", train=["1\tU\tt\t\tN1-0 N2-0"]))
     data = mind(write_world(tmp_path / "b", valid=["1\tU\tt\t\tN1-0 N2-0", *VALID]))
-    with pytest.raises(DataError, match="the valid part has no impression with both"):
+    with pytest.raises(DataError, match="the valid split has no impression with both"):
         GroupedByImpression(batch_size=1)(popular(), data, "valid", Device.named("cpu", "fp32"), limit=1)
 
 
@@ -201,7 +201,7 @@ def test_a_part_of_one_class_cannot_judge(tmp_path, caplog):
     assert not len(data.units("test"))
     assert "test/behaviors.tsv: no impression has both a click (-1) and a non-click (-0): it is taken" in caplog.text
     assert len(next(data.eval_batches("test", 5))["candidates"]) == 2, "there are predictions all the same"
-    with pytest.raises(DataError, match=r"valid/behaviors\.tsv: no impression has both .* nothing to judge a model by"):
+    with pytest.raises(DataError, match=r"valid/behaviors\.tsv: no impression has both .* nothing to evaluate"):
         mind(write_world(tmp_path / "valid of one class", valid=alike))
 
 
@@ -305,12 +305,12 @@ def test_from_the_cache_it_is_the_same(tmp_path):
     folder, cache = write_world(tmp_path / "data"), tmp_path / "cache"
     first, again = mind(folder, cache=str(cache)), mind(folder, cache=str(cache))
     assert len(list(cache.glob("news-*.npz"))) == 2
-    assert first.fingerprint == again.fingerprint == mind(folder).fingerprint
+    assert first.fingerprints == again.fingerprints == mind(folder).fingerprints
     assert first.describe() == again.describe()
     one, other = next(first.eval_batches("valid", 9)), next(again.eval_batches("valid", 9))
     assert all((one[name] == other[name]).all() for name in one)
     write_part(folder / "valid", VALID[:1])
-    assert mind(folder, cache=str(cache)).fingerprint != first.fingerprint
+    assert mind(folder, cache=str(cache)).fingerprints != first.fingerprints
 
 
 def test_a_given_dictionary_and_word_vectors(tmp_path):

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds.tables import Given, decoded, rows_of
 
-from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, most_frequent
 from recrun.data.tables.dataset import Table
+from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, most_frequent
 from recrun.errors import CheckpointError
+from recrun.evaluation.rows import RowMetrics
 
 TEXTS = st.text(st.sampled_from("ab\\\t\n\r é0"), max_size=3)
 
@@ -26,7 +27,7 @@ def served(columns, **keys):
     keys = {"sparse": ["x"], "tasks": {"y": None}, "valid_fraction": 0.2, "test_fraction": 0.2, **keys}
     keys["split"] = keys.get("split", "temporal")
     return Table(
-        None, source=Given({**columns, "y": [n % 2 for n in range(len(next(iter(columns.values()))))]}), **keys
+        RowMetrics(), source=Given({**columns, "y": [n % 2 for n in range(len(next(iter(columns.values()))))]}), **keys
     )
 
 

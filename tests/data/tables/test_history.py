@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from worlds.tables import Given, decoded, rows_of, table
 
 from recrun.data.tables import prepare
-from recrun.data.tables.history import History, Past, ranks
 from recrun.data.tables.column_store import Columns
 from recrun.data.tables.dataset import Table
+from recrun.data.tables.history import History, Past, ranks
 from recrun.errors import ConfigError, DataError
+from recrun.evaluation.rows import RowMetrics
 from recrun.models.din import targets_of
 
 HISTORIES = {
@@ -56,7 +57,7 @@ def test_a_past_is_what_a_loop_finds(rows, size):
     source = Given({name: [str(value) for value in frame[name]] for name in frame} | {"like": frame.like.tolist()})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "ROWS_AT_ONCE", size)
-        data = Table(None, source=source, time_column="time", histories=HISTORIES, **KEYS)
+        data = Table(RowMetrics(), source=source, time_column="time", histories=HISTORIES, **KEYS)
     for part in ("valid", "test"):
         judged = frame[frame.part == part]
         found = rows_of(data, part) if len(judged) else None
@@ -76,7 +77,7 @@ def test_a_past_is_what_a_loop_finds(rows, size):
 def test_without_a_time_rows_are_in_order_and_a_group_need_not_be_a_feature():
     columns = {"user": list("aabab"), "item": list("vwxyz"), "like": [1, 1, 0, 1, 0], "part": ["train"] * 4 + ["valid"]}
     keys = {**KEYS, "sparse": ["item"], "group": "user"}
-    data = Table(None, source=Given(columns), histories={"past": {"of": "item", "by": "user"}}, **keys)
+    data = Table(RowMetrics(), source=Given(columns), histories={"past": {"of": "item", "by": "user"}}, **keys)
     assert histories(data, rows_of(data, "valid"), "past") == [["x"]]
     features = data.sizes["features"]
     assert [field.name for field in features.sequences] == ["past"]
@@ -88,7 +89,7 @@ def test_a_held_out_label_reaches_no_input():
     columns = {"user": ["a"] * 6, "item": list("vwxyzv"), "part": ["train", "valid", "test", "train", "valid", "train"]}
     found = []
     for labels in ([1, 0, 0, 1, 0, 1], [1, 1, 1, 1, 1, 1]):
-        data = Table(None, source=Given({**columns, "like": labels}), histories=HISTORIES, **KEYS)
+        data = Table(RowMetrics(), source=Given({**columns, "like": labels}), histories=HISTORIES, **KEYS)
         batches = [*data.train_batches(9, np.random.default_rng(0)), *data.eval_batches("test", 9)]
         found.append([{name: values for name, values in batch.items() if name != "label"} for batch in batches])
     for one, other in zip(*found, strict=True):
@@ -108,7 +109,7 @@ def test_a_file_to_predict_has_its_histories_as_columns(tmp_path):
     assert histories(data, found, "liked") == [["x", None, "x"]]
     assert histories(data, found, "skipped") == [[]]
     (tmp_path / "new.csv").write_text("item,user\nw,b\n")
-    with pytest.raises(DataError, match=r"no column .liked.: rows to judge .* histories as columns"):
+    with pytest.raises(DataError, match=r"no column .liked.: rows to evaluate .* histories as columns"):
         table(tmp_path, text, **keys)
 
 
@@ -144,9 +145,9 @@ def test_equal_times_have_equal_ranks(times):
 )
 def test_a_history_of_nothing_is_refused(keys, told):
     with pytest.raises(ConfigError, match=told):
-        Table(None, **{**KEYS, "tasks": {"like": None, "stars": "regression"}}, path="x", histories={"h": keys})
+        Table(RowMetrics(), **{**KEYS, "tasks": {"like": None, "stars": "regression"}}, path="x", histories={"h": keys})
 
 
 def test_a_history_is_no_column_of_another_name():
     with pytest.raises(ConfigError, match="feature more than once"):
-        Table(None, **KEYS, path="x", histories={"item": {"of": "item", "by": "user"}})
+        Table(RowMetrics(), **KEYS, path="x", histories={"item": {"of": "item", "by": "user"}})

@@ -5,9 +5,9 @@ import pytest
 
 from recrun import train
 from recrun.config.compose import compose, options, search_path
+from recrun.config.schema import signature
 from recrun.data.tables.encoding import Encoding, Scale
 from recrun.errors import ConfigError
-from recrun.config.schema import signature
 
 NAMES = ("click", "buy", "happy", "stays")
 

@@ -12,7 +12,7 @@ from worlds.tables import decoded, rows_of
 
 from recrun.config.compose import compose
 from recrun.errors import DataError
-from recrun.experiments.run import build
+from recrun.experiments.run import build_dataset
 
 DENSE = ["age", "wage", "gains", "losses", "dividends", "employers", "weeks"]
 
@@ -26,7 +26,8 @@ def folder_with(name):
 
 def preset(name, model, folder):
     words = [f"dataset={name}", f"model={model}", f"dataset.root={folder}", "dataset.cache=null"]
-    return build(compose(words).config["dataset"]), compose(words).config["dataset"]
+    config = compose(words).config
+    return build_dataset(config), config["dataset"]
 
 
 @pytest.mark.parametrize(
@@ -38,18 +39,18 @@ def preset(name, model, folder):
 )
 def test_absent_files_that_a_person_must_get_say_where(tmp_path, name, model, file):
     with pytest.raises(DataError, match=rf"{file} does not exist and cannot be downloaded without you: see https://"):
-        build(compose([f"dataset={name}", f"model={model}", f"dataset.root={tmp_path}"]).config["dataset"])
+        build_dataset(compose([f"dataset={name}", f"model={model}", f"dataset.root={tmp_path}"]).config)
 
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [("ml_100k_ctr", "deepfm"), ("ml_100k_past", "din"), ("ml_100k_mtl", "mmoe"), ("ml_100k_match", "dssm")],
+    [("ml_100k_ctr", "deepfm"), ("ml_100k_past", "din"), ("ml_100k_mtl", "mmoe"), ("ml_100k", "dssm")],
 )
 def test_absent_movielens_is_downloaded(tmp_path, name, model):
     address = "http://127.0.0.1:9/ml-100k.zip"
     words = [f"dataset={name}", f"model={model}", f"dataset.root={tmp_path}", f"dataset.download.url={address}"]
     with pytest.raises(DataError, match=rf"cannot download {address}.*u.data and ml-100k/u.user and ml-100k/u.item"):
-        build(compose(words).config["dataset"])
+        build_dataset(compose(words).config)
 
 
 @pytest.mark.data

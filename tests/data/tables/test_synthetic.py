@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from recrun.evaluation.auc import auc
+from recrun.data.io.chunks import Wanted
 from recrun.data.tables import synthetic as synthetic_table
-from recrun.data.tables.chunks import Wanted
-from recrun.data.tables.synthetic import FactorizationTable
 from recrun.data.tables.dataset import Table
+from recrun.data.tables.synthetic import FactorizationTable
 from recrun.errors import ConfigError
+from recrun.evaluation.auc import auc
+from recrun.evaluation.rows import RowMetrics
 
 ALL = Wanted(frozenset(), frozenset(), {})
 TASKS = {"click": "classification", "conversion": "classification", "dwell": "regression"}
@@ -58,7 +59,7 @@ def test_the_tasks_belong_together():
 
 def test_any_number_of_rows(monkeypatch):
     monkeypatch.setattr(synthetic_table, "ROWS_AT_ONCE", 300)
-    data = Table(None, TASKS, source=FactorizationTable(n_rows=1000), sparse=["user", "item"], dense=["age"])
+    data = Table(RowMetrics(), TASKS, source=FactorizationTable(n_rows=1000), sparse=["user", "item"], dense=["age"])
     assert data.train_size() == 800
     assert FactorizationTable(n_rows=7).identity() != FactorizationTable(n_rows=8).identity()
 
@@ -66,7 +67,7 @@ def test_any_number_of_rows(monkeypatch):
 def test_a_quick_look_learns_it():
     """The sums of what users, items and pairs of place and colour click are worth something already."""
     keys = {"sparse": ["user", "item", "place", "colour"], "tasks": {"click": None}, "split": "temporal"}
-    data = Table(None, source=FactorizationTable(), **keys)
+    data = Table(RowMetrics(), source=FactorizationTable(), **keys)
     batch = next(data.train_batches(100_000, np.random.default_rng(0)))
     judged = next(data.eval_batches("test", 100_000))
     score, mean = 0.0, float(batch["label"].mean())

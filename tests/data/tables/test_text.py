@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recrun.data.tables import text as table_text
-from recrun.data.tables.chunks import Lists, Wanted, joined_chunks
-from recrun.data.tables.text import TextTable
+from recrun.data.io import text as table_text
+from recrun.data.io.chunks import Lists, Texts, Wanted, joined_chunks
+from recrun.data.io.text import TextFile
 from recrun.errors import DataError
 
 CELL = st.text(st.sampled_from('ab07.-",;|\n é'), max_size=5).map(lambda text: text.lstrip(" "))
@@ -40,7 +40,7 @@ def test_what_csv_wrote_is_what_is_read(tmp_path_factory, rows, separator, heade
     wanted = Wanted(frozenset({"x", "y"}), frozenset({"n"}), {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_text, "CHUNK_ROWS", 7)
-        chunk, chunks = read(TextTable(path, None if header else ("x", "y", "n"), separator), wanted)
+        chunk, chunks = read(TextFile(path, None if header else ("x", "y", "n"), separator), wanted)
     assert [part.size for part in chunks][:-1] == [7] * (len(chunks) - 1)
     assert cells_of(chunk.texts["x"]) == [x for x, _, _ in rows]
     assert cells_of(chunk.texts["y"]) == [y for _, y, _ in rows]
@@ -53,7 +53,7 @@ def test_what_csv_wrote_is_what_is_read(tmp_path_factory, rows, separator, heade
 def test_lists_are_taken_apart_at_their_separator(rows, separator):
     texts = np.array([separator.join(row) for row in rows], object)
     values, codes = np.unique(texts, return_inverse=True)
-    lists = Lists.split(table_text.Texts(codes.astype(np.int32), values), separator)
+    lists = Lists.split(Texts(codes.astype(np.int32), values), separator)
     flat = cells_of(lists.texts)
     assert [flat[a:b] for a, b in pairwise(lists.offsets)] == rows
     index = np.array([0, -1, len(rows) - 1])
@@ -64,20 +64,20 @@ def test_lists_are_taken_apart_at_their_separator(rows, separator):
 
 def test_the_place_of_a_row_counts_lines_that_quotes_hold_and_blank_ones(tmp_path):
     (tmp_path / "t.csv").write_text('x,y\n"a\nb",1\n\nc,2\n')
-    table = TextTable(tmp_path / "t.csv")
-    assert [table.place(row) for row in (-1, 0, 1)] == [f"{tmp_path}/t.csv{line}" for line in ("", ":2", ":5")]
+    table = TextFile(tmp_path / "t.csv")
+    assert [table.location(row) for row in (-1, 0, 1)] == [f"{tmp_path}/t.csv{line}" for line in ("", ":2", ":5")]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.csv.gz"])
 def test_an_empty_file(tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(b"") if name.endswith("gz") else b"")
     with pytest.raises(DataError, match=r"the file is empty"):
-        TextTable(tmp_path / name).header()
+        TextFile(tmp_path / name).header()
 
 
 def test_a_broken_gzip_file_and_one_that_is_not_there(tmp_path):
     (tmp_path / "t.csv.gz").write_bytes(b"\x1f\x8b\x08\x00broken")
     with pytest.raises(DataError, match="broken gzip file"):
-        TextTable(tmp_path / "t.csv.gz").header()
+        TextFile(tmp_path / "t.csv.gz").header()
     with pytest.raises(DataError, match=r"none.csv: cannot be read \(No such file"):
-        TextTable(tmp_path / "none.csv").header()
+        TextFile(tmp_path / "none.csv").header()

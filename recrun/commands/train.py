@@ -1,0 +1,125 @@
+"""Commands that train: a run, a sweep, and what goes on with them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from recrun.commands.options import opened
+from recrun.console import report, tables
+from recrun.errors import ConfigError, did_you_mean
+
+INSPECT = ("--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
+FLAGS = ("--help", "--version", "--multirun", "--config-dir", *(flag for flag in INSPECT if flag.startswith("--")))
+
+
+def train(words: list[str]) -> int:
+    """No verb: a run, a sweep, or a look at the config."""
+    flags, overrides, extra = split_words(words)
+    from recrun.config.search_path import search_path
+
+    folders = search_path(extra)
+    if any(flag in INSPECT for flag in flags):
+        return inspect(flags, overrides, folders)
+    if flags:
+        from recrun.experiments import sweep
+
+        return sweep.start(overrides, folders)
+    from recrun.config.compose import compose
+    from recrun.config.hints import override_notes
+    from recrun.config.validate import check
+    from recrun.experiments import directories
+
+    composed = compose(overrides, folders)
+    check(composed)
+    for note in override_notes(composed):
+        report.note(note)
+    return carry_out(directories.prepare(composed))
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
+    """Flags with their values, overrides, and the folder of --config-dir."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    extra: Path | None = None
+    rest = iter(words)
+    for word in rest:
+        name, has_value, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            extra = Path(value if has_value else next(rest, "") or "(none given)")
+        elif name in ("-m", "--multirun"):
+            flags.append("--multirun")
+        elif name in INSPECT:
+            takes_value = name not in ("--resolve", "--hydra-help") and not has_value
+            following = next(rest, None) if takes_value else None
+            flags += [word] if following is None else [word, following]
+        elif word.startswith("-"):
+            raise ConfigError(f"unknown option {word}{did_you_mean(name, FLAGS)} (recrun --help lists them)")
+        else:
+            overrides.append(word)
+    return flags, overrides, extra
+
+
+def carry_out(directory: Path) -> int:
+    """Runs a prepared directory and says how it ended."""
+    from recrun.experiments import directories
+
+    outcome = directories.attempt(directory)
+    if outcome.code == directories.INTERRUPTED:
+        report.note(f"interrupted{': ' if outcome.error else ''}{outcome.error}; go on with: recrun resume {directory}")
+    elif outcome.results is None:
+        report.error(outcome.error)
+    else:
+        tables.results_table(outcome.results, directory)
+    return outcome.code
+
+
+def inspect(flags: list[str], overrides: list[str], folders: Sequence[Path]) -> int:
+    """Hands Hydra what only looks at the config."""
+    import hydra
+
+    from recrun.config.compose import prepare_hydra
+    from recrun.config.search_path import conf_dir
+
+    prepare_hydra(folders)
+    # A dotted key may be one that no YAML file mentions: Hydra takes it only with ++.
+    dotted = [word if not is_dotted(word) else f"++{word.lstrip('+')}" for word in overrides]
+    before, root = sys.argv, logging.getLogger()
+    handlers, level = list(root.handlers), root.level  # Hydra sets up logging as its own
+    sys.argv = ["recrun", *flags, *dotted]
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(lambda config: None)()
+    except SystemExit as error:
+        return 2 if error.code else 0
+    finally:
+        sys.argv = before
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    return 0
+
+
+def is_dotted(word: str) -> bool:
+    """Whether an override sets a value below the top of our config."""
+    key = word.partition("=")[0]
+    return "." in key and "/" not in key and not key.lstrip("+").startswith(("hydra.", "~"))
+
+
+def resume(words: list[str]) -> int:
+    """`resume RUN [epochs=N]`: a run or a sweep that was interrupted or failed, or a run that gets more epochs."""
+    directory, words = opened("resume", words)
+    if words:
+        from recrun.experiments import extend
+
+        extend.extend(directory, words)
+    if (directory / "sweep.json").is_file():
+        from recrun.experiments import sweep
+
+        return sweep.carry_out(directory)
+    from recrun.experiments import directories
+
+    if directories.status(directory) == "finished":
+        report.text(f"{directory} is finished: nothing to resume; for more epochs: recrun resume {directory} epochs=N")
+        return 0
+    return carry_out(directory)

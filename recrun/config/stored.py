@@ -1,0 +1,152 @@
+"""The config of a run directory: read as data, with limits, and with further overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recrun.config import downloads, targets
+from recrun.config.compose import OPTION, Composition, composer, plain, register_resolvers
+from recrun.config.search_path import search_path
+from recrun.config.targets import Permission, grant, granted
+from recrun.config.yaml_limits import refuse_bomb
+from recrun.errors import ConfigError, RecrunError
+from recrun.runtime.run_files import read_json, read_text
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+LARGEST = 4 << 20  # bytes of a config
+
+
+def is_word(name: Any) -> bool:
+    """Whether a name can name a folder: letters, digits, `_`, `.` and `-`, at most 100, no `.` at the front."""
+    return isinstance(name, str) and OPTION.fullmatch(name) is not None
+
+
+def read(directory: Path) -> DictConfig:
+    """config.yaml of a run directory, interpolations unresolved.
+
+    Raises:
+        ConfigError: There is none, or it is no config.
+    """
+    path = directory / "config.yaml"
+    try:
+        node = read_yaml(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{directory} is not a run directory: it has no config.yaml") from None
+    for name in ("model", "dataset", "trainer", "stage"):
+        if not isinstance(node._get_node(name), Mapping):
+            raise ConfigError(f"{path}: {name} is no mapping; this is not a config that recrun has written")
+    for name in node.stage:
+        if not is_word(name):
+            raise ConfigError(f"{path}: stage {name!r:.100}: expected letters, digits, _ . - alone")
+    return node
+
+
+def read_yaml(path: Path) -> DictConfig:
+    """The mapping in a YAML file.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        ConfigError: It cannot be read, is no YAML, or grows beyond all bounds.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    try:
+        text = read_text(path, LARGEST)
+        refuse_bomb(text, path)
+        node = OmegaConf.create(text)
+    except (FileNotFoundError, ConfigError):
+        raise
+    except RecrunError as error:
+        raise ConfigError(str(error)) from None
+    except Exception as error:  # YAML and OmegaConf have many
+        raise ConfigError(f"{path} is damaged: {plain(error)}") from None
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{path} is damaged: expected a mapping")
+    return node
+
+
+def resolved(node: DictConfig, path: Path) -> dict[str, Any]:
+    """A stored config as plain values; ConfigError if an interpolation points nowhere."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers()
+    try:
+        values: Any = OmegaConf.to_container(node, resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(f"{path}: {plain(error)}") from None
+    return dict(values)
+
+
+def raw(directory: Path) -> dict[str, Any]:
+    """The config of a run directory as it is written, interpolations as text."""
+    from omegaconf import OmegaConf
+
+    values: Any = OmegaConf.to_container(read(directory))
+    return dict(values)
+
+
+def load(directory: Path) -> dict[str, Any]:
+    """The resolved config of a run directory; see `read`."""
+    return resolved(read(directory), directory / "config.yaml")
+
+
+def refuse_untrusted(config: Mapping[str, Any]) -> None:
+    """Refuses a stored config that names code or downloads that the user of this process has not allowed."""
+    allowed = granted()
+    targets.check(config, allowed)
+    if not allowed.local:
+        downloads.refuse_foreign(config, search_path())
+
+
+def recompose(directory: Path, overrides: Sequence[str]) -> Composition:
+    """The config of a run with further overrides: values are set, typed group choices come from the conf folders."""
+    node = read(directory)
+    if not overrides:
+        from omegaconf import OmegaConf
+
+        register_resolvers()
+        hydra = OmegaConf.create({"runtime": {"choices": labels(directory)}})
+        return Composition(node, hydra, [], search_path(), run=directory)
+    with composer(search_path()) as compose:
+        return compose.onto(node, overrides, directory, labels(directory))
+
+
+def labels(directory: Path) -> dict[str, str]:
+    """The options of model and data set that a run was started with, for messages alone; none if they can't be read."""
+    try:
+        choices: Any = read_yaml(directory / ".hydra" / "hydra.yaml")
+        for key in ("hydra", "runtime", "choices"):
+            choices = choices.get(key, {})
+        return {name: choices[name] for name in ("model", "dataset") if is_word(choices.get(name))}
+    except Exception:  # whatever is wrong with it, the run does not need it
+        return {}
+
+
+def began_in(directory: Path) -> str:
+    """Where a run was started, as the end of an error about code that is not found; empty if that is unknown."""
+    try:
+        folder = read_json(directory / "run.json").get("working_directory")
+    except (OSError, RecrunError):
+        return ""
+    return f"; the run was started in {folder}: go there, or put that folder on PYTHONPATH" if folder else ""
+
+
+def trust(directory: Path, packages: Sequence[str], everything: bool) -> None:
+    """Allows code for the configs of run directories: packages that were typed, or all that the run names itself."""
+    grant(Permission(frozenset(packages)))
+    if everything:
+        for config in configs(directory):
+            plugins = config.get("plugins") or []
+            grant(Permission(frozenset(map(str, plugins)), local=True))
+
+
+def configs(directory: Path) -> Iterator[dict[str, Any]]:
+    """The config of a run, or of all the runs of a sweep, as far as they can be read."""
+    for folder in [directory, *(path for path in directory.iterdir() if path.is_dir())]:
+        if (folder / "config.yaml").is_file():
+            yield load(folder)

@@ -1,0 +1,110 @@
+"""Pairs of a user and an item, with negatives: for matrix factorisation and models of the graph of such pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from recrun.data.events.features import FeatureTables
+from recrun.data.events.split_log import SplitLog
+from recrun.data.loaders.loader import Arrays, tensors
+from recrun.data.loaders.negatives import Drawing, NegativeSampler, Whose
+from recrun.data.loaders.samplers import SamplerName
+from recrun.data.ragged import Ragged
+from recrun.data.types import Ids, Int64
+from recrun.interfaces import TrainingEvents
+from recrun.types import Batch, Index, NonNegative
+
+
+class Pairs:
+    """Batches of the distinct pairs of a unit and an item that it took in training, all shuffled.
+
+    Training batch: `user` int64 [B], `target` int64 [B], and fields of negatives as in
+    `recrun.data.loaders.histories.Histories`, where each row has one query: `columns` int64 [C] and, with
+    negatives=query, `candidates` int64 [B, 1 + K] and `label` float32 [B, 1 + K].
+
+    Batch for evaluation: `user` int64 [B] and, ragged, `items` int64, ascending, without repetition.
+
+    Args:
+        num_negatives: K, drawn afresh in each epoch; 0 = none.
+        negatives: Whether they are each pair's own, or shared by the batch.
+        sampler: The distribution they are drawn from: uniform, count^sample_alpha ("popularity") or log(1 + count).
+        sample_alpha: For popularity; None = 0.75.
+        avoid_positives: Whether the items that a unit took in training are never negatives to it.
+
+    Raises:
+        ConfigError: sample_alpha is given where it does nothing.
+    """
+
+    kind: ClassVar[str] = "pairs"
+    has_candidates: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        num_negatives: Index = 1,
+        negatives: Whose = "query",
+        sampler: SamplerName = "uniform",
+        sample_alpha: NonNegative | None = None,
+        avoid_positives: bool = True,
+    ) -> None:
+        self.drawing = Drawing.of(num_negatives, negatives, sampler, sample_alpha, avoid_positives)
+
+    def bind(self, log: SplitLog, features: FeatureTables) -> PairBatches:
+        """The batches of a log; features are not read."""
+        return PairBatches(self.drawing, log)
+
+
+class PairBatches:
+    """See `Pairs`."""
+
+    unit: ClassVar[str] = "pairs"
+
+    def __init__(self, drawing: Drawing, log: SplitLog) -> None:
+        self.drawing, self.names, self.n_items = drawing, log.units, len(log.items)
+        self.rows = log.train.sets(self.n_items)
+        self.user = self.rows.rows()
+        pairs = TrainingEvents(self.user.astype(np.int32), self.rows.items, len(log.units), self.n_items)
+        self.sizes: Mapping[str, Any] = {"pairs": pairs}
+
+    @cached_property
+    def sampler(self) -> NegativeSampler:
+        """Draws negatives; made when training begins, for data that only serve to evaluate need not allow it."""
+        share = np.bincount(self.rows.items, minlength=self.n_items) / len(self.rows.items)
+        sampler = NegativeSampler(self.rows, self.names, self.n_items, share, self.drawing)
+        sampler.refuse_nothing_to_draw()
+        return sampler
+
+    def train_size(self) -> int:
+        """Distinct pairs."""
+        return len(self.user)
+
+    def train_steps(self, batch_size: int) -> int:
+        """Batches in one training epoch."""
+        return -(-self.train_size() // batch_size)
+
+    def train_batches(self, batch_size: int, rng: np.random.Generator, start: int, stride: int) -> Iterator[Batch]:
+        """All pairs once, in the order that `rng` decides; the last batch may be short.
+
+        With `stride` n, n batches in turn are the parts of one of n * batch_size rows, and have its negatives.
+        """
+        sampler, key = self.sampler, int(rng.integers(2**63))
+        order, scratch = rng.permutation(self.train_size()), np.zeros(self.n_items, np.int64)
+        for at in range(start, self.train_steps(batch_size), stride):
+            step, before = divmod(at, stride)
+            whole = order[step * stride * batch_size : (step + 1) * stride * batch_size]
+            part = slice(before * batch_size, (before + 1) * batch_size)
+            drawn = sampler.draw(np.random.default_rng([key, step]), self.user[whole], part)
+            user, target = self.user[whole[part]], self.rows.items[whole[part]].astype(np.int64)
+            yield tensors(user=user, target=target, **sampler.fields(target, user, drawn, scratch))
+
+    def inputs(self, sequences: Ragged, unit: Int64) -> Arrays:
+        """The sequences as sets."""
+        row = sequences.sets(self.n_items)
+        return {"user": unit, "items": row.items.astype(np.int64), "items_offsets": row.offsets}
+
+    def vocabulary(self) -> dict[str, Ids]:
+        """None."""
+        return {}

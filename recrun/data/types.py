@@ -1,0 +1,20 @@
+"""Names of the array types that data code shares, and the codes of the splits."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int8: TypeAlias = NDArray[np.int8]
+Int32: TypeAlias = NDArray[np.int32]
+Int64: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+Float: TypeAlias = NDArray[np.float64]
+Times: TypeAlias = NDArray[Any]  # float64 seconds, or int32 ranks
+Ids: TypeAlias = NDArray[Any]  # int64, unicode or objects
+
+TRAIN, VALID, TEST = 0, 1, 2  # parts of files that are split already, and what a split assigns
+INPUT = 3  # what a split also assigns: shown to the model at evaluation, never trained on (fold-in)
+DROPPED = -1

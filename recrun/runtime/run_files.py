@@ -1,0 +1,100 @@
+"""Reads and opens the files of a run directory, which may come from anybody: plain files alone, no links out of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import IO, Any
+
+from recrun.errors import RecrunError
+
+LIMIT = 256 << 20  # bytes of a text file that is read whole; metrics.jsonl of the longest runs has some 20 MB
+
+
+def refuse_links(directory: Path) -> None:
+    """Refuses a run directory with links that lead out of it, or anything that is neither file nor folder.
+
+    Raises:
+        RecrunError: Names the first such entry, or a folder that cannot be read.
+    """
+    inside = directory.resolve()
+
+    def unreadable(error: OSError) -> None:
+        raise RecrunError(f"{error.filename}: cannot be read ({error.strerror})")
+
+    for folder, folders, files in os.walk(inside, onerror=unreadable):
+        for path in (Path(folder) / name for name in [*folders, *files]):
+            mode = path.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                if not path.resolve().is_relative_to(inside):
+                    raise RecrunError(f"{path} is a link that leads out of {directory}: replace it by what it links to")
+            elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise RecrunError(f"{path} is neither a file nor a folder: a run directory holds no others; remove it")
+
+
+def open_plain(path: Path, flags: int) -> IO[bytes]:
+    """Opens a plain file without following a link and without waiting for the other end of a pipe.
+
+    Args:
+        path: The file.
+        flags: Of `os.open`, for example `os.O_RDONLY`; O_CREAT makes it where it is absent.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        RecrunError: It is a link, no plain file, or cannot be opened.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        what = "is a link" if path.is_symlink() else "is a folder" if path.is_dir() else error.strerror
+        raise RecrunError(f"{path}: cannot be opened ({what})") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise RecrunError(f"{path} is no plain file")
+    reading, appending = flags & os.O_ACCMODE == os.O_RDONLY, flags & os.O_APPEND
+    return os.fdopen(handle, "rb" if reading else "ab" if appending else "r+b")
+
+
+def read_text(path: Path, limit: int = LIMIT) -> str:
+    """The text of a file.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        RecrunError: It cannot be read, is longer than `limit` bytes, or is not UTF-8.
+    """
+    with open_plain(path, os.O_RDONLY) as file:
+        try:
+            content = file.read(limit + 1)
+        except OSError as error:
+            raise RecrunError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > limit:
+        raise RecrunError(f"{path} is longer than {limit / 2**20:,.0f} MB: not a file that recrun has written")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise RecrunError(f"{path} is damaged: byte {error.start} is not UTF-8") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        RecrunError: It cannot be read, or holds no JSON object.
+    """
+    return json_object(read_text(path), str(path))
+
+
+def json_object(text: str, where: str) -> dict[str, Any]:
+    """The object that a JSON text holds; RecrunError, which begins with `where`, if it holds none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecrunError(f"{where} is damaged: it is not JSON ({str(error).splitlines()[0]})") from None
+    if not isinstance(value, dict):
+        raise RecrunError(f"{where} is damaged: expected a JSON object")
+    return value
