@@ -232,7 +232,9 @@ FILES = {
         defaults: [full_ranking]
         monitor: gini@10
         own_metrics:
-          novelty: {_target_: recrun.evaluation.metrics.Metric, function: {_target_: strangers_code.novelty, _partial_: true}}
+          novelty:
+            _target_: recrun.evaluation.metrics.Metric
+            function: {_target_: strangers_code.novelty, _partial_: true}
           gini:
             _target_: recrun.evaluation.metrics.Metric
             function: {_target_: strangers_code.gini, _partial_: true}
