@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recrun import cli
+from recrun.config import schema
 
 CODE = '''
 from collections.abc import Mapping
@@ -189,19 +190,19 @@ class Mean(nn.Module):
 '''
 
 FILES = {
-    "split/cold_items.yaml": "# Cold items\n_target_: mine.ColdItems\nshare: 0.2\n",
-    "loader/my_pairs.yaml": "# Pairs\n_target_: mine.Pairs\n",
-    "objective/pair_loss.yaml": "# @package trainer.objective\n_target_: mine.PairLoss\n",
-    "evaluator/first_users.yaml": "# First users\n_target_: mine.FirstUsers\nmonitor: ndcg@10\n",
+    "split/cold_items.yaml": "# Cold items\n_target_: strangers_code.ColdItems\nshare: 0.2\n",
+    "loader/my_pairs.yaml": "# Pairs\n_target_: strangers_code.Pairs\n",
+    "objective/pair_loss.yaml": "# @package trainer.objective\n_target_: strangers_code.PairLoss\n",
+    "evaluator/first_users.yaml": "# First users\n_target_: strangers_code.FirstUsers\nmonitor: ndcg@10\n",
     "trainer/twice.yaml": """\
         # @package _global_
         # Twice
         defaults:
           - override /objective: none
           - override /optimizer: none
-        trainer: {_target_: mine.Twice}
+        trainer: {_target_: strangers_code.Twice}
         """,
-    "optimizer/my_adam.yaml": "# @package trainer.optimizer\n_target_: mine.MyAdam\n_partial_: true\n",
+    "optimizer/my_adam.yaml": "# @package trainer.optimizer\n_target_: strangers_code.MyAdam\n_partial_: true\n",
     "scheduler/halves.yaml": """\
         # @package trainer.scheduler
         _target_: torch.optim.lr_scheduler.ExponentialLR
@@ -216,7 +217,7 @@ FILES = {
           - override /objective: pair_loss
           - override /trainer: match
           - override /stage: train
-        model: {_target_: mine.Graph, width: 4}
+        model: {_target_: strangers_code.Graph, width: 4}
         """,
     "model/mean.yaml": """\
         # @package _global_
@@ -224,17 +225,19 @@ FILES = {
         defaults:
           - override /trainer: closed_form
           - override /stage: train
-        model: {_target_: mine.Mean}
+        model: {_target_: strangers_code.Mean}
         """,
     "evaluator/novel.yaml": """\
         # Full ranking with metrics of one's own
         defaults: [full_ranking]
         monitor: gini@10
         own_metrics:
-          novelty: {_target_: recrun.evaluation.metrics.Metric, function: {_target_: mine.novelty, _partial_: true}}
+          novelty:
+            _target_: recrun.evaluation.metrics.Metric
+            function: {_target_: strangers_code.novelty, _partial_: true}
           gini:
             _target_: recrun.evaluation.metrics.Metric
-            function: {_target_: mine.gini, _partial_: true}
+            function: {_target_: strangers_code.gini, _partial_: true}
             greater_is_better: false
             over: catalogue
         """,
@@ -249,7 +252,8 @@ SMALL = [
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A working directory with code and YAML files of one's own."""
-    (tmp_path / "mine.py").write_text(CODE)
+    schema.forget()
+    (tmp_path / "strangers_code.py").write_text(CODE)
     for name, text in FILES.items():
         path = tmp_path / "conf" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,7 +261,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    sys.modules.pop("mine", None)
+    sys.modules.pop("strangers_code", None)
+    schema.forget()
 
 
 def run(folder, *words):
