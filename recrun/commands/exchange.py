@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from recrun.commands.options import TRAINING, named_values, needed, split_named
@@ -24,7 +25,7 @@ def split(words: list[str]) -> int:
 
     written = write_split(composed.config, Path(output), "inter" if form == "inter" else "tsv")
     report.listing(output, [(name, f"{rows:,} rows") for name, rows in written.rows.items()])
-    report.text(f"recrun reads it with: dataset.path={output} {' '.join(written.words)}")
+    report.text(f"to read it: recrun {shlex.quote(f'dataset.path={output}')} {' '.join(written.words)}")
     if not written.differences:
         report.text("read back: the same training events, units, inputs, seen items, targets and catalogue")
     for what in written.differences:

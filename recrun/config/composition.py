@@ -34,8 +34,8 @@ class Settings:
     epochs: Count | None
     pre_model_path: str | None
     output_dir: str
-    report: bool
     plugins: Sequence[str]
+    report: bool = False  # runs of earlier versions do not have it
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ def read(directory: Path) -> DictConfig:
     for name in ("model", "dataset", "trainer", "stage"):
         if not isinstance(node._get_node(name), Mapping):
             raise ConfigError(f"{path}: {name} is no mapping; this is not a config that recrun has written")
+    if "lists" in node.model:
+        raise ConfigError(f"{directory} holds what recommendation lists scored, and no weights: use compare and report")
     for name in node.stage:
         if not is_word(name):
             raise ConfigError(f"{path}: stage {name!r:.100}: expected letters, digits, _ . - alone")

@@ -130,9 +130,10 @@ class Keys:
         """The keys at the top."""
         fields = signature("recrun.config.composition.Settings").fields
         for name, field in fields.items():
-            if name not in self.config:
+            if name in self.config:
+                self.value(name, self.config[name], field)
+            elif field.required:
                 raise ConfigError(f"the key {name} is missing (conf/config.yaml)")
-            self.value(name, self.config[name], field)
         device = self.config["device"]
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
             raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recrun.config.compose import OPTION
-from recrun.config.composition import Composition
+from recrun.config.composition import Composition, key_of
 from recrun.config.portable import portable
 from recrun.data.io.files import sha256
 from recrun.data.io.recommendations import Recommendations, read_recommendations
@@ -26,6 +26,7 @@ from recrun.experiments.results import save_units
 from recrun.experiments.run_record import RunRecord, now, write_json, write_text
 from recrun.types import Evaluation, Split
 
+HOW = ("evaluator", "eval_limit")  # what runs must share to be compared, whatever was typed: no part of a name
 KEPT = ("dataset", "split", "evaluator", "eval_limit", "seed", "plugins", "output_dir")  # of the config: what decides
 
 
@@ -120,13 +121,13 @@ def run_config(composed: Composition, name: str) -> dict[str, Any]:
 
 
 def write_config(directory: Path, composed: Composition, name: str) -> None:
-    """config.yaml, and .hydra/ with what the run is called and what was typed."""
+    """config.yaml, and .hydra/ with what the run is called and what else was typed."""
     import yaml
 
     choices = {"model": name, "dataset": composed.option("dataset")}
     files: Mapping[str, Any] = {
         "config.yaml": run_config(composed, name),
-        ".hydra/overrides.yaml": list(composed.overrides),
+        ".hydra/overrides.yaml": [word for word in composed.overrides if key_of(word).partition(".")[0] not in HOW],
         ".hydra/hydra.yaml": {"hydra": {"runtime": {"choices": choices}}},
     }
     (directory / ".hydra").mkdir()

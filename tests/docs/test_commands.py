@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")
 NODES = ("objective", "optimizer", "scheduler", "weighting")  # keys of a trainer that hold a class
 LOOKS = ("--cfg", "job", "-p", "dataset", "--help", "--version")
-FILE_ENDINGS = ("pth", "json", "safetensors")  # `model.json` is no key
+FILE_ENDINGS = ("pth", "json", "yaml", "safetensors")  # `model.json` is no key
 INLINE = re.compile(r"`([^`\n]+)`")
 KEY = re.compile(rf"(?:^|[\s~+])({'|'.join(SECTIONS)})\.([\w.]+)")
 

@@ -87,6 +87,7 @@ def test_lists_of_other_users_are_refused(tmp_path, capsys):
 
 def test_a_run_of_lists_has_no_weights(run_and_lists, tmp_path, capsys):
     directory, *_ = evaluated(tmp_path, run_and_lists[1])
-    assert cli.main(["predict", str(directory), "--output", str(tmp_path / "x.tsv")]) != 0
+    assert cli.main(["predict", str(directory), "--output", str(tmp_path / "x.tsv")]) == 2
+    assert "and no weights: use compare and report" in capsys.readouterr().err
     assert cli.main(["resume", str(directory)]) == 0
     assert "nothing to resume" in capsys.readouterr().out

@@ -287,6 +287,8 @@ def test_intervals_by_hand():
     assert chart.lines[0].marks[0].x == 170.0
     assert chart.lines[1].points == "90.0,68.0 90.0,68.0"
     assert interval_chart("t", "ndcg", []) is None
+    (name,) = interval_chart("t", "ndcg", [Estimate("x" * 99, 0.5, 0.0, 1.0)]).y_ticks
+    assert name.text == "x" * 31 + "…" + "x" * 12 + ": 0.5000"
 
 
 def test_many_units_have_normal_intervals(run, monkeypatch):
@@ -308,3 +310,13 @@ def test_an_empty_section_is_left_out():
     html = render(Page("a", "b", [Section("nothing"), Section("something", text="x")]))
     assert "<h2>nothing" not in html
     assert "<h2>something" in html
+
+
+def test_runs_from_before_there_was_the_key_can_be_used(run, tmp_path):
+    copy = copy_of(run, tmp_path / "run")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    del config["report"]
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    record = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**record, "config": config, "config_sha256": None}))
+    assert cli.main(["predict", str(copy), "--output", str(tmp_path / "top.tsv")]) == 0

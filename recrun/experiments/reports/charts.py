@@ -14,6 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 26.0
 ROW = 34.0  # height of a line of an interval chart
 MOST_TICKS = 5
 BINS = 20
+WIDEST_NAME = 52  # characters
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,13 @@ def interval_chart(title: str, x_name: str, estimates: Sequence[Estimate]) -> Ch
         segment = f"{across(one.low):.1f},{y:.1f} {across(one.high):.1f},{y:.1f}"
         lines.append(Line(f"{one.name}: {one.value:.4f}", segment, (Mark(across(one.value), y, f"{one.value:.4f}"),)))
     height = TOP + ROW * len(estimates) + BOTTOM
-    names = tuple(Tick(TOP + ROW * at + 14, line.name) for at, line in enumerate(lines))
+    names = tuple(Tick(TOP + ROW * at + 14, shortened(line.name)) for at, line in enumerate(lines))
     return Chart(title, x_name, across.ticks(x_ticks), names, tuple(lines), height=height, left=RIGHT, named_rows=True)
+
+
+def shortened(name: str) -> str:
+    """A name as long as a chart is wide; its end, with the value, stays."""
+    return name if len(name) <= WIDEST_NAME else f"{name[: WIDEST_NAME - 21]}…{name[-20:]}"
 
 
 @dataclass(frozen=True)

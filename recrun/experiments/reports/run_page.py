@@ -210,11 +210,10 @@ def machine(run: Stored) -> tuple[tuple[str, str], ...]:
 
 def command(run: Stored) -> str:
     """What starts such a run again."""
-    if run.record.get("lists"):
-        words = ["evaluate", "--from", str(mapping(run.record["lists"]).get("file")), *run.words]
-    else:
-        words = list(run.words)
-    return shlex.join(["recrun", *words])
+    typed = run.record.get("argv")
+    if run.record.get("lists") and isinstance(typed, list):
+        return shlex.join(["recrun", *map(printable, typed[1:])])
+    return shlex.join(["recrun", *run.words])
 
 
 def by_stage(run: Stored) -> dict[str, list[Json]]:
