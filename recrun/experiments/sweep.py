@@ -3,75 +3,29 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from recrun.config.compose import Composer, Composition, composer, key_of
 from recrun.config.hints import override_notes
 from recrun.config.portable import SWEEP
+from recrun.config.search_path import search_path
 from recrun.config.validate import check, check_sweep
 from recrun.console import report, tables
 from recrun.errors import ConfigError, RecrunError
-from recrun.experiments import directories, preflight, sweep_plan
+from recrun.experiments import directories, preflight, search, sweep_plan
 from recrun.experiments.directories import Outcome
 from recrun.experiments.instantiate import InstantiationError, instantiate
 from recrun.experiments.launchers import Launcher, Serial, Workers
 from recrun.experiments.run_record import write_text
-from recrun.experiments.sweep_plan import Job, Plan
-from recrun.experiments.sweep_results import as_csv, best_of, distinct, found_in, over_seeds
+from recrun.experiments.sweep_jobs import Jobs, Listed, Row
+from recrun.experiments.sweep_plan import Job
+from recrun.experiments.sweep_results import as_csv, found_in
 from recrun.runtime.process import exclusive
 from recrun.runtime.run_files import read_json, refuse_links
 
 RESULTS, TABLE = "results.json", "results.csv"
-
-Row = dict[str, Any]
-
-
-class Jobs(Protocol):
-    """What is to be run."""
-
-    def next(self) -> Job | None:
-        """The job to start now; None if there is none left, or none before a running one ends."""
-
-    def ended(self, job: Job, row: Row) -> None:
-        """A job has ended; `row` is its line of the table."""
-
-    def changes(self, job: Job) -> str:
-        """What tells a job from the others."""
-
-    def conclude(self, rows: Sequence[Row]) -> tuple[list[Row], Row | None]:
-        """Of all jobs' lines: mean and deviation of each setting, and the best; see `sweep_results`."""
-
-
-class Listed:
-    """The jobs of a plan, in order.
-
-    Args:
-        jobs: Of them all, also those that are finished.
-    """
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.left: Iterator[Job] = iter(jobs)
-        labels = distinct([job.overrides for job in jobs])
-        self.labels = {job.number: label for job, label in zip(jobs, labels, strict=True)}
-
-    def next(self) -> Job | None:
-        """See Jobs."""
-        return next(self.left, None)
-
-    def ended(self, job: Job, row: Row) -> None:
-        """See Jobs."""
-
-    def changes(self, job: Job) -> str:
-        """See Jobs."""
-        return self.labels[job.number]
-
-    def conclude(self, rows: Sequence[Row]) -> tuple[list[Row], Row | None]:
-        """See Jobs."""
-        settings = over_seeds(rows)
-        return settings, best_of(rows, settings)
 
 
 def start(
@@ -90,13 +44,27 @@ def start(
     """
     with composer(folders) as compose:
         settings = settings_of(overrides, compose)
-        composed = compose_all([word for word in overrides if not for_sweep(word)], compose)
+        words = [word for word in overrides if not for_sweep(word)]
+        if settings["search"] is None:
+            composed = compose_all(words, compose)
+    if settings["search"] is not None:
+        return start_search(settings, words, folders, dry_run=dry_run, fail_fast=fail_fast)
     for note in dict.fromkeys(note for job in composed for note in override_notes(job)):
         report.note(note)
     if dry_run:
         show_plan(composed)
         return 0
     return carry_out(plan(composed, settings), fail_fast=fail_fast)
+
+
+def start_search(
+    settings: Mapping[str, Any], words: Sequence[str], folders: Sequence[Path], *, dry_run: bool, fail_fast: bool
+) -> int:
+    """The same for a search, whose jobs are not known yet."""
+    if dry_run:
+        search.show(settings["search"], words, folders)
+        return 0
+    return carry_out(search.begin(settings, words, folders), fail_fast=fail_fast, folders=folders or search_path())
 
 
 def for_sweep(word: str) -> bool:
@@ -154,12 +122,17 @@ def plan(composed: Sequence[Composition], settings: Mapping[str, Any]) -> Path:
     for number, job in enumerate(composed):
         directories.prepare(job, directory / str(number))
         jobs.append(Job(number, job.overrides, str(number)))
-    sweep_plan.write(Plan(sys.argv, jobs, **settings), directory)
+    sweep_plan.write(sweep_plan.typed(jobs, settings), directory)
     return directory
 
 
-def carry_out(directory: Path, *, fail_fast: bool = False) -> int:
+def carry_out(directory: Path, *, fail_fast: bool = False, folders: Sequence[Path] | None = None) -> int:
     """Runs the jobs of a sweep that are not finished and shows what came of all.
+
+    Args:
+        directory: The sweep's.
+        fail_fast: Stop at the first job that fails.
+        folders: The conf folders of a search that was just typed; None for a stored one.
 
     Returns:
         0, 1 if a job did not finish, 130 if it was interrupted.
@@ -170,25 +143,25 @@ def carry_out(directory: Path, *, fail_fast: bool = False) -> int:
     refuse_links(directory)
     with exclusive(directory):
         stored = sweep_plan.read(directory)
-        jobs = Listed(stored.jobs)
-        with launcher(stored, directory).started() as workers:
+        launcher: Launcher = made(stored.launcher, directory) if stored.launcher else Serial()
+        with launcher.started() as workers:
+            jobs: Jobs = Listed(stored.jobs)
+            if stored.search:
+                jobs = search.Trials(directory, stored, made(stored.search, directory), workers.capacity, folders)
             sweep = Sweep(directory, jobs, workers, fail_fast)
-            sweep.run(len(stored.jobs))
+            sweep.run()
         if sweep.interrupted:
             report.note(f"interrupted; go on with: recrun resume {directory}")
             return directories.INTERRUPTED
-        return conclude(directory, jobs, [sweep.row(job) for job in stored.jobs])
+        return conclude(directory, jobs, [sweep.row(job) for job in jobs.listed])
 
 
-def launcher(stored: Plan, directory: Path) -> Launcher:
-    """What runs the jobs of a plan."""
-    if stored.launcher is None:
-        return Serial()
+def made(node: Mapping[str, Any], directory: Path) -> Any:
+    """The launcher or the search of a plan."""
     try:
-        made: Launcher = instantiate(stored.launcher)
+        return instantiate(node)
     except InstantiationError as error:
-        raise RecrunError(f"{directory / sweep_plan.NAME} is damaged: launcher: {error}") from None
-    return made
+        raise RecrunError(f"{directory / sweep_plan.NAME} is damaged: {error}") from None
 
 
 class Sweep:
@@ -208,22 +181,22 @@ class Sweep:
         self.stopping = False
         self.interrupted = False
 
-    def run(self, count: int) -> None:
-        """Starts jobs as long as there is room, and takes note of those that end; `count` is for messages."""
-        while self.fill(count):
+    def run(self) -> None:
+        """Starts jobs as long as there is room, and takes note of those that end."""
+        while self.fill():
             directory, outcome = self.workers.wait()
             job = self.running.pop(directory)
             status = "interrupted" if outcome.code == directories.INTERRUPTED else "failed"
             self.end(job, self.line(job, outcome, "finished" if outcome.results is not None else status))
 
-    def fill(self, count: int) -> bool:
+    def fill(self) -> bool:
         """Starts jobs where workers are free; False if none is running then."""
         while not self.stopping and len(self.running) < self.workers.capacity and (job := self.jobs.next()):
             done = self.done_before(job)
             if done is not None:
                 self.end(job, done)
                 continue
-            report.note(f"job {job.number} of {count}: {self.jobs.changes(job) or 'no overrides'}")
+            report.note(f"job {job.number} of {self.jobs.count}: {self.jobs.changes(job) or 'no overrides'}")
             self.running[self.directory / job.directory] = job
             self.workers.submit(self.directory / job.directory)
         return bool(self.running)

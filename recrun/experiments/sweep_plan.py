@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +48,8 @@ class Plan:
         launcher: Node of the config: what runs the jobs.
         search: Node of the config: what chooses the trials; None for a sweep over listed values.
         overrides: Of a search, the typed words, the searched keys among them.
+        lag: Of a search, how many jobs run at a time: a trial knows the values of all but the last `lag` - 1 before it;
+            0 before it began.
     """
 
     argv: Sequence[str]
@@ -54,6 +57,7 @@ class Plan:
     launcher: Mapping[str, Any] | None = None
     search: Mapping[str, Any] | None = None
     overrides: Sequence[str] = ()
+    lag: int = 0
 
     def with_job(self, job: Job) -> Plan:
         """The plan with one job more."""
@@ -64,7 +68,7 @@ def write(plan: Plan, directory: Path) -> None:
     """Writes sweep.json whole or not at all."""
     values: dict[str, Any] = {"argv": list(plan.argv), "launcher": plan.launcher}
     if plan.search is not None:
-        values |= {"search": plan.search, "overrides": list(plan.overrides)}
+        values |= {"search": plan.search, "overrides": list(plan.overrides), "lag": plan.lag}
     write_text(directory / NAME, json.dumps({**values, "jobs": [entry(job) for job in plan.jobs]}, indent=2) + "\n")
 
 
@@ -72,6 +76,11 @@ def entry(job: Job) -> dict[str, Any]:
     """A job as it is written."""
     found: dict[str, Any] = {"number": job.number, "overrides": list(job.overrides), "directory": job.directory}
     return found | {key: value for key, value in (("values", job.values), ("refused", job.refused)) if value}
+
+
+def typed(jobs: Sequence[Job], settings: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
+    """The plan of a sweep that was just typed; `settings` are the sections of the config that are about sweeps."""
+    return Plan(sys.argv, tuple(jobs), settings["launcher"], settings["search"], tuple(overrides))
 
 
 def read(directory: Path) -> Plan:
@@ -91,8 +100,13 @@ def read(directory: Path) -> Plan:
         raise RecrunError(f"{path} is damaged: its jobs are not in the order of their numbers")
     nodes = {section: node for section in SWEEP if isinstance(node := found.get(section), dict)}
     targets.check(nodes, targets.granted())
-    overrides = words_of(found.get("overrides", []), path)
-    return Plan((), jobs, nodes.get("launcher"), nodes.get("search"), overrides)
+    overrides, lag = words_of(found.get("overrides", []), path), found.get("lag", 0)
+    if type(lag) is not int or lag < 0:
+        raise RecrunError(f"{path} is damaged: lag is no whole number")
+    argv = found.get("argv")
+    return Plan(
+        argv if isinstance(argv, list) else (), jobs, nodes.get("launcher"), nodes.get("search"), overrides, lag
+    )
 
 
 def read_job(job: Mapping[str, Any], path: Path) -> Job:
