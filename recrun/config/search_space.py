@@ -156,7 +156,10 @@ def dimension(key: str, word: Override) -> Dimension:
     if tags - {"log"} or (log and isinstance(value, ChoiceSweep)):
         raise ConfigError(f"{word.input_line}: the tag may be log, of an interval or a range")
     if isinstance(value, IntervalSweep):
-        return interval(Interval(key, value.start, value.end, 1 if isinstance(value.start, int) else None, log), word)
+        low, high = value.start, value.end
+        if low is None or high is None:
+            raise ConfigError(f"{word.input_line}: expected interval(low,high)")
+        return interval(Interval(key, low, high, 1 if isinstance(low, int) else None, log), word)
     if isinstance(value, RangeSweep):
         return interval(range_of(key, value, log, word), word)
     if getattr(value, "shuffle", False):

@@ -164,12 +164,14 @@ class Keys:
     def package(self, group: str, node: Node) -> None:
         """The package that an option needs must be installed."""
         attributes = signature(node["_target_"]).attributes
-        package = attributes.get("package")
-        if package and not installed(package):
-            raise ConfigError(
-                f"{group}={self.composed.option(group)} needs the package {package}: "
-                f'pip install "recrun[{attributes.get("extra", package)}]", or choose {group}=none'
-            )
+        packages = attributes.get("package") or ()
+        for package in [packages] if isinstance(packages, str) else packages:
+            if not installed(package):
+                chosen = self.composed.option(group) or node["_target_"]
+                raise ConfigError(
+                    f"{group}={chosen} needs the package {package}: "
+                    f'pip install "recrun[{attributes.get("extra", package)}]", or choose {group}=none'
+                )
 
     def section(self, name: str) -> Node:
         """A group's part of the config, which must be a mapping."""

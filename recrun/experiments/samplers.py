@@ -25,7 +25,7 @@ class Search:
         refit_seeds: With how many further seeds the best trial is trained afterwards.
     """
 
-    package: ClassVar[str] = "optuna"
+    package: ClassVar[str | tuple[str, ...]] = "optuna"
     extra: ClassVar[str] = "search"
 
     trials: Count = 20
@@ -106,7 +106,7 @@ class CmaEs(Search):
         population: Trials of a generation; None = 4 + 3 ln(keys).
     """
 
-    package: ClassVar[str] = "cmaes"
+    package: ClassVar[str | tuple[str, ...]] = ("optuna", "cmaes")
 
     startup_trials: Count = 1
     sigma: Positive | None = None
@@ -136,7 +136,13 @@ class QuasiRandom(Search):
     sequence: Literal["sobol", "halton"] = "sobol"
 
     def sampler(self, number: int) -> BaseSampler:
-        """See Search. All trials are of one sequence, so all have one seed."""
-        from optuna.samplers import QMCSampler
+        """See Search. All trials are of one sequence, which has one seed; before it begins, draws are random."""
+        from optuna.samplers import QMCSampler, RandomSampler
 
-        return QMCSampler(qmc_type=self.sequence, scramble=True, seed=self.seed_of(0), warn_independent_sampling=False)
+        return QMCSampler(
+            qmc_type=self.sequence,
+            scramble=True,
+            seed=self.seed_of(0),
+            independent_sampler=RandomSampler(seed=self.seed_of(number)),
+            warn_independent_sampling=False,
+        )

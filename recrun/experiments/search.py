@@ -103,6 +103,8 @@ class Trials:
         self.study = Study(search, self.space.dimensions)
         self.asked = self.told = 0
         self.rows: dict[int, Row] = {}
+        for job in plan.jobs[: search.trials]:
+            self.refuse_strange(job)
         self.refuse_other_files()
 
     @property
@@ -127,7 +129,6 @@ class Trials:
             self.told = earlier + 1
         if number < len(self.plan.jobs):
             job = self.plan.jobs[number]
-            self.refuse_strange(job)
             self.study.ask(number, job.values)
         else:
             values = self.study.ask(number)
@@ -215,11 +216,13 @@ class Trials:
         return settings, {"changes": row["changes"], "jobs": [row["job"]], "monitor": row["monitor"], **values}
 
     def refuse_strange(self, job: Job) -> None:
-        """Raises RecrunError for a stored trial with values that are not of the space."""
-        fits = job.values.keys() == self.space.dimensions.keys()
-        if not fits or not all(self.space.dimensions[key].holds(value) for key, value in job.values.items()):
-            path = self.directory / sweep_plan.NAME
+        """Raises RecrunError for a stored trial with values that are not of the space, or other words than theirs."""
+        path, values = self.directory / sweep_plan.NAME, dict(job.values)
+        fits = values.keys() == self.space.dimensions.keys()
+        if not fits or not all(self.space.dimensions[key].holds(value) for key, value in values.items()):
             raise RecrunError(f"{path} is damaged: the values of job {job.number} are not of the space")
+        if [*job.overrides] != self.space.overrides(values):
+            raise RecrunError(f"{path} is damaged: the overrides of job {job.number} are not those of the search")
 
     def refuse_other_files(self) -> None:
         """Raises ConfigError if trials that are still to be chosen would be composed from other YAML files."""

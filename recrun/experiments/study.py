@@ -23,16 +23,11 @@ class Study:
     Args:
         search: What chooses.
         dimensions: The space.
-
-    Raises:
-        RecrunError: optuna is not installed.
     """
 
     def __init__(self, search: Search, dimensions: Mapping[str, Dimension]) -> None:
-        try:
-            import optuna
-        except ImportError:
-            raise RecrunError('a search needs the package optuna: pip install "recrun[search]"') from None
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.search = search
         self.study = optuna.create_study(direction="minimize")

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from recrun.config import targets
-from recrun.config.compose import OPTION
+from recrun.config.compose import OPTION, Composition
 from recrun.config.portable import SWEEP
-from recrun.errors import RecrunError
+from recrun.config.validate import check_sweep
+from recrun.errors import ConfigError, RecrunError
 from recrun.experiments.run_record import write_text
 from recrun.runtime.run_files import read_json
 
@@ -98,15 +98,25 @@ def read(directory: Path) -> Plan:
     jobs = tuple(read_job(job, path) for job in listed)
     if [job.number for job in jobs] != sorted({job.number for job in jobs}):
         raise RecrunError(f"{path} is damaged: its jobs are not in the order of their numbers")
-    nodes = {section: node for section in SWEEP if isinstance(node := found.get(section), dict)}
-    targets.check(nodes, targets.granted())
+    nodes = checked({section: found[section] for section in SWEEP if isinstance(found.get(section), dict)}, directory)
     overrides, lag = words_of(found.get("overrides", []), path), found.get("lag", 0)
     if type(lag) is not int or lag < 0:
         raise RecrunError(f"{path} is damaged: lag is no whole number")
     argv = found.get("argv")
-    return Plan(
-        argv if isinstance(argv, list) else (), jobs, nodes.get("launcher"), nodes.get("search"), overrides, lag
-    )
+    return Plan(argv if isinstance(argv, list) else (), jobs, nodes["launcher"], nodes["search"], overrides, lag)
+
+
+def checked(sections: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """The sections about sweeps as a stored plan has them; ConfigError if they cannot work, or name foreign code."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.create({**dict.fromkeys(SWEEP), **sections})
+    composed = Composition(node, OmegaConf.create({"runtime": {"choices": {}}}), [*SWEEP], run=directory)
+    try:
+        check_sweep(composed)
+    except ConfigError as error:
+        raise ConfigError(f"{directory / NAME}: {error}") from None
+    return composed.config
 
 
 def read_job(job: Mapping[str, Any], path: Path) -> Job:
