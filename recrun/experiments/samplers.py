@@ -27,6 +27,7 @@ class Search:
 
     package: ClassVar[str | tuple[str, ...]] = "optuna"
     extra: ClassVar[str] = "search"
+    keeps_state: ClassVar[bool] = False  # whether choosing a trial changes the study besides
 
     trials: Count = 20
     seed: Index = 0
@@ -107,6 +108,7 @@ class CmaEs(Search):
     """
 
     package: ClassVar[str | tuple[str, ...]] = ("optuna", "cmaes")
+    keeps_state: ClassVar[bool] = True
 
     startup_trials: Count = 1
     sigma: Positive | None = None
@@ -132,6 +134,8 @@ class QuasiRandom(Search):
     Attributes:
         sequence: Which one.
     """
+
+    keeps_state: ClassVar[bool] = True
 
     sequence: Literal["sobol", "halton"] = "sobol"
 

@@ -12,7 +12,7 @@ from recrun.errors import RecrunError
 from recrun.experiments.samplers import Search
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
+    from optuna.trial import Trial
 
 
 class Study:
@@ -31,7 +31,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.search = search
         self.study = optuna.create_study(direction="minimize")
-        self.space = {key: distribution(one) for key, one in dimensions.items()}
+        self.dimensions = dimensions
 
     def ask(self, number: int, values: Mapping[str, Value] | None = None) -> dict[str, Value]:
         """The values of a trial.
@@ -45,9 +45,11 @@ class Study:
             self.study.sampler = self.search.sampler(number)
             if values is not None:
                 self.study.enqueue_trial(dict(values))
-            trial = self.study.ask(self.space)
-        assert trial.number == number
-        return dict(trial.params)
+            trial = self.study.ask()
+            assert trial.number == number
+            if self.search.keeps_state:  # in the study, also of trials whose values are given
+                _ = trial.relative_params
+            return {key: suggest(trial, dimension) for key, dimension in self.dimensions.items()}
 
     def tell(self, number: int, loss: float | None) -> None:
         """A trial's value, the lower the better; None, or a value that is no number, if it failed."""
@@ -59,17 +61,15 @@ class Study:
             self.study.tell(number, loss)
 
 
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """A dimension in optuna's terms."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
+def suggest(trial: Trial, dimension: Dimension) -> Value:
+    """One value of a trial."""
     match dimension:
-        case Choices(_, words):
-            return CategoricalDistribution(words)
-        case Interval(_, low, high, step, log) if dimension.is_whole:
-            return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
-        case Interval(_, low, high, step, log):
-            return FloatDistribution(low, high, log=log, step=step)
+        case Choices(key, words):
+            return trial.suggest_categorical(key, words)
+        case Interval(key, low, high, step, log) if dimension.is_whole:
+            return trial.suggest_int(key, int(low), int(high), step=int(step or 1), log=log)
+        case Interval(key, low, high, step, log):
+            return trial.suggest_float(key, low, high, step=step, log=log)
     raise TypeError(f"no dimension of a search: {dimension}")
 
 
