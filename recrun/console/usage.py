@@ -119,7 +119,7 @@ recrun list [WHAT]
 recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]
 
 Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages,
-objectives, weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with
+objectives, weightings, optimizers, schedulers, trackers, searches, launchers, experiments; or the runs in a folder (default: outputs) with
 their status.
 
   --sort METRIC       the best first, by test, or validation where nothing was tested

@@ -7,6 +7,7 @@ had. Nothing of optuna is stored: the study is asked again for each stored trial
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -200,7 +201,7 @@ class Trials:
     def best(self) -> Row | None:
         """The line of the best trial by validation, the first of equals; None if none finished."""
         trials = [self.rows[number] for number in range(self.search.trials) if number in self.rows]
-        finished = [(loss, row) for row in trials if (loss := loss_of(row)) is not None and loss == loss]
+        finished = [(loss, row) for row in trials if (loss := loss_of(row)) is not None and math.isfinite(loss)]
         return min(finished, key=lambda found: found[0])[1] if finished else None
 
     def conclude(self, rows: Sequence[Row]) -> tuple[list[Row], Row | None]:
@@ -212,7 +213,7 @@ class Trials:
         settings = [{**setting, "changes": row["changes"]} for setting in refits]
         values = {split: row[split][row["monitor"]] for split in ("valid", "test") if row["monitor"] in row[split]}
         about = f"validation {row['monitor']}: {values['valid']:.4f}, job {row['job']}"
-        write_best(self.directory, row["overrides"], f"Best of {self.search.trials} trials by {about}")
+        write_best(self.directory, row["overrides"], f"Best of {min(len(rows), self.search.trials)} trials by {about}")
         return settings, {"changes": row["changes"], "jobs": [row["job"]], "monitor": row["monitor"], **values}
 
     def refuse_strange(self, job: Job) -> None:
