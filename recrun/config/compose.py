@@ -196,7 +196,9 @@ class Composer:
         for override in self.parse(overrides):
             key = override.get_key_element()
             if override.is_interval_sweep():
-                raise ConfigError(f"{override.input_line}: an interval cannot be listed; use range() or choice()")
+                raise ConfigError(
+                    f"{override.input_line}: an interval cannot be listed; use range() or choice(), or search=tpe"
+                )
             if not override.is_sweep_override():
                 lists[key] = [str(override.input_line)]
                 continue

@@ -55,7 +55,7 @@ def keys(composed: Composition) -> Iterator[Key]:
     """Every key of a config that a person may set."""
     for name, field in signature(SETTINGS).fields.items():
         yield Key(name, SETTINGS, field)
-    for section in ("model", "dataset", "split", "loader", "evaluator", "trainer"):
+    for section in ("model", "dataset", "split", "loader", "evaluator", "trainer", "search", "launcher"):
         node = composed.config.get(section)
         if node:
             yield from _keys_under(section, node)

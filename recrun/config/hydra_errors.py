@@ -33,8 +33,8 @@ def one_line(error: BaseException) -> str:
 def refuse_hydra(line: str, key: str) -> None:
     """Raises ConfigError for an override of Hydra's own config: recrun would not act on it."""
     instead = {
-        "launcher": "recrun runs the jobs of a sweep itself, one after another in one process",
-        "sweeper": "recrun runs the jobs of a sweep itself, one after another in one process",
+        "launcher": "say launcher=serial or launcher=local, which are recrun's own",
+        "sweeper": "recrun lists the jobs of a sweep itself; for a search say search=tpe",
         "run": "say output_dir=… for where run directories go",
         "sweep": "say output_dir=… for where sweep directories go",
         "searchpath": "say --config-dir DIR for a folder to search first",

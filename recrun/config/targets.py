@@ -32,6 +32,8 @@ KINDS = {
     "trainer": ("recrun.interfaces.Trainer",),
     "tracker": ("recrun.interfaces.Tracker",),
     "optimizer": ("torch.optim.Optimizer",),
+    "launcher": ("recrun.experiments.launchers.Launcher",),
+    "search": ("recrun.experiments.samplers.Search",),
     "scheduler": ("torch.optim.lr_scheduler.LRScheduler",),
 }
 

@@ -19,6 +19,7 @@ from recrun.config.composition import Composition
 from recrun.config.data_compatibility import DataCompatibility
 from recrun.config.hints import elsewhere
 from recrun.config.origins import NODES, Origins
+from recrun.config.portable import SWEEP
 from recrun.config.schema import Parameter, Schema, signature
 from recrun.config.stage_order import Start
 from recrun.config.stored import began_in
@@ -70,6 +71,13 @@ def check(composed: Composition, training: bool = True) -> None:
     if training and composed.run is None:
         start.predecessors()
         start.output()
+
+
+def check_sweep(composed: Composition) -> None:
+    """Raises ConfigError for what cannot work in the sections that say how the jobs of a sweep are run, and which."""
+    sections = {section: composed.config[section] for section in SWEEP}
+    targets.check(sections, composed.permission)
+    Keys(composed).sweep()
 
 
 def kind_of(schema: Schema, key: str) -> Kind:
@@ -126,6 +134,14 @@ class Keys:
             if self.config.get(section) is not None:
                 self.component(section, self.section(section))
 
+    def sweep(self) -> None:
+        """What runs the jobs of a sweep, and what chooses them; a stored run has neither."""
+        for section in SWEEP:
+            node = self.config.get(section)
+            if node:
+                self.component(section, node)
+                self.package(section, node)
+
     def settings(self) -> None:
         """The keys at the top."""
         fields = signature("recrun.config.composition.Settings").fields
@@ -146,12 +162,19 @@ class Keys:
         if not node:
             return
         self.value("tracker", node, Parameter("tracker", Text(), None))
-        package = signature(node["_target_"]).attributes.get("package")
-        if package and not installed(package):
-            raise ConfigError(
-                f"tracker={self.composed.option('tracker')} needs the package {package}: "
-                f'pip install "recrun[{package}]", or choose tracker=none'
-            )
+        self.package("tracker", node)
+
+    def package(self, group: str, node: Node) -> None:
+        """The package that an option needs must be installed."""
+        attributes = signature(node["_target_"]).attributes
+        packages = attributes.get("package") or ()
+        for package in [packages] if isinstance(packages, str) else packages:
+            if not installed(package):
+                chosen = self.composed.option(group) or node["_target_"]
+                raise ConfigError(
+                    f"{group}={chosen} needs the package {package}: "
+                    f'pip install "recrun[{attributes.get("extra", package)}]", or choose {group}=none'
+                )
 
     def section(self, name: str) -> Node:
         """A group's part of the config, which must be a mapping."""

@@ -7,6 +7,7 @@ recrun {version}: config-driven experiments with recommender models
 
   recrun [key=value ...]             train and evaluate: the stages of a model, in one run directory
   recrun -m key=a,b [key=value ...]  a run for every combination of the values
+  recrun -m search=tpe 'trainer.lr=tag(log,interval(1e-4,1e-2))'    trials chosen by validation; see explain search
   recrun resume RUN [epochs=N]       go on with an interrupted run or sweep, exactly; give a finished run more epochs
   recrun evaluate RUN [key=value]    evaluate the stored weights again, or on other data
   recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
@@ -27,7 +28,8 @@ recrun {version}: config-driven experiments with recommender models
 
 {groups}
 
-Options: -m/--multirun, --config-dir DIR (searched before ./conf), --version, -h/--help, and Hydra's for looking:
+Options: -m/--multirun, with it --dry-run (list and check the jobs) and --fail-fast (stop at the first failure),
+--config-dir DIR (searched before ./conf), --version, -h/--help, and Hydra's for looking:
 --cfg job|hydra|all, --resolve, --package KEY, --info, --shell-completion, --hydra-help.
 Exit codes: 0 done, 1 the run failed, 2 wrong usage or config, 130 interrupted (resume it)."""
 
@@ -40,11 +42,12 @@ A run directory is data, wherever it comes from. If its config names classes tha
 VERBS = {
     "resume": """\
 recrun resume RUN [epochs=N]
-recrun resume SWEEP
+recrun resume SWEEP [--fail-fast]
 
 Goes on with a run that was interrupted, killed or failed, to the same bits; of a sweep with all jobs that are not
-finished.
+finished, with the launcher that it began with; of a search also with the trials that are left.
 
+  --fail-fast  stops at the first job that fails
   epochs=N   the last stage gets N epochs in all, with the state of its optimizer; also for a finished run
 """
     + TRUST,
@@ -141,8 +144,8 @@ recrun list [WHAT]
 recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]
 
 Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages,
-objectives, weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with
-their status.
+objectives, weightings, optimizers, schedulers, trackers, searches, launchers, experiments; or the runs in a folder
+(default: outputs) with their status.
 
   --sort METRIC       the best first, by test, or validation where nothing was tested
   --filter KEY=VALUE  of model, status or a key of the config, for example trainer.lr=0.001; may be given repeatedly
