@@ -10,7 +10,7 @@ from recrun.types import Split
 
 TRAINING = (
     *("trainer", "stage", "objective", "weighting", "optimizer", "scheduler", "tracker"),
-    *("seed", "epochs", "devices", "pre_model_path", "output_dir"),
+    *("seed", "epochs", "devices", "pre_model_path", "output_dir", "report"),
 )  # keys that change nothing once weights are stored
 
 
