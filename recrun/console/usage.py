@@ -119,8 +119,8 @@ recrun list [WHAT]
 recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]
 
 Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages,
-objectives, weightings, optimizers, schedulers, trackers, searches, launchers, experiments; or the runs in a folder (default: outputs) with
-their status.
+objectives, weightings, optimizers, schedulers, trackers, searches, launchers, experiments; or the runs in a folder
+(default: outputs) with their status.
 
   --sort METRIC       the best first, by test, or validation where nothing was tested
   --filter KEY=VALUE  of model, status or a key of the config, for example trainer.lr=0.001; may be given repeatedly
