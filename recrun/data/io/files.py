@@ -71,9 +71,10 @@ def split_files(
     """
     if names is not None:
         if "train" not in names or not set(names) <= set(splits):
-            others = ", ".join(split for split in splits if split != "train")
+            others = "valid, test and fold_in" if "fold_in" in splits else "valid and test"
             raise ConfigError(
-                f"dataset.part_files names {', '.join(names) or 'nothing'}; it takes train, and perhaps {others}"
+                f"dataset.part_files names {', '.join(names) or 'nothing'}; "
+                f"it takes train, and {others} if there are any"
             )
         return {code: _named(folder, split, names[split]) for split, code in splits.items() if split in names}
     found = {code: _split(folder, split) for split, code in splits.items()}
