@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -109,6 +111,21 @@ def test_ctrl_c_stops_all_workers_and_each_job_goes_on_exactly(here, capsys):
     assert f"interrupted; go on with: recrun resume {cut}" in capsys.readouterr().err
     assert cli.main(["resume", str(cut)]) == 0
     assert [found(cut, name) for name in "01"] == [found(whole, name) for name in "01"]
+
+
+def test_workers_of_a_sweep_that_was_killed_save_their_jobs_and_end(here):
+    words = [*WORDS, "seed=0,1", "epochs=5000", "trainer.eval_every=50", *POOL]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    sweep = subprocess.Popen([sys.executable, "-m", "recrun", "-m", *words], env=environment, stderr=subprocess.DEVNULL)
+    while len([*here.glob("outputs/multirun/*/[01]/metrics.jsonl")]) < 2:
+        assert sweep.poll() is None
+        time.sleep(0.02)
+    sweep.kill()
+    sweep.wait()
+    until = time.monotonic() + 20
+    while statuses(sweep_in("outputs")) != ["interrupted"] * 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_fail_fast_stops_at_the_first_failure(run, capsys):  # noqa: F811
