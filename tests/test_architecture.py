@@ -12,7 +12,7 @@ ROOT = Path(recrun.__file__).parent
 # From the ground up: a package may import those of the floors below, and within its floor only what makes no cycle.
 FLOORS = [
     ["errors", "types", "features"],
-    ["interfaces", "console"],
+    ["interfaces", "capabilities", "console"],
     ["optim", "runtime", "checkpoints"],
     ["config", "objectives"],
     ["evaluation", "data"],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recrun.capabilities import SequenceEncoder
 from recrun.data.events.queries import NextItems
 from recrun.errors import DataError
 from recrun.evaluation.event_data import EventData, sampled
@@ -133,14 +134,14 @@ class NextItem:
                 return found.float()
 
             return of_prefixes
+        encoder = cast(SequenceEncoder, model)
         batch = device.move(dataset.inputs(events.sequences, events.unit))
         with device.autocast():
-            hidden_ND = model.encode(batch)  # type: ignore[operator]
+            hidden_ND = encoder.encode_sequences(batch)
         last = torch.from_numpy(events.sequences.offsets[events.row] + events.length - 1).to(hidden_ND.device)
 
         def of_states(begin: int, end: int) -> Tensor:
-            found: Tensor = model.score(hidden_ND[last[begin:end]].float())  # type: ignore[operator]
-            return found
+            return encoder.score(hidden_ND[last[begin:end]].float())
 
         return of_states
 

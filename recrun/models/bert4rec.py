@@ -77,11 +77,11 @@ class BERT4Rec(Retriever):
             masks_R = torch.full_like(batch["items_offsets"][1:], self.n_items)
             tokens_N, offsets = appended(batch["items"], batch["items_offsets"], masks_R)
             batch = {**batch, "tokens": tokens_N, "tokens_offsets": offsets, "masked": offsets[1:] - 1}
-        x_ND = self.encode(batch["tokens"], batch["tokens_offsets"], len(batch["longest"]) + 1)
+        x_ND = self.encode_tokens(batch["tokens"], batch["tokens_offsets"], len(batch["longest"]) + 1)
         vectors: Tensor = self.out(x_ND[batch["masked"]])
         return self.unit(vectors)
 
-    def encode(self, tokens_N: Tensor, offsets: Tensor, longest: int) -> Tensor:
+    def encode_tokens(self, tokens_N: Tensor, offsets: Tensor, longest: int) -> Tensor:
         """Of each token of R histories, ragged, [N, D]."""
         padded = Padded.of(row_of_entry(offsets, len(tokens_N)), offsets[:-1], longest)
         x_ND = look_up(self.table, Bags(tokens_N)) * math.sqrt(self.table.shape[1])

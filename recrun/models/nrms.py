@@ -75,17 +75,17 @@ class NRMS(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of the candidates: [B, C], or [N] where candidates and users are flat."""
-        news_UH, users_RH = self.encode(batch)
+        news_UH, users_RH = self.news_and_users(batch)
         return scores(users_RH, news_UH, batch["user"], batch["candidates"])
 
     def click_and_category(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scores as by `forward`, and logits of the titles' categories [U, categories]; needs category_weight > 0."""
         assert self.category is not None
-        news_UH, users_RH = self.encode(batch)
+        news_UH, users_RH = self.news_and_users(batch)
         clicks = scores(users_RH, news_UH, batch["user"], batch["candidates"])
         return clicks, self.category(news_UH[: len(batch["category"])])
 
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def news_and_users(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Vectors of the batch's titles, [U, H] (one more without `pad_mask`), and of its histories, [R, H]."""
         batch = self.with_padding(batch)
         news_UH = self.encode_news(batch)
@@ -117,7 +117,7 @@ class NRMS(nn.Module):
 
     def embed_users(self, batch: Batch) -> Tensor:
         """Vectors of the batch's users, [B, H]."""
-        return self.encode(batch)[1][batch["user"]]
+        return self.news_and_users(batch)[1][batch["user"]]
 
     def with_padding(self, batch: Batch) -> Batch:
         """The batch as it is with `pad_mask`; else all titles and histories at full length, and a last, empty title."""
