@@ -11,7 +11,7 @@ from worlds.plain_log import CASES, NAMES, ROWS, made_of, raw_of
 from recrun.data.events import splits
 from recrun.data.events.filters import Filters
 from recrun.data.events.log import EventLog
-from recrun.data.events.queries import next_items, rankings
+from recrun.data.events.queries import next_item_queries, rankings
 from recrun.data.events.split_files import SplitFiles, differences
 from recrun.data.events.split_log import CODES, divide
 from recrun.errors import DataError
@@ -41,7 +41,7 @@ def trained(made):
 
 def predicted(made, split):
     """(input, target) of every held-out event, by item ids."""
-    found, names = next_items(made, split), [str(name) for name in made.items.tolist()]
+    found, names = next_item_queries(made, split), [str(name) for name in made.items.tolist()]
     inputs = [[names[item] for item in row] for row in lists(found.prefixes(0, len(found)))]
     return sorted(zip(inputs, [names[item] for item in found.target.tolist()], strict=True))
 
