@@ -78,7 +78,7 @@ class Log:
     def __init__(self, path: str, rows: int) -> None:
         import numpy as np
 
-        from recrun.data.tables.column_store import Columns
+        from recrun.data.tables.column_store import ColumnStore
         from recrun.evaluation.rows import RowMetrics
         from recrun.features import Features, Field, Task
 
@@ -88,7 +88,7 @@ class Log:
         fields = (Field(f"C{at}", *map(int, where)) for at, where in enumerate(zip(firsts, data["vocab"], strict=True)))
         numbers = tuple(f"I{at}" for at in range(data["dense"].shape[1]))
         sparse, label = (data["sparse"] + firsts).astype(np.int32), data["click"].astype(np.float32)[:, None]
-        whole = Columns({"sparse": sparse, "dense": data["dense"], "label": label})
+        whole = ColumnStore({"sparse": sparse, "dense": data["dense"], "label": label})
         self.parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + TEST_ROWS).copy()}
         self.sizes = {"features": Features(tuple(fields), numbers), "tasks": (Task("click"),)}
         self.evaluator = RowMetrics()

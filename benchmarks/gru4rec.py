@@ -51,8 +51,7 @@ def fit_of(words, folder):
     from recrun.config.compose import compose
     from recrun.config.targets import check as allow
     from recrun.config.validate import check
-    from recrun.experiments.build import build_dataset
-    from recrun.experiments.run import build_model, build_trainers
+    from recrun.experiments.build import build_dataset, build_model, build_trainers
     from recrun.experiments.run_record import MetricsLog
     from recrun.runtime.device import Device
     from recrun.training.context import StageContext

@@ -72,8 +72,7 @@ def ours(words, epochs):
     from recrun.config.compose import compose
     from recrun.config.targets import check as allow
     from recrun.config.validate import check
-    from recrun.experiments.build import build_dataset
-    from recrun.experiments.run import build_model, build_trainers
+    from recrun.experiments.build import build_dataset, build_model, build_trainers
     from recrun.runtime.device import Device
     from recrun.runtime.memory import peak_memory_mb
 

@@ -55,7 +55,7 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
     import numpy as np
     import torch
 
-    from recrun.data.tables.column_store import Columns
+    from recrun.data.tables.column_store import ColumnStore
     from recrun.data.tables.shuffle import windows
     from recrun.evaluation.rows import RowMetrics
     from recrun.features import Features, Field, Task
@@ -65,7 +65,7 @@ def log_of(path: str, rows: int, test_rows: int) -> Any:
     firsts, n = np.concatenate([[0], np.cumsum(data["vocab"])[:-1]]), int(data["n"])
     fields = tuple(Field(f"C{at}", int(firsts[at]), int(size)) for at, size in enumerate(data["vocab"]))
     sparse, label = (data["sparse"] + firsts).astype(np.int32), np.stack([data["click"], data["conv"]], 1)
-    whole = Columns({"sparse": sparse, "dense": data["dense"], "label": label.astype(np.float32)})
+    whole = ColumnStore({"sparse": sparse, "dense": data["dense"], "label": label.astype(np.float32)})
     parts = {"train": whole.slice(0, min(rows, n)).copy(), "valid": whole.slice(n, n + test_rows).copy()}
 
     class Log:

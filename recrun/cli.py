@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recrun import __version__
-from recrun.commands import show, stored, train
+from recrun.commands import exchange, reporting, show, stored, train
 from recrun.config import local_code
 from recrun.console import report
 from recrun.errors import ConfigError, RecrunError, did_you_mean
@@ -49,7 +49,9 @@ def command(words: list[str]) -> int:
         "evaluate": stored.evaluate,
         "predict": stored.predict,
         "embed": stored.embed,
+        "split": exchange.split,
         "compare": show.compare,
+        "report": reporting.write_report,
         "list": show.show_list,
         "describe": show.describe,
         "explain": show.explain,

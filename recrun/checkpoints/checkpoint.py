@@ -62,7 +62,7 @@ def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapp
     """
     fresh = directory.with_name(directory.name + ".new")
     try:
-        digest = write(fresh, model, card, state)
+        digest = write_files(fresh, model, card, state)
         replace_directory(fresh, directory)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -72,7 +72,7 @@ def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapp
     return digest
 
 
-def write(fresh: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping[str, Any] | None) -> str:
+def write_files(fresh: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping[str, Any] | None) -> str:
     """Writes the files of a checkpoint through to the disk."""
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

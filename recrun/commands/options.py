@@ -10,7 +10,7 @@ from recrun.types import Split
 
 TRAINING = (
     *("trainer", "stage", "objective", "weighting", "optimizer", "scheduler", "tracker"),
-    *("seed", "epochs", "devices", "pre_model_path", "output_dir"),
+    *("seed", "epochs", "devices", "pre_model_path", "output_dir", "report"),
 )  # keys that change nothing once weights are stored
 
 
@@ -40,10 +40,10 @@ def whole_number(values: dict[str, str], name: str) -> int:
     return int(value)
 
 
-def needed(values: dict[str, str], name: str, verb: str) -> str:
+def needed(values: dict[str, str], name: str, verb: str, subject: str = "RUN …") -> str:
     """The value of an option that must be given."""
     if not values.get(name):
-        raise ConfigError(f"{verb} needs {name}: recrun {verb} RUN … {name} VALUE")
+        raise ConfigError(f"{verb} needs {name}: recrun {verb} {subject} {name} VALUE")
     return values[name]
 
 
@@ -57,7 +57,7 @@ def split_named(values: dict[str, str]) -> Split:
 
 def refuse_training_keys(verb: str, overrides: Sequence[str]) -> None:
     """Raises ConfigError for a typed key that changes nothing where the weights are stored ones."""
-    from recrun.config.compose import key_of
+    from recrun.config.composition import key_of
 
     for word in overrides:
         if key_of(word).partition(".")[0] in TRAINING:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from recrun.commands import exchange
 from recrun.commands.options import named_values, needed, opened, refuse_training_keys, split_named, whole_number
 from recrun.console import report
 from recrun.errors import ConfigError
 
 
 def evaluate(words: list[str]) -> int:
-    """`evaluate RUN [overrides]`: the stored weights, evaluated again."""
+    """`evaluate RUN [overrides]`: the stored weights, evaluated again; `evaluate --from LISTS`: see exchange."""
+    if any(word.partition("=")[0] == "--from" for word in words):
+        return exchange.evaluate_lists(words)
     directory, words = opened("evaluate", words)
     from recrun.config.stored import recompose
     from recrun.config.validate import check

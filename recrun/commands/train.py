@@ -12,7 +12,8 @@ from recrun.console import report, tables
 from recrun.errors import ConfigError, did_you_mean
 
 INSPECT = ("--cfg", "-c", "--resolve", "--package", "-p", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
-FLAGS = ("--help", "--version", "--multirun", "--config-dir", *(flag for flag in INSPECT if flag.startswith("--")))
+SWEEP_FLAGS = ("--multirun", "--dry-run", "--fail-fast")
+FLAGS = ("--help", "--version", *SWEEP_FLAGS, "--config-dir", *(flag for flag in INSPECT if flag.startswith("--")))
 
 
 def train(words: list[str]) -> int:
@@ -24,14 +25,20 @@ def train(words: list[str]) -> int:
     if any(flag in INSPECT for flag in flags):
         return inspect(flags, overrides, folders)
     if flags:
+        if "--multirun" not in flags:
+            raise ConfigError(f"{flags[0]} is for the jobs of a sweep: recrun -m {flags[0]} …")
         from recrun.experiments import sweep
 
-        return sweep.start(overrides, folders)
+        return sweep.start(overrides, folders, dry_run="--dry-run" in flags, fail_fast="--fail-fast" in flags)
     from recrun.config.compose import compose
+    from recrun.config.composition import key_of
     from recrun.config.hints import override_notes
     from recrun.config.validate import check
     from recrun.experiments import directories
 
+    for word in overrides:
+        if key_of(word).partition(".")[0] in ("launcher", "search"):
+            raise ConfigError(f"{word} is for the jobs of a sweep: recrun -m …")
     composed = compose(overrides, folders)
     check(composed)
     for note in override_notes(composed):
@@ -49,8 +56,8 @@ def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
         name, has_value, value = word.partition("=")
         if name in ("--config-dir", "-cd"):
             extra = Path(value if has_value else next(rest, "") or "(none given)")
-        elif name in ("-m", "--multirun"):
-            flags.append("--multirun")
+        elif name in ("-m", *SWEEP_FLAGS):
+            flags.append("--multirun" if name == "-m" else name)
         elif name in INSPECT:
             takes_value = name not in ("--resolve", "--hydra-help") and not has_value
             following = next(rest, None) if takes_value else None
@@ -109,6 +116,8 @@ def is_dotted(word: str) -> bool:
 def resume(words: list[str]) -> int:
     """`resume RUN [epochs=N]`: a run or a sweep that was interrupted or failed, or a run that gets more epochs."""
     directory, words = opened("resume", words)
+    fail_fast = "--fail-fast" in words
+    words = [word for word in words if word != "--fail-fast"]
     if words:
         from recrun.experiments import extend
 
@@ -116,7 +125,7 @@ def resume(words: list[str]) -> int:
     if (directory / "sweep.json").is_file():
         from recrun.experiments import sweep
 
-        return sweep.carry_out(directory)
+        return sweep.carry_out(directory, fail_fast=fail_fast)
     from recrun.experiments import directories
 
     if directories.status(directory) == "finished":

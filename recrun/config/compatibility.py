@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recrun.config.compose import Composition
+from recrun.config.composition import Composition
 from recrun.config.origins import Origins
 from recrun.config.schema import signature
 from recrun.config.search_path import chosen_in, options, target_in

@@ -8,119 +8,26 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recrun.config import own_values, peers, renamed
-from recrun.config.search_path import GROUPS, conf_dir, options, search_path, targets_in
-from recrun.config.targets import Permission, granted
+from recrun.config.composition import Composition, key_of
+from recrun.config.hints import elsewhere
+from recrun.config.hydra_errors import explained, refuse_hydra
+from recrun.config.search_path import GROUPS, conf_dir, options, search_path
 from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, did_you_mean
-from recrun.types import Count, Index, Precision
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")  # where the groups land
-
 OPTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # becomes the name of a folder
 BRINGS = {"dataset": ("split", "evaluator", "filters")}  # sections that an option of a group decides besides its own
 
 _folders: list[Path] = []  # searched before ours by the composition under way; read by Hydra's plugin
-
-
-@dataclass
-class Settings:
-    """The keys at the top of every config: what belongs to the run alone. Read as a schema, never made."""
-
-    seed: Index
-    device: str
-    precision: Precision
-    devices: Count
-    threads: Count | None
-    step_limit: Count | None
-    eval_limit: Count | None
-    epochs: Count | None
-    pre_model_path: str | None
-    output_dir: str
-    plugins: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Composition:
-    """One job's config, composed and not yet checked.
-
-    Attributes:
-        node: The config as YAML and command line give it, interpolations unresolved.
-        hydra: Hydra's own config, for `.hydra/`.
-        overrides: The words of the command line.
-        folders: The conf folders, those that win first.
-        kept: Notes on what typed mappings did not replace.
-        run: The run directory whose stored config this is, with overrides; None for a config of its own.
-    """
-
-    node: DictConfig
-    hydra: DictConfig
-    overrides: list[str]
-    folders: list[Path] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    run: Path | None = None
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """The resolved config as plain values.
-
-        Raises:
-            ConfigError: An interpolation points nowhere, or a mandatory value (`???`) was not given.
-        """
-        from omegaconf import OmegaConf
-        from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-
-        try:
-            values = OmegaConf.to_container(self.node, resolve=True, throw_on_missing=True)
-        except MissingMandatoryValue as error:
-            raise ConfigError(f"{error.full_key} must be given: add {error.full_key}=…") from None
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"{error.full_key or 'config'}: {plain(error)}") from None
-        return dict(values)  # type: ignore[arg-type]  # omegaconf types it as any container
-
-    @cached_property
-    def raw(self) -> dict[str, Any]:
-        """The config as plain values with its interpolations as text."""
-        from omegaconf import OmegaConf
-
-        return dict(OmegaConf.to_container(self.node))  # type: ignore[arg-type]  # as above
-
-    @cached_property
-    def permission(self) -> Permission:
-        """Whose code the config may name: what was composed on one's own command line may name one's own files, and
-        what one's conf folders or `plugins` name; a run directory is a stranger's."""
-        if self.run is not None:
-            return granted()
-        own = [folder for folder in self.folders if folder != conf_dir()]
-        return Permission(frozenset({*self.config["plugins"], *targets_in(own)}), local=True)
-
-    def option(self, group: str) -> str | None:
-        """The chosen option of a group; None for a group given as a list (stage) or left out."""
-        choice = self.hydra.runtime.choices.get(group)
-        return choice if isinstance(choice, str) else None
-
-    def path(self, group: str) -> Path | None:
-        """The YAML file of a group's chosen option."""
-        return options(group, self.folders).get(self.option(group) or "")
-
-    def file(self, group: str, option: str | None = None) -> str:
-        """The YAML file of a group's option (the chosen one by default), as a person would write it."""
-        if self.run is not None and group not in map(key_of, self.overrides):
-            return str(self.run / "config.yaml")
-        name = f"{group}/{option or self.option(group)}.yaml"
-        ours = conf_dir()
-        for folder in self.folders:
-            if (folder / name).is_file():
-                return f"conf/{name}" if folder in (ours, Path.cwd() / "conf") else str(folder / name)
-        return "conf/config.yaml"
 
 
 def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Composition:
@@ -289,7 +196,9 @@ class Composer:
         for override in self.parse(overrides):
             key = override.get_key_element()
             if override.is_interval_sweep():
-                raise ConfigError(f"{override.input_line}: an interval cannot be listed; use range() or choice()")
+                raise ConfigError(
+                    f"{override.input_line}: an interval cannot be listed; use range() or choice(), or search=tpe"
+                )
             if not override.is_sweep_override():
                 lists[key] = [str(override.input_line)]
                 continue
@@ -355,11 +264,6 @@ class Composer:
         OmegaConf.update(config, key, override.value(), merge=True, force_add=True)
 
 
-def key_of(word: str) -> str:
-    """The key that a word of a command line sets, adds or leaves out."""
-    return word.lstrip("+~").partition("=")[0]
-
-
 def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
     """A note where a typed mapping adds to the one that is there: a person may have meant to replace it."""
     from omegaconf import DictConfig, OmegaConf
@@ -373,54 +277,3 @@ def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
         if left:
             without = " ".join(f"~{key}.{name}" for name in left)
             yield f"{key}={{…}} adds to {', '.join(left)}, which stands; to leave that out: {without}"
-
-
-def elsewhere(name: str, config: Mapping[Any, Any], besides: str = "") -> str:
-    """Where else in a config a key of this name is, as a hint; empty if nowhere."""
-    found = [path for path in map(".".join, _paths(config)) if path.split(".")[-1] == name and path != besides]
-    return f"; did you mean {' or '.join(found[-3:])}?" if found else ""
-
-
-def _paths(config: Mapping[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    from omegaconf import DictConfig
-
-    items = config.items_ex(resolve=False) if isinstance(config, DictConfig) else config.items()
-    for key, value in items:
-        yield (*above, str(key))
-        if isinstance(value, Mapping):
-            yield from _paths(value, (*above, str(key)))
-
-
-def refuse_hydra(line: str, key: str) -> None:
-    """Raises ConfigError for an override of Hydra's own config: recrun would not act on it."""
-    instead = {
-        "launcher": "recrun runs the jobs of a sweep itself, one after another in one process",
-        "sweeper": "recrun runs the jobs of a sweep itself, one after another in one process",
-        "run": "say output_dir=… for where run directories go",
-        "sweep": "say output_dir=… for where sweep directories go",
-        "searchpath": "say --config-dir DIR for a folder to search first",
-    }
-    part = key.replace("/", ".").split(".")[1]
-    raise ConfigError(f"{line} has no effect here: {instead.get(part, 'leave it out')}")
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turns whatever Hydra, OmegaConf or YAML raise while they compose into one line for a person."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        word = getattr(error, "override", None)
-        raise ConfigError(f"cannot read '{word}': {plain(error)}" if word else plain(error)) from None
-
-
-def plain(error: BaseException) -> str:
-    """An error of Hydra or OmegaConf without advice and repetition, on one line."""
-    found: list[str] = []
-    for part in (error, error.__cause__ or error.__context__):
-        lines = [" ".join(line.split()) for line in str(part or "").splitlines()]
-        dull = ("See http", "To append", "full_key:", "object_type=", "Config search path")
-        found += [line for line in lines if line and not line.startswith(dull) and line not in found]
-    return ": ".join(found[:3]) or type(error).__name__

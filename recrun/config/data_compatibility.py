@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recrun.config.compose import Composition, key_of
+from recrun.config.composition import Composition, key_of
 from recrun.config.origins import Origins
 from recrun.config.schema import Schema, signature
 from recrun.config.search_path import options, target_in

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from recrun.config import docs, peers, renamed
-from recrun.config.compose import Composition
+from recrun.config.composition import Composition
 from recrun.config.listing import description
 from recrun.config.origins import Origins
-from recrun.config.schema import Field, signature
+from recrun.config.schema import Parameter, signature
 from recrun.config.search_path import GROUPS, options
 from recrun.errors import ConfigError, did_you_mean
 
-SETTINGS = "recrun.config.compose.Settings"
+SETTINGS = "recrun.config.composition.Settings"
 Lines = list[tuple[str, str]]
 
 
@@ -24,7 +24,7 @@ class Key:
 
     path: str
     target: str
-    field: Field
+    field: Parameter
 
 
 def explain(key: str, composed: Composition) -> tuple[str, Lines]:
@@ -55,7 +55,7 @@ def keys(composed: Composition) -> Iterator[Key]:
     """Every key of a config that a person may set."""
     for name, field in signature(SETTINGS).fields.items():
         yield Key(name, SETTINGS, field)
-    for section in ("model", "dataset", "split", "loader", "evaluator", "trainer"):
+    for section in ("model", "dataset", "split", "loader", "evaluator", "trainer", "search", "launcher"):
         node = composed.config.get(section)
         if node:
             yield from _keys_under(section, node)

@@ -1,10 +1,11 @@
-"""Notes on typed words that may do other than was meant."""
+"""Notes on typed words that may do other than was meant, and where else a key may be that is not where it was typed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from recrun.config.compose import Composition, key_of
+from recrun.config.composition import Composition, key_of
 from recrun.config.schema import signature
 from recrun.config.search_path import chosen_in, options, target_in
 
@@ -64,3 +65,19 @@ def reading(parameter: str, composed: Composition) -> Iterator[str]:
         target = target_in(path)
         if target and parameter in signature(target).fields:
             yield f"model={name}"
+
+
+def elsewhere(name: str, config: Mapping[Any, Any], besides: str = "") -> str:
+    """Where else in a config a key of this name is, as a hint; empty if nowhere."""
+    found = [path for path in map(".".join, _paths(config)) if path.split(".")[-1] == name and path != besides]
+    return f"; did you mean {' or '.join(found[-3:])}?" if found else ""
+
+
+def _paths(config: Mapping[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    from omegaconf import DictConfig
+
+    items = config.items_ex(resolve=False) if isinstance(config, DictConfig) else config.items()
+    for key, value in items:
+        yield (*above, str(key))
+        if isinstance(value, Mapping):
+            yield from _paths(value, (*above, str(key)))

@@ -25,7 +25,8 @@ SHOWN = (
     "experiments",
 )  # by `recrun list` alone
 SUITS = {"model": "reads", "dataset": "holds", "split": "needs", "loader": "makes", "evaluator": "evaluates"}
-KINDS = (*(f"{group}s" for group in GROUPS), "runs")
+PLURALS = {f"{group}{'es' if group.endswith('ch') else 's'}": group for group in GROUPS}
+KINDS = (*PLURALS, "runs")
 
 
 def show(words: Sequence[str]) -> int:
@@ -40,7 +41,7 @@ def show(words: Sequence[str]) -> int:
         report.listing(f"runs in {folder}", list(runs(folder)))
         return 0
     for kind in [what] if what else SHOWN:
-        group = kind.removesuffix("s")
+        group = PLURALS[kind]
         rows = [
             (name, "\n".join(filter(None, (description(path, whole=bool(what)), suits(group, path)))))
             for name, path in options(group, search_path()).items()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from recrun.config.compose import SECTIONS, Composition, key_of
+from recrun.config.composition import SECTIONS, Composition, key_of
 from recrun.config.search_path import options, target_in
 
 NODES = (

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from recrun.config.compose import Composition
+from recrun.config.composition import Composition
 
 OWN_VARIABLES = ("RECRUN_DATA", "RECRUN_CACHE")  # folders, resolved as all else; other variables may hold secrets
 FOLDERS = ("root", "cache")  # keys of a data set that always are relative to the working directory
 PATHS = re.compile(r"(^|_)(path|file|folder|table|catalogue|vocabulary|vectors)$")  # … and those that may be
+SWEEP = ("launcher", "search")  # sections that say how the jobs of a sweep are run and which: no job has them
 REFERENCE = re.compile(r"\$\{([^{}]*)")
 
 
 def portable(composed: Composition) -> dict[str, Any]:
     """The resolved config with absolute paths; values from environment variables stay interpolations."""
     config = without_secrets(composed.config, composed.raw)
+    config = {key: value for key, value in config.items() if key not in SWEEP}
     if config["pre_model_path"] is not None:
         config["pre_model_path"] = str(Path(config["pre_model_path"]).resolve())
     dataset = config["dataset"]

@@ -21,6 +21,8 @@ GROUPS = (
     "optimizer",
     "scheduler",
     "tracker",
+    "search",
+    "launcher",
     "experiment",
 )
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from recrun.checkpoints import metadata
-from recrun.config.compose import Composition
+from recrun.config.composition import Composition
 from recrun.config.origins import Origins
 from recrun.config.search_path import follows_in, options
 from recrun.errors import CheckpointError, ConfigError

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recrun.config import downloads, targets
-from recrun.config.compose import OPTION, Composition, composer, plain, register_resolvers
+from recrun.config.compose import OPTION, composer, register_resolvers
+from recrun.config.composition import Composition
+from recrun.config.hydra_errors import one_line
 from recrun.config.search_path import search_path
 from recrun.config.targets import Permission, grant, granted
 from recrun.config.yaml_limits import refuse_bomb
@@ -39,6 +41,8 @@ def read(directory: Path) -> DictConfig:
     for name in ("model", "dataset", "trainer", "stage"):
         if not isinstance(node._get_node(name), Mapping):
             raise ConfigError(f"{path}: {name} is no mapping; this is not a config that recrun has written")
+    if "lists" in node.model:
+        raise ConfigError(f"{directory} holds what recommendation lists scored, and no weights: use compare and report")
     for name in node.stage:
         if not is_word(name):
             raise ConfigError(f"{path}: stage {name!r:.100}: expected letters, digits, _ . - alone")
@@ -63,7 +67,7 @@ def read_yaml(path: Path) -> DictConfig:
     except RecrunError as error:
         raise ConfigError(str(error)) from None
     except Exception as error:  # YAML and OmegaConf have many
-        raise ConfigError(f"{path} is damaged: {plain(error)}") from None
+        raise ConfigError(f"{path} is damaged: {one_line(error)}") from None
     if not isinstance(node, DictConfig):
         raise ConfigError(f"{path} is damaged: expected a mapping")
     return node
@@ -78,7 +82,7 @@ def resolved(node: DictConfig, path: Path) -> dict[str, Any]:
     try:
         values: Any = OmegaConf.to_container(node, resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
-        raise ConfigError(f"{path}: {plain(error)}") from None
+        raise ConfigError(f"{path}: {one_line(error)}") from None
     return dict(values)
 
 

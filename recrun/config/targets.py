@@ -15,7 +15,7 @@ from typing import Any
 
 from recrun.config import python_source
 from recrun.config.python_source import Definition
-from recrun.config.schema import Field, owner, signature
+from recrun.config.schema import Parameter, owner, signature
 from recrun.config.value_types import classes
 from recrun.errors import ConfigError
 
@@ -32,6 +32,8 @@ KINDS = {
     "trainer": ("recrun.interfaces.Trainer",),
     "tracker": ("recrun.interfaces.Tracker",),
     "optimizer": ("torch.optim.Optimizer",),
+    "launcher": ("recrun.experiments.launchers.Launcher",),
+    "search": ("recrun.experiments.samplers.Search",),
     "scheduler": ("torch.optim.lr_scheduler.LRScheduler",),
 }
 
@@ -116,7 +118,7 @@ def _inside(path: str, value: Any, kinds: tuple[str, ...]) -> Iterator[Target]:
             yield from _inside(f"{path}[{at}]", item, kinds)
     if not isinstance(value, Mapping):
         return
-    fields: Mapping[str, Field] | None = None
+    fields: Mapping[str, Parameter] | None = None
     if "_target_" in value:
         yield Target(path, value["_target_"], kinds)
         fields = _fields(value["_target_"])
@@ -125,14 +127,14 @@ def _inside(path: str, value: Any, kinds: tuple[str, ...]) -> Iterator[Target]:
             yield from _inside(f"{path}.{key}", inner, kinds if fields is None else _kinds(str(key), fields))
 
 
-def _fields(target: Any) -> Mapping[str, Field]:
+def _fields(target: Any) -> Mapping[str, Parameter]:
     try:
         return signature(target).fields if isinstance(target, str) else {}
     except ConfigError:  # whoever checks the target itself says why
         return {}
 
 
-def _kinds(key: str, fields: Mapping[str, Field]) -> tuple[str, ...]:
+def _kinds(key: str, fields: Mapping[str, Parameter]) -> tuple[str, ...]:
     declared = classes(fields[key].kind) if key in fields else ()
     return declared or KINDS.get(key, ())
 

@@ -14,10 +14,13 @@ from typing import Any
 
 from recrun.config import peers, renamed, targets
 from recrun.config.compatibility import Together
-from recrun.config.compose import OPTION, Composition, elsewhere
+from recrun.config.compose import OPTION
+from recrun.config.composition import Composition
 from recrun.config.data_compatibility import DataCompatibility
+from recrun.config.hints import elsewhere
 from recrun.config.origins import NODES, Origins
-from recrun.config.schema import Field, Schema, signature
+from recrun.config.portable import SWEEP
+from recrun.config.schema import Parameter, Schema, signature
 from recrun.config.stage_order import Start
 from recrun.config.stored import began_in
 from recrun.config.value_types import Anything, Items, Kind, Made, Text, choices, fault, makes_entries
@@ -26,7 +29,7 @@ from recrun.errors import ConfigError, did_you_mean
 Node = Mapping[str, Any]
 
 NODE_KEYS = ("_target_", "_partial_")
-STAGE_KEYS = {"follows": Field("follows", Items(Text()), None)}
+STAGE_KEYS = {"follows": Parameter("follows", Items(Text()), None)}
 
 # What the program itself gives to a target, by the key that holds it, and what a person can do instead.
 GIVEN = {
@@ -68,6 +71,13 @@ def check(composed: Composition, training: bool = True) -> None:
     if training and composed.run is None:
         start.predecessors()
         start.output()
+
+
+def check_sweep(composed: Composition) -> None:
+    """Raises ConfigError for what cannot work in the sections that say how the jobs of a sweep are run, and which."""
+    sections = {section: composed.config[section] for section in SWEEP}
+    targets.check(sections, composed.permission)
+    Keys(composed).sweep()
 
 
 def kind_of(schema: Schema, key: str) -> Kind:
@@ -124,13 +134,22 @@ class Keys:
             if self.config.get(section) is not None:
                 self.component(section, self.section(section))
 
+    def sweep(self) -> None:
+        """What runs the jobs of a sweep, and what chooses them; a stored run has neither."""
+        for section in SWEEP:
+            node = self.config.get(section)
+            if node:
+                self.component(section, node)
+                self.package(section, node)
+
     def settings(self) -> None:
         """The keys at the top."""
-        fields = signature("recrun.config.compose.Settings").fields
+        fields = signature("recrun.config.composition.Settings").fields
         for name, field in fields.items():
-            if name not in self.config:
+            if name in self.config:
+                self.value(name, self.config[name], field)
+            elif field.required:
                 raise ConfigError(f"the key {name} is missing (conf/config.yaml)")
-            self.value(name, self.config[name], field)
         device = self.config["device"]
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
             raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")
@@ -142,13 +161,20 @@ class Keys:
         node = self.config.get("tracker")
         if not node:
             return
-        self.value("tracker", node, Field("tracker", Text(), None))
-        package = signature(node["_target_"]).attributes.get("package")
-        if package and not installed(package):
-            raise ConfigError(
-                f"tracker={self.composed.option('tracker')} needs the package {package}: "
-                f'pip install "recrun[{package}]", or choose tracker=none'
-            )
+        self.value("tracker", node, Parameter("tracker", Text(), None))
+        self.package("tracker", node)
+
+    def package(self, group: str, node: Node) -> None:
+        """The package that an option needs must be installed."""
+        attributes = signature(node["_target_"]).attributes
+        packages = attributes.get("package") or ()
+        for package in [packages] if isinstance(packages, str) else packages:
+            if not installed(package):
+                chosen = self.composed.option(group) or node["_target_"]
+                raise ConfigError(
+                    f"{group}={chosen} needs the package {package}: "
+                    f'pip install "recrun[{attributes.get("extra", package)}]", or choose {group}=none'
+                )
 
     def section(self, name: str) -> Node:
         """A group's part of the config, which must be a mapping."""
@@ -157,7 +183,7 @@ class Keys:
             raise ConfigError(f"{name} is empty: choose one, {name}=… (there are: {self.origins.listed(name)})")
         return node
 
-    def component(self, path: str, node: Node, extra: Mapping[str, Field] | None = None) -> None:
+    def component(self, path: str, node: Node, extra: Mapping[str, Parameter] | None = None) -> None:
         """A node with a `_target_`: every key, and every node under it."""
         schema = self.schema(path, node)
         fields = {**schema.fields, **(extra or {})}
@@ -194,7 +220,7 @@ class Keys:
         except ConfigError as error:
             raise ConfigError(f"{path}._target_={target}: {error}{self.origins.of(path)}") from None
 
-    def value(self, path: str, value: Any, field: Field) -> None:
+    def value(self, path: str, value: Any, field: Parameter) -> None:
         """One value against its parameter; nodes with a `_target_` are checked as components."""
         if isinstance(value, Mapping) and "_target_" in value:
             return self.component(path, value)
@@ -202,7 +228,7 @@ class Keys:
             raise ConfigError(self.no_target(path))
         if isinstance(value, Mapping) and makes_entries(field.kind):
             for name, part in value.items():
-                self.value(f"{path}.{name}", part, Field(name, Made(), None))
+                self.value(f"{path}.{name}", part, Parameter(name, Made(), None))
             return None
         if field.kind.accepts(value):
             return None

@@ -84,6 +84,16 @@ def sweep_table(
         report.text(f"best by validation {best['monitor']}: {chosen}: {values}")
 
 
+def plan_table(jobs: Sequence[tuple[str, str]]) -> None:
+    """The jobs that a sweep would run: overrides and directory of each."""
+    columns = [
+        Column("job", [str(number) for number in range(len(jobs))], words=True),
+        Column("overrides", [overrides or "-" for overrides, _ in jobs], words=True),
+        Column("directory", [directory for _, directory in jobs]),
+    ]
+    show(columns)
+
+
 def metric_columns(found: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Columns of what decided on validation, then of the test metrics; of all validation metrics without a test split.
 

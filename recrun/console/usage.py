@@ -7,6 +7,7 @@ recrun {version}: config-driven experiments with recommender models
 
   recrun [key=value ...]             train and evaluate: the stages of a model, in one run directory
   recrun -m key=a,b [key=value ...]  a run for every combination of the values
+  recrun -m search=tpe 'trainer.lr=tag(log,interval(1e-4,1e-2))'    trials chosen by validation; see explain search
   recrun resume RUN [epochs=N]       go on with an interrupted run or sweep, exactly; give a finished run more epochs
   recrun evaluate RUN [key=value]    evaluate the stored weights again, or on other data
   recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
@@ -15,7 +16,9 @@ recrun {version}: config-driven experiments with recommender models
   recrun list [WHAT]                 models, datasets, splits, trainers, stages, experiments or runs
   recrun describe dataset=… split=…  what a data set and its split hold, before any training
   recrun explain KEY [key=value]     a key's meaning, type, default and present value
+  recrun split … --output DIR        the split of a data set as files, for other programs
   recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
+  recrun report RUN|SWEEP            an HTML file: curves, metrics, losses, times, what the run is
   recrun VERB --help                 the options of a verb
 
   recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
@@ -25,7 +28,8 @@ recrun {version}: config-driven experiments with recommender models
 
 {groups}
 
-Options: -m/--multirun, --config-dir DIR (searched before ./conf), --version, -h/--help, and Hydra's for looking:
+Options: -m/--multirun, with it --dry-run (list and check the jobs) and --fail-fast (stop at the first failure),
+--config-dir DIR (searched before ./conf), --version, -h/--help, and Hydra's for looking:
 --cfg job|hydra|all, --resolve, --package KEY, --info, --shell-completion, --hydra-help.
 Exit codes: 0 done, 1 the run failed, 2 wrong usage or config, 130 interrupted (resume it)."""
 
@@ -38,22 +42,28 @@ A run directory is data, wherever it comes from. If its config names classes tha
 VERBS = {
     "resume": """\
 recrun resume RUN [epochs=N]
-recrun resume SWEEP
+recrun resume SWEEP [--fail-fast]
 
 Goes on with a run that was interrupted, killed or failed, to the same bits; of a sweep with all jobs that are not
-finished.
+finished, with the launcher that it began with; of a search also with the trials that are left.
 
+  --fail-fast  stops at the first job that fails
   epochs=N   the last stage gets N epochs in all, with the state of its optimizer; also for a finished run
 """
     + TRUST,
     "evaluate": """\
 recrun evaluate RUN [key=value ...]
+recrun evaluate --from LISTS [--split valid|test] [--name NAME] [key=value ...]
 
 Evaluates the weights that a finished run kept, on its own data or on others. What is found is added to the run's
-evaluations.jsonl.
+evaluations.jsonl. With --from: the recommendation lists of another program, on the units of dataset=… split=…, as a run
+directory that `recrun compare` takes.
 
-  key=value     other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
-  eval_limit=N  evaluation batches; also device, precision and threads
+  --from LISTS    CSV, TSV or Parquet: user, item, rank, score, of which the last two may be left out
+  --split SPLIT   whose units the lists are for (default: test)
+  --name NAME     what tables call them (default: the name of the file); with seed=…, lists of several seeds
+  key=value       other data or another evaluation, for example dataset.path=newer.csv or evaluator.ks=[5]
+  eval_limit=N    evaluation batches; also device, precision and threads
 """
     + TRUST,
     "predict": """\
@@ -88,6 +98,16 @@ Reads, filters and splits the data as a run would, and shows what there is and w
 events of equal time, units without an input, the share of targets that training has not seen.
 
   key=value   dataset.…, split.…, for example dataset=ml_100k split=temporal""",
+    "split": """\
+recrun split [key=value ...] --output DIR [--format tsv|inter]
+
+Writes the split of an event log as files, so that other programs train and are evaluated on the same events: train,
+fold_in, valid and test, units/valid.tsv and units/test.tsv (a row per unit: input, seen items, targets), README.txt
+with what reads them back, and dataset.yaml, which is an option of the group dataset.
+
+  --output DIR      a new folder, or an empty one: nothing is overwritten
+  --format FORMAT   tsv (default), or inter for RecBole's atomic files
+  key=value         dataset.…, split.…, for example dataset=ml_100k split=temporal""",
     "explain": """\
 recrun explain KEY [key=value ...]
 
@@ -111,13 +131,21 @@ Runs with other data, another split or another evaluation are refused.
   --correction WHICH  of p-values, over all comparisons of the table: holm (default) or bh, Benjamini-Hochberg
   --format FORMAT     terminal (default), csv, json, latex or markdown
   --output FILE       where to write it (default: stdout)""",
+    "report": """\
+recrun report RUN|SWEEP [--output FILE]
+
+Writes one HTML file that needs nothing else and loads nothing: learning curves with the kept epoch, metrics with
+intervals, their distribution over units, losses, times, data, code and machine, and the command to repeat the run; of a
+sweep its settings over seeds. With report=true a run writes it when it has finished.
+
+  --output FILE   default: report.html in the directory""",
     "list": """\
 recrun list [WHAT]
 recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]
 
 Shows what there is and what goes with what: models, datasets, splits, loaders, evaluators, trainers, stages,
-objectives, weightings, optimizers, schedulers, trackers, experiments; or the runs in a folder (default: outputs) with
-their status.
+objectives, weightings, optimizers, schedulers, trackers, searches, launchers, experiments; or the runs in a folder
+(default: outputs) with their status.
 
   --sort METRIC       the best first, by test, or validation where nothing was tested
   --filter KEY=VALUE  of model, status or a key of the config, for example trainer.lr=0.001; may be given repeatedly

@@ -14,7 +14,7 @@ from recrun.data.events.cache import cached_log
 from recrun.data.events.features import FeatureTables, RunVocabulary, SideSource
 from recrun.data.events.log import EventLog
 from recrun.data.events.new_units import with_test
-from recrun.data.events.queries import Inputs, NextItems, Rankings, next_items, rankings, whole_inputs
+from recrun.data.events.queries import Inputs, NextItems, Rankings, next_item_queries, rankings, whole_inputs
 from recrun.data.events.settings import EventSettings, EventSource
 from recrun.data.events.side_files import SideFiles
 from recrun.data.events.split_log import EventSplit, SplitLog, divide
@@ -159,7 +159,7 @@ class EventDataset(EventSettings):
 
     def next_items(self, split: Split) -> NextItems:
         """The held-out events of a split, each with what precedes it."""
-        return next_items(self.log, split)
+        return next_item_queries(self.log, split)
 
     def whole_inputs(self, split: Split) -> Inputs:
         """The units of a split with all their events: what comes next is not known."""

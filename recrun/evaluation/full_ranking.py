@@ -91,7 +91,7 @@ class FullRanking:
         """
         model.eval()
         n_items, units = dataset.sizes["n_items"], self.units(dataset, split)
-        size, found = self.batch_size(n_items), Found(self, n_items, self.item_counts(dataset))
+        size, found = self.batch_size(n_items), RankingAccumulator(self, n_items, self.item_counts(dataset))
         numbers = NaNLast(f"the {split} split")
         for at in islice(range(0, len(units), size), limit):
             some = units.take(np.arange(at, min(at + size, len(units))))
@@ -140,7 +140,7 @@ class FullRanking:
         numbers.warn()
 
 
-class Found:
+class RankingAccumulator:
     """Collects what an evaluation finds, batch by batch."""
 
     def __init__(self, keys: FullRanking, n_items: int, item_counts_I: Tensor) -> None:
@@ -190,7 +190,7 @@ class Found:
         """Means over the units, and one value per unit."""
         units = {name: torch.cat([part[name] for part in self.parts]).cpu().numpy() for name in self.parts[0]}
         means = {name: float(values.mean()) for name, values in units.items()}
-        return Evaluation({**means, **self.over_catalogue()}, text(ids[: self.count]), units)
+        return Evaluation({**means, **self.over_catalogue()}, texts_of_ids(ids[: self.count]), units)
 
 
 def tensors_of(ranking: M.Ranking) -> tuple[Tensor, Tensor, Tensor]:
@@ -251,6 +251,6 @@ def lines(ids: np.ndarray, items: np.ndarray, top_BK: Tensor, scores_BK: Tensor)
                 yield f"{name}\t{items[item]}\t{position}\t{score:.7g}"
 
 
-def text(ids: Any) -> np.ndarray:
+def texts_of_ids(ids: Any) -> np.ndarray:
     """Ids as text, [U]."""
     return np.array([str(name) for name in ids.tolist()], dtype=object)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recrun.capabilities import SequenceEncoder
 from recrun.data.events.queries import NextItems
 from recrun.errors import DataError
 from recrun.evaluation.event_data import EventData, sampled
 from recrun.evaluation.finite import NaNLast
-from recrun.evaluation.full_ranking import lines, ragged_fields, row_of, text
+from recrun.evaluation.full_ranking import lines, ragged_fields, row_of, texts_of_ids
 from recrun.evaluation.metrics import Metric, greater_is_better
 from recrun.evaluation.top_k import top_k
 from recrun.interfaces import ComputeDevice
@@ -110,11 +111,11 @@ class NextItem:
             end = min(begin + size, len(events))
             scores_BI = numbers(score(begin, end))
             target_B1 = device.move({"target": torch.from_numpy(events.target[begin:end])})["target"][:, None]
-            ids = text(events.ids[begin:end])
+            ids = texts_of_ids(events.ids[begin:end])
             if self.mask_seen:
                 scores_BI, target_B1, kept = self.without_seen(scores_BI, target_B1, events, begin, end)
                 ids = ids[kept]
-            rank_B = ranks(scores_BI, target_B1, self.ties).cpu().numpy()
+            rank_B = target_ranks(scores_BI, target_B1, self.ties).cpu().numpy()
             yield ids, rank_B, bpr(scores_BI, target_B1).cpu().numpy() if "bpr" in self.metrics else rank_B
 
     def scores(
@@ -133,14 +134,14 @@ class NextItem:
                 return found.float()
 
             return of_prefixes
+        encoder = cast(SequenceEncoder, model)
         batch = device.move(dataset.inputs(events.sequences, events.unit))
         with device.autocast():
-            hidden_ND = model.encode(batch)  # type: ignore[operator]
+            hidden_ND = encoder.encode_sequences(batch)
         last = torch.from_numpy(events.sequences.offsets[events.row] + events.length - 1).to(hidden_ND.device)
 
         def of_states(begin: int, end: int) -> Tensor:
-            found: Tensor = model.score(hidden_ND[last[begin:end]].float())  # type: ignore[operator]
-            return found
+            return encoder.score(hidden_ND[last[begin:end]].float())
 
         return of_states
 
@@ -184,14 +185,14 @@ class NextItem:
             elif name == "warp":
                 found[name] = harmonic(rank - 1)
             else:
-                found |= {f"{name}@{k}": np.where(rank <= k, gain(name, rank, k), 0.0) for k in self.ks}
+                found |= {f"{name}@{k}": np.where(rank <= k, rank_gain(name, rank, k), 0.0) for k in self.ks}
         for own, metric in self.own.items():
             function: Any = metric.function
             found |= {f"{own}@{k}": np.asarray(function(rank, k), np.float64) for k in self.ks}
         return found
 
 
-def gain(metric: str, rank: np.ndarray, k: int) -> Any:
+def rank_gain(metric: str, rank: np.ndarray, k: int) -> Any:
     """What a target at a rank within the first k adds to a metric."""
     match metric:
         case "mrr":
@@ -203,7 +204,7 @@ def gain(metric: str, rank: np.ndarray, k: int) -> Any:
     return 1.0
 
 
-def ranks(scores_BI: Tensor, target_B1: Tensor, ties: Ties) -> Tensor:
+def target_ranks(scores_BI: Tensor, target_B1: Tensor, ties: Ties) -> Tensor:
     """Ranks of the targets, from 1, float64 [B]."""
     own, n_items = scores_BI.gather(1, target_B1), scores_BI.shape[1]
     if ties == "conservative":

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from recrun.config import schema, targets
-from recrun.config.compose import Composition, compose
+from recrun.config.compose import compose
+from recrun.config.composition import Composition
 from recrun.config.portable import portable
-from recrun.config.stored import recompose
+from recrun.config.stored import raw, recompose
 from recrun.config.validate import check
+from recrun.console import report
 from recrun.errors import ConfigError, Interrupted, InUse, RecrunError
 from recrun.experiments import preflight
 from recrun.runtime.run_files import open_plain, read_json
@@ -124,13 +126,26 @@ def attempt(directory: Path) -> Outcome:
 
 
 def execute(directory: Path) -> dict[str, Any]:
-    """Carries out a run directory; this is where torch is imported."""
+    """Carries out a run directory; this is where torch is imported. With `report: true` it leaves a report too."""
     from recrun.experiments import run
 
     try:
-        return run.execute(directory)
+        results = run.execute(directory)
     except Interrupted as interruption:
         raise KeyboardInterrupt(str(interruption)) from None
+    if raw(directory).get("report"):
+        report_on(directory)
+    return results
+
+
+def report_on(directory: Path) -> None:
+    """Writes the report of a run or a sweep; what prevents it does not make a finished run fail."""
+    from recrun.experiments.reports.report import write_report
+
+    try:
+        report.note(f"report: {write_report(directory)}")
+    except RecrunError as error:
+        report.note(f"no report: {error}")
 
 
 def log_traceback(error: Exception, directory: Path | None) -> str:

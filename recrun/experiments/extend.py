@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recrun.config.compose import key_of
+from recrun.config.composition import key_of
 from recrun.config.schema import signature
 from recrun.config.stored import raw
 from recrun.errors import ConfigError

@@ -16,18 +16,10 @@ from torch import nn
 from recrun.checkpoints import checkpoint
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.experiments import run_record
-from recrun.experiments.build import build_dataset
+from recrun.experiments.build import Config, build_dataset, build_model, sizes_for
 from recrun.experiments.instantiate import resolve
-from recrun.experiments.run import (
-    ALL_THREADS,
-    Config,
-    Results,
-    build_model,
-    evaluate_splits,
-    lines,
-    load_config,
-    sizes_for,
-)
+from recrun.experiments.results import Results, evaluate_splits
+from recrun.experiments.run import ALL_THREADS, load_config, vocabulary_text
 from recrun.interfaces import Dataset
 from recrun.runtime.device import Device
 from recrun.runtime.run_files import open_plain, read_text
@@ -157,7 +149,7 @@ def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset
     for name, ids in dataset.vocabulary().items():
         path = directory / "vocabulary" / f"{name}.txt"
         decides = {name, f"n_{name}", "features"} & known.keys()  # features are made of all that a table learned
-        if decides and vocabulary(path) != lines(ids):
+        if decides and vocabulary(path) != vocabulary_text(ids):
             raise CheckpointError(
                 f"{directory} was trained with other {name}: {path} is not what this data set holds, in its order"
             )

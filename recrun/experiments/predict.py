@@ -17,9 +17,9 @@ from recrun.config.schema import signature
 from recrun.errors import ConfigError, DataError, RecrunError
 from recrun.evaluation.finite import NaNLast
 from recrun.evaluation.top_k import top_k
+from recrun.experiments.build import build_model
 from recrun.experiments.load import load, refuse_other_model, vocabulary
 from recrun.experiments.outputs import refuse_overwriting
-from recrun.experiments.run import build_model
 from recrun.interfaces import Dataset
 from recrun.types import Side, Split
 

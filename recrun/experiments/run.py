@@ -6,14 +6,13 @@ there: a fresh run, a resumed one and a job of a sweep are the same call.
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import shutil
 import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,35 +21,28 @@ from torch import nn
 from recrun import __version__
 from recrun.checkpoints import checkpoint
 from recrun.config import stored, targets
-from recrun.config.schema import signature
 from recrun.console import report
 from recrun.console.progress_bar import progress_bar
-from recrun.errors import ConfigError, Interrupted, RecrunError
+from recrun.errors import Interrupted, RecrunError
 from recrun.experiments import run_record
-from recrun.experiments.build import build_dataset
-from recrun.experiments.instantiate import instantiate, resolve
+from recrun.experiments.build import Config, build_dataset, build_model, build_trainers
+from recrun.experiments.instantiate import instantiate
+from recrun.experiments.results import Results, earlier_results, evaluate_splits, save_units, stage_results
 from recrun.experiments.trackers import tracked
 from recrun.interfaces import Dataset, Log, Reporter, Tracker
-from recrun.runtime import memory, seeds
+from recrun.runtime import memory
 from recrun.runtime.device import Device
 from recrun.runtime.distributed import ProcessGroup
 from recrun.runtime.launch import started
 from recrun.runtime.process import exclusive, log_file, settled, stop_signals
 from recrun.runtime.run_files import read_json, refuse_links
 from recrun.training.context import StageContext
-from recrun.training.monitor import names_of_tasks, which, with_mean
-from recrun.training.progress import Progress
+from recrun.training.monitor import which
 from recrun.training.trainer import Trainer
-from recrun.types import Evaluation, Split
-
-FINISHED_BY_TRAINER = ("optimizer", "scheduler", "weighting")  # what it makes of parameters, optimizer and model
 
 ALL_THREADS = torch.get_num_threads()  # before a run of this process asked for fewer
 
 logger = logging.getLogger(__name__)
-
-Config = dict[str, Any]
-Results = dict[str, Any]
 
 
 def execute(directory: Path) -> Results:
@@ -84,14 +76,6 @@ def execute(directory: Path) -> Results:
             raise
         record.update(status="finished", end=run_record.now())
         return results
-
-
-class Sized(Protocol):
-    """What decides how large a model is: a data set, or what a finished run remembers of it."""
-
-    @property
-    def sizes(self) -> Mapping[str, Any]:
-        """Constructor arguments of the model by name."""
 
 
 class Run:
@@ -157,7 +141,7 @@ class Run:
         for name, ids in self.dataset.vocabulary().items():
             path = self.directory / "vocabulary" / f"{name}.txt"
             path.parent.mkdir(exist_ok=True)
-            run_record.write_text(path, lines(ids))
+            run_record.write_text(path, vocabulary_text(ids))
 
     def start_weights(self) -> dict[str, Any] | None:
         """Loads `pre_model_path`, if there is one, before the first stage begins, and says what that was."""
@@ -254,25 +238,6 @@ def refuse_full_disk(directory: Path, model: nn.Module, trainers: Collection[Tra
         )
 
 
-def evaluate_splits(model: nn.Module, dataset: Dataset, device: Device, limit: int | None) -> dict[Split, Evaluation]:
-    """Evaluates a model on the splits that have something to evaluate."""
-    both: tuple[Split, Split] = ("valid", "test")
-    return {
-        split: dataset.evaluator(model, dataset, split, device, limit) for split in both if dataset.eval_size(split)
-    }
-
-
-def earlier_results(directory: Path) -> Results:
-    """results.json of the stages that an earlier attempt finished."""
-    try:
-        found = read_json(directory / "results.json")
-    except FileNotFoundError:
-        return {"valid": {}, "test": {}, "stages": {}}
-    if not isinstance(found.get("stages"), dict):
-        raise RecrunError(f"{directory / 'results.json'} is damaged: stages is no mapping")
-    return found
-
-
 def load_config(directory: Path) -> Config:
     """The resolved config of a run directory, whose classes and downloads are allowed."""
     config = stored.load(directory)
@@ -280,75 +245,6 @@ def load_config(directory: Path) -> Config:
     return config
 
 
-def build_trainers(config: Config) -> dict[str, Trainer]:
-    """One trainer per stage: the trainer's keys, some of them replaced whole by the stage's."""
-    trainers = {}
-    for name, changes in config["stage"].items():
-        keys = {**config["trainer"], **(changes or {})}
-        keys.pop("follows", None)
-        keys |= {key: {**keys[key], "_partial_": True} for key in FINISHED_BY_TRAINER if keys.get(key)}
-        if config["epochs"] is not None and "epochs" in keys:
-            keys["epochs"] = config["epochs"]
-        trainers[name] = instantiate(keys)
-    return trainers
-
-
-def build_model(config: Mapping[str, Any], dataset: Sized) -> nn.Module:
-    """The model, with the sizes that its constructor asks for and the data decide.
-
-    Raises:
-        ConfigError: A parameter has no default, and neither the config nor the data give it.
-    """
-    refuse_missing(config["model"], dataset)
-    seeds.seed_torch(config["seed"], "init")
-    model: nn.Module = instantiate(config["model"], **sizes_for(config, dataset))
-    return model
-
-
-def refuse_missing(node: Mapping[str, Any], dataset: Sized) -> None:
-    """Raises ConfigError for a parameter of the model that nobody gives."""
-    for name, field in signature(node["_target_"]).fields.items():
-        if field.required and name not in node and name not in dataset.sizes:
-            raise ConfigError(
-                f"model.{name} is required by {node['_target_']} and has no default, and these data do not give it; "
-                f"they give {', '.join(dataset.sizes)}"
-            )
-
-
-def sizes_for(config: Mapping[str, Any], dataset: Sized) -> dict[str, Any]:
-    """What the model's constructor asks for and the data decide."""
-    known = inspect.signature(resolve(config["model"]["_target_"])).parameters
-    return {name: size for name, size in dataset.sizes.items() if name in known}
-
-
-def stage_results(progress: Progress, found: Mapping[Split, Evaluation], greater_is_better: bool) -> Results:
-    """One stage's entry of results.json: with the metric that decided, also where it is a mean over tasks."""
-    decided = names_of_tasks(progress.monitor, found["valid"].metrics) if "valid" in found else None
-    metrics = {split: with_mean(progress.monitor, evaluation, decided) for split, evaluation in found.items()}
-    return {
-        "valid": metrics.get("valid", {}),
-        "test": metrics.get("test", {}),
-        "monitor": progress.monitor,
-        "greater_is_better": greater_is_better,
-        "best_epoch": progress.best_epoch,
-        "best_step": progress.best_step,
-        "train_seconds": round(progress.total_seconds, 3),
-        "eval_seconds": round(progress.eval_seconds, 3),
-        "samples_per_second": round(progress.total_units / max(progress.total_seconds, 1e-9), 1),
-    }
-
-
-def save_units(path: Path, evaluation: Evaluation) -> None:
-    """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
-    path.parent.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {"ids": evaluation.ids.astype(str), **evaluation.units}
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with fresh.open("xb") as file:
-        np.savez(file, **arrays)
-    fresh.replace(path)
-
-
-def lines(values: np.ndarray) -> str:
+def vocabulary_text(values: np.ndarray) -> str:
     """One value per line; the line number less one is the index."""
     return "".join(f"{value}\n" for value in values)

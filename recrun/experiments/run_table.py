@@ -14,7 +14,7 @@ from recrun.console import report
 from recrun.console.tables import Column, room_for, show
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.compare.result import lower_is_better
-from recrun.experiments.compare.runs import inside, mapping, model_name, parsed, printable, read_json, read_yaml
+from recrun.experiments.compare.runs import inside, mapping, model_name, printable, read_json, read_yaml, typed_value
 
 OPTIONS = ("--sort", "--filter", "--format")
 FORMATS = ("terminal", "csv")
@@ -129,7 +129,7 @@ def matches(listed: Listed, key: str, wanted: str) -> bool:
         if not isinstance(value, Mapping) or name not in value:
             return False
         value = value[name]
-    return bool(value == parsed(wanted)) or str(value) == wanted
+    return bool(value == typed_value(wanted)) or str(value) == wanted
 
 
 def by_metric(found: Sequence[Listed], metric: str) -> list[Listed]:

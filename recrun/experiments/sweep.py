@@ -1,76 +1,140 @@
-"""Multirun: every job composed and checked before the first one starts, then one after another in this process."""
+"""Multirun: every job composed and checked before the first one starts, then run by a launcher."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recrun.config.compose import OPTION, Composition, composer
+from recrun.config.compose import Composer, composer
+from recrun.config.composition import Composition, key_of
 from recrun.config.hints import override_notes
-from recrun.config.validate import check
+from recrun.config.portable import SWEEP
+from recrun.config.search_path import search_path
+from recrun.config.stored import raw
+from recrun.config.validate import check, check_sweep
 from recrun.console import report, tables
 from recrun.errors import ConfigError, RecrunError
-from recrun.experiments import directories, preflight
+from recrun.experiments import directories, preflight, search, sweep_plan
+from recrun.experiments.directories import Outcome
+from recrun.experiments.instantiate import InstantiationError, instantiate
+from recrun.experiments.launchers import Launcher, Serial, Workers
 from recrun.experiments.run_record import write_text
-from recrun.experiments.sweep_results import best_of, distinct, found_in, over_seeds
+from recrun.experiments.sweep_jobs import Jobs, Listed, Row
+from recrun.experiments.sweep_plan import Job
+from recrun.experiments.sweep_results import as_csv, found_in
 from recrun.runtime.process import exclusive
 from recrun.runtime.run_files import read_json, refuse_links
 
-PLAN, RESULTS = "sweep.json", "results.json"
+RESULTS, TABLE = "results.json", "results.csv"
 
 
-def start(overrides: Sequence[str], folders: Sequence[Path] = ()) -> int:
+def start(
+    overrides: Sequence[str], folders: Sequence[Path] = (), *, dry_run: bool = False, fail_fast: bool = False
+) -> int:
     """Plans a sweep in a directory of its own and carries it out.
 
     Args:
         overrides: Hydra's grammar: `seed=0,1`, `seed=range(0,5)`, `model=choice(a,b)`, `stage=glob(f*)`.
         folders: The conf folders, those that win first.
+        dry_run: Check and list the jobs, write nothing.
+        fail_fast: Stop at the first job that fails.
 
     Returns:
         The exit code.
     """
-    composed = compose_all(overrides, folders)
+    with composer(folders) as compose:
+        settings = settings_of(overrides, compose)
+        words = [word for word in overrides if not for_sweep(word)]
+        if settings["search"] is None:
+            composed = compose_all(words, compose)
+    if settings["search"] is not None:
+        return start_search(settings, words, folders, dry_run=dry_run, fail_fast=fail_fast)
     for note in dict.fromkeys(note for job in composed for note in override_notes(job)):
         report.note(note)
-    return carry_out(plan(composed))
+    if dry_run:
+        show_plan(composed)
+        return 0
+    return carry_out(plan(composed, settings), fail_fast=fail_fast)
 
 
-def compose_all(overrides: Sequence[str], folders: Sequence[Path]) -> list[Composition]:
+def start_search(
+    settings: Mapping[str, Any], words: Sequence[str], folders: Sequence[Path], *, dry_run: bool, fail_fast: bool
+) -> int:
+    """The same for a search, whose jobs are not known yet."""
+    if dry_run:
+        search.show(settings["search"], words, folders)
+        return 0
+    return carry_out(search.begin(settings, words, folders), fail_fast=fail_fast, folders=folders or search_path())
+
+
+def for_sweep(word: str) -> bool:
+    """Whether a word says how the jobs of a sweep are run, or which."""
+    return key_of(word).partition(".")[0] in SWEEP
+
+
+def settings_of(overrides: Sequence[str], compose: Composer) -> dict[str, Any]:
+    """The sections `launcher` and `search` of the config, as typed, or as an experiment has them.
+
+    Raises:
+        ConfigError: They are wrong, or one of their keys has several values.
+    """
+    words = [word for word in overrides if for_sweep(word)]
+    for override in compose.parse(words):
+        if override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: all jobs of a sweep have the same {'/'.join(SWEEP)}")
+    experiment = [word for word in overrides if key_of(word) == "experiment"]
+    single = [override.input_line for override in compose.parse(experiment) if not override.is_sweep_override()]
+    composed = compose([*map(str, single), *words])
+    check_sweep(composed)
+    return {section: composed.config[section] for section in SWEEP}
+
+
+def compose_all(overrides: Sequence[str], compose: Composer) -> list[Composition]:
     """The checked configs of all jobs; the error of a bad one says which it is."""
     composed: dict[str, Composition] = {}
-    with composer(folders) as compose:
-        for number, words in enumerate(compose.jobs(overrides)):
-            try:
-                job = compose(words)
-                check(job)
-                preflight.check(job.config)
-            except ConfigError as error:
-                raise ConfigError(f"{error}\nin job {number}: {' '.join(words)}") from None
-            same = composed.setdefault(json.dumps(job.config, sort_keys=True, default=str), job)
-            if same is not job:
-                report.note(f"left out: {' '.join(words)} is the same job as {' '.join(same.overrides)}")
+    for number, words in enumerate(compose.jobs(overrides)):
+        try:
+            job = compose(words)
+            check(job)
+            preflight.check(job.config)
+        except ConfigError as error:
+            raise ConfigError(f"{error}\nin job {number}: {' '.join(words)}") from None
+        same = composed.setdefault(json.dumps(job.config, sort_keys=True, default=str), job)
+        if same is not job:
+            report.note(f"left out: {' '.join(words)} is the same job as {' '.join(same.overrides)}")
     if len({job.config["output_dir"] for job in composed.values()}) > 1:
         raise ConfigError("output_dir must be the same for all jobs of a sweep")
     return [*composed.values()]
 
 
-def plan(composed: Sequence[Composition]) -> Path:
+def show_plan(composed: Sequence[Composition]) -> None:
+    """The jobs that a sweep would run."""
+    parent = Path(composed[0].config["output_dir"]) / "multirun" / "<time>"
+    rows = [(" ".join(job.overrides), str(parent / str(number))) for number, job in enumerate(composed)]
+    tables.plan_table(rows)
+    report.text(f"{len(rows)} job{'s' if len(rows) > 1 else ''}, all valid; nothing was written")
+
+
+def plan(composed: Sequence[Composition], settings: Mapping[str, Any]) -> Path:
     """Makes the sweep's directory: sweep.json and one prepared run directory per job."""
     directory = directories.new_directory(Path(composed[0].config["output_dir"]) / "multirun")
-    listed = []
+    jobs = []
     for number, job in enumerate(composed):
         directories.prepare(job, directory / str(number))
-        listed.append({"number": number, "overrides": job.overrides, "directory": str(number)})
-    text = json.dumps({"argv": sys.argv, "jobs": listed}, indent=2) + "\n"
-    (directory / PLAN).write_text(text, encoding="utf-8")
+        jobs.append(Job(number, job.overrides, str(number)))
+    sweep_plan.write(sweep_plan.typed(jobs, settings), directory)
     return directory
 
 
-def carry_out(directory: Path) -> int:
-    """Runs the jobs of a sweep that are not finished, in order, and shows what came of all.
+def carry_out(directory: Path, *, fail_fast: bool = False, folders: Sequence[Path] | None = None) -> int:
+    """Runs the jobs of a sweep that are not finished and shows what came of all.
+
+    Args:
+        directory: The sweep's.
+        fail_fast: Stop at the first job that fails.
+        folders: The conf folders of a search that was just typed; None for a stored one.
 
     Returns:
         0, 1 if a job did not finish, 130 if it was interrupted.
@@ -80,70 +144,154 @@ def carry_out(directory: Path) -> int:
     """
     refuse_links(directory)
     with exclusive(directory):
-        listed = jobs_of(directory / PLAN)
-        changes = distinct([job["overrides"] for job in listed])
-        rows: list[dict[str, Any]] = []
-        for job, change in zip(listed, changes, strict=True):
-            row = carry_out_job(directory / job["directory"], job["number"], change, len(listed))
-            if row["status"] == "interrupted":
-                report.note(f"interrupted; go on with: recrun resume {directory}")
-                return directories.INTERRUPTED
-            rows.append({**row, "overrides": job["overrides"]})
-        return conclude(directory, rows)
+        stored = sweep_plan.read(directory)
+        launcher: Launcher = made(stored.launcher, directory) if stored.launcher else Serial()
+        with launcher.started() as workers:
+            jobs: Jobs = Listed(stored.jobs)
+            if stored.search:
+                jobs = search.Trials(directory, stored, made(stored.search, directory), workers.capacity, folders)
+            sweep = Sweep(directory, jobs, workers, fail_fast)
+            sweep.run()
+        if sweep.interrupted:
+            report.note(f"interrupted; go on with: recrun resume {directory}")
+            return directories.INTERRUPTED
+        return conclude(directory, jobs, [sweep.row(job) for job in jobs.listed])
 
 
-def jobs_of(plan: Path) -> list[dict[str, Any]]:
-    """The jobs that a sweep's sweep.json lists: number, overrides, and the name of a directory beside it."""
-    listed = read_json(plan).get("jobs")
-    if not isinstance(listed, list) or not listed or not all(isinstance(job, dict) for job in listed):
-        raise RecrunError(f"{plan} is damaged: it lists no jobs")
-    for job in listed:
-        words, name = job.get("overrides"), job.get("directory")
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise RecrunError(f"{plan} is damaged: a job's overrides are no list of words")
-        if not isinstance(name, str) or not OPTION.fullmatch(name) or not isinstance(job.get("number"), int):
-            raise RecrunError(f"{plan} is damaged: a job's directory is {str(name)[:100]!r}")
-    return listed
-
-
-def carry_out_job(directory: Path, number: int, change: str, count: int) -> dict[str, Any]:
-    """One job, unless it is finished; its line of the table. A process that resumes it by itself goes on."""
-    row = {"job": number, "changes": change}
+def made(node: Mapping[str, Any], directory: Path) -> Any:
+    """The launcher or the search of a plan."""
     try:
-        if directories.status(directory) == "finished":
-            return {**row, "status": "finished", **found_in(read_json(directory / "results.json"))}
-    except (OSError, RecrunError) as error:
-        report.error(f"job {number} ({change}) failed: {error}")
-        return {**row, "status": "failed", **found_in({})}
-    report.note(f"job {number} of {count}: {change or 'no overrides'}")
-    outcome = directories.attempt(directory)
-    status = {0: "finished", directories.INTERRUPTED: "interrupted"}.get(outcome.code, "failed")
-    if outcome.in_use:
-        status = "running"
-        report.note(f"job {number} ({change}) is being run by another process")
-    elif status == "failed":
-        report.error(f"job {number} ({change}) failed: {outcome.error}")
-    return {**row, "status": status, **found_in(outcome.results or {})}
+        return instantiate(node)
+    except InstantiationError as error:
+        raise RecrunError(f"{directory / sweep_plan.NAME} is damaged: {error}") from None
 
 
-def conclude(directory: Path, rows: Sequence[dict[str, Any]]) -> int:
-    """The table of all jobs, also as a file, and what to do about those that did not finish."""
-    settings = over_seeds(rows)
-    best = best_of(rows, settings)
+class Sweep:
+    """The jobs of a sweep under way.
+
+    Args:
+        directory: The sweep's.
+        jobs: What is to be run.
+        workers: What runs it.
+        fail_fast: Whether the first failure stops all.
+    """
+
+    def __init__(self, directory: Path, jobs: Jobs, workers: Workers, fail_fast: bool) -> None:
+        self.directory, self.jobs, self.workers, self.fail_fast = directory, jobs, workers, fail_fast
+        self.rows: dict[int, Row] = {}
+        self.running: dict[Path, Job] = {}
+        self.stopping = False
+        self.interrupted = False
+
+    def run(self) -> None:
+        """Starts jobs as long as there is room, and takes note of those that end."""
+        while self.fill():
+            directory, outcome = self.workers.wait()
+            job = self.running.pop(directory)
+            status = "interrupted" if outcome.code == directories.INTERRUPTED else "failed"
+            self.end(job, self.line(job, outcome, "finished" if outcome.results is not None else status))
+
+    def fill(self) -> bool:
+        """Starts jobs where workers are free; False if none is running then."""
+        while not self.stopping and len(self.running) < self.workers.capacity and (job := self.jobs.next()):
+            done = self.done_before(job)
+            if done is not None:
+                self.end(job, done)
+                continue
+            report.note(f"job {job.number} of {self.jobs.count}: {self.jobs.changes(job) or 'no overrides'}")
+            self.running[self.directory / job.directory] = job
+            self.workers.submit(self.directory / job.directory)
+        return bool(self.running)
+
+    def done_before(self, job: Job) -> Row | None:
+        """The line of a job that is finished, or that cannot be run; None for one that is to be run."""
+        directory = self.directory / job.directory
+        if job.refused:
+            return self.line(job, Outcome(error=job.refused, code=1), "failed")
+        try:
+            if directories.status(directory) == "finished":
+                return self.line(job, Outcome(read_json(directory / "results.json")), "finished")
+        except (OSError, RecrunError) as error:
+            return self.line(job, Outcome(error=str(error), code=1), "failed")
+        return None
+
+    def line(self, job: Job, outcome: Outcome, status: str) -> Row:
+        """A job's line of the table; says what went wrong."""
+        changes = self.jobs.changes(job)
+        if outcome.in_use:
+            status = "running"
+            report.note(f"job {job.number} ({changes}) is being run by another process")
+        elif status == "failed":
+            report.error(f"job {job.number} ({changes}) failed: {outcome.error}")
+        elif outcome.results is not None:
+            report.note(f"job {job.number} finished{valued(outcome.results)}")
+        found = {"job": job.number, "changes": changes, "status": status, **found_in(outcome.results or {})}
+        return {**found, "overrides": list(job.overrides)}
+
+    def end(self, job: Job, row: Row) -> None:
+        """Takes note of a job that ended; a failure may stop all, an interruption does."""
+        self.rows[job.number] = row
+        if row["status"] == "interrupted":
+            self.interrupted = self.interrupted or not self.stopping
+            self.stop()
+        elif row["status"] == "failed" and self.fail_fast:
+            self.stop()
+        else:
+            self.jobs.ended(job, row)
+
+    def stop(self) -> None:
+        """Starts no further job, and asks the running ones to stop."""
+        if not self.stopping:
+            self.stopping = True
+            self.workers.interrupt()
+
+    def row(self, job: Job) -> Row:
+        """The line of any job, also of one that was not started or that another one's failure stopped."""
+        if job.number not in self.rows:
+            return self.line(job, Outcome(), "not run")
+        return self.rows[job.number]
+
+
+def valued(results: Mapping[str, Any]) -> str:
+    """What a job found, for a note: the metric that decided, on validation."""
+    monitor = results.get("monitor")
+    value = (results.get("valid") or {}).get(monitor)
+    return f": valid {monitor} {value:.4f}" if isinstance(value, int | float) else ""
+
+
+def conclude(directory: Path, jobs: Jobs, rows: Sequence[Row]) -> int:
+    """The table of all jobs, also as files, and what to do about those that did not finish."""
+    settings, best = jobs.conclude(rows)
     text = json.dumps({"jobs": rows, "over_seeds": settings, "best": best}, indent=2) + "\n"
     write_text(directory / RESULTS, text)
+    write_text(directory / TABLE, as_csv(rows, settings))
     tables.sweep_table(rows, settings, best)
-    missing = {status: [str(row["job"]) for row in rows if row["status"] == status] for status in ("failed", "running")}
-    if missing["failed"]:
-        failed = missing["failed"]
+    if any(raw(directory / job.directory).get("report") for job in jobs.listed if (directory / job.directory).is_dir()):
+        directories.report_on(directory)
+    return 1 if complain(directory, rows) else 0
+
+
+def complain(directory: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Says which jobs did not finish and what to do about them; False if there are none."""
+    of: dict[str, list[str]] = {}
+    for row in rows:
+        of.setdefault(row["status"], []).append(str(row["job"]))
+    failed, running = of.get("failed", []), of.get("running", [])
+    left = [*of.get("interrupted", []), *of.get("not run", [])]
+    if failed:
         report.error(
             f"{len(failed)} of {len(rows)} jobs failed: {', '.join(failed)}\ntry them again: recrun resume {directory}"
         )
-    if missing["running"]:
+    if left:
         report.error(
-            f"not finished: jobs {', '.join(missing['running'])}, which another process runs\n"
+            f"stopped by the failure, because of --fail-fast; not finished: jobs {', '.join(left)}\n"
+            f"go on with: recrun resume {directory}"
+        )
+    if running:
+        report.error(
+            f"not finished: jobs {', '.join(running)}, which another process runs\n"
             f"when it has ended: recrun resume {directory}"
         )
-    if not any(missing.values()):
+    if not (failed or left or running):
         report.text(str(directory))
-    return 1 if any(missing.values()) else 0
+    return bool(failed or left or running)

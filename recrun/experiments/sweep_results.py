@@ -1,13 +1,16 @@
-"""What came of a sweep's jobs: of each its metrics, of jobs that differ by the seed alone mean and deviation."""
+"""What came of a sweep's jobs: of each its metrics, of jobs that differ by the seed alone mean, deviation, interval."""
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from recrun.config.compose import key_of
+from recrun.config.composition import key_of
 
 Row = Mapping[str, Any]
 SPLITS = ("valid", "test")
@@ -38,13 +41,47 @@ def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def mean_and_sd(found: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """{"mean": {metric: value}, "sd": ...} of the metrics that all have."""
+def mean_and_sd(found: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """{"mean": {metric: value}, "sd": ..., "interval": {metric: [low, high]}} of the metrics that all have."""
     values = {name: [metrics[name] for metrics in found] for name in common(found)}
     return {
         "mean": {name: fmean(each) for name, each in values.items()},
         "sd": {name: stdev(each) for name, each in values.items()},
+        "interval": {name: interval(each) for name, each in values.items()},
     }
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean over seeds: Student's t with n - 1 degrees of freedom."""
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
+    return fmean(values) - half, fmean(values) + half
+
+
+def as_csv(rows: Sequence[Row], settings: Sequence[Row]) -> str:
+    """A sweep's results with a line for each job or setting, split and metric; numbers are not rounded.
+
+    Columns: jobs (numbers), changes, status, seeds (how many), split, metric, mean, sd, low, high. Of a single job the
+    mean is its value, and sd and the 95 % interval are empty; a job that did not finish has one line without a metric.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("jobs", "changes", "status", "seeds", "split", "metric", "mean", "sd", "low", "high"))
+    for row in rows:
+        about = (row["job"], row["changes"], row["status"], 1)
+        values = [(split, name, value) for split in SPLITS for name, value in row[split].items()]
+        table.writerows((*about, *value, "", "", "") for value in values or [("", "", "")])
+    for setting in settings:
+        about = (" ".join(map(str, setting["jobs"])), setting["changes"], "finished", len(setting["jobs"]))
+        table.writerows((*about, *line) for split in SPLITS for line in lines_of(setting[split], split))
+    return text.getvalue()
+
+
+def lines_of(metrics: Mapping[str, Any], split: str) -> Iterator[tuple[Any, ...]]:
+    """Split, metric, mean, deviation and interval of a setting's metrics."""
+    for name, mean in metrics["mean"].items():
+        yield split, name, mean, metrics["sd"][name], *metrics["interval"][name]
 
 
 def best_of(rows: Sequence[Row], settings: Sequence[Row]) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from recrun.errors import ConfigError
 from recrun.models.layers.embedding import Bags, look_up
 from recrun.models.layers.ragged import row_of_entry
 from recrun.models.layers.two_tower import Padded, Retriever
-from recrun.models.sasrec import Block
+from recrun.models.sasrec import TransformerBlock
 from recrun.objectives.base import Objective, units_in
 from recrun.objectives.retrieval import cross_entropy_, mean_loss
 from recrun.types import Batch, Count, Fraction, FromData, Positive, Probability
@@ -77,11 +77,11 @@ class BERT4Rec(Retriever):
             masks_R = torch.full_like(batch["items_offsets"][1:], self.n_items)
             tokens_N, offsets = appended(batch["items"], batch["items_offsets"], masks_R)
             batch = {**batch, "tokens": tokens_N, "tokens_offsets": offsets, "masked": offsets[1:] - 1}
-        x_ND = self.encode(batch["tokens"], batch["tokens_offsets"], len(batch["longest"]) + 1)
+        x_ND = self.encode_tokens(batch["tokens"], batch["tokens_offsets"], len(batch["longest"]) + 1)
         vectors: Tensor = self.out(x_ND[batch["masked"]])
         return self.unit(vectors)
 
-    def encode(self, tokens_N: Tensor, offsets: Tensor, longest: int) -> Tensor:
+    def encode_tokens(self, tokens_N: Tensor, offsets: Tensor, longest: int) -> Tensor:
         """Of each token of R histories, ragged, [N, D]."""
         padded = Padded.of(row_of_entry(offsets, len(tokens_N)), offsets[:-1], longest)
         x_ND = look_up(self.table, Bags(tokens_N)) * math.sqrt(self.table.shape[1])
@@ -118,7 +118,7 @@ class BERT4Rec(Retriever):
         return {**batch, "tokens": shown_N, "tokens_offsets": offsets, "masked": masked_Q, "target": tokens_N[masked_Q]}
 
 
-class BidirectionalBlock(Block):
+class BidirectionalBlock(TransformerBlock):
     """Attention to all of a history, then a network; after each what came in is added, and the sum is normalised."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from recrun.errors import ConfigError
 from recrun.features import Features
 from recrun.models.layers.embedding import FeatureEmbedding
-from recrun.models.layers.two_tower import Retriever, Table, at_queries, history_means, tower
+from recrun.models.layers.two_tower import FeatureTable, Retriever, at_queries, history_means, tower
 from recrun.types import Batch, Count, Counts, FromData, Positive, Probability
 
 
@@ -50,7 +50,7 @@ class DSSM(Retriever):
         super().__init__(n_items, temperature, normalize)
         if not (item_features.fields or item_features.sequences):
             raise ConfigError("model=dssm knows items by their features: name some in dataset.item_fields, at least id")
-        self.items = Table(item_values)
+        self.items = FeatureTable(item_values)
         self.user_embedding = FeatureEmbedding(user_features, embedding_dim, std=0.1)
         self.item_embedding = FeatureEmbedding(item_features, embedding_dim, std=0.1)
         self.watched = nn.Parameter(torch.randn(n_items, embedding_dim) * 0.1)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.models.layers.two_tower import Padded
-from recrun.models.sasrec import Block, SASRec
+from recrun.models.sasrec import SASRec, TransformerBlock
 
 EXPANSION = 4  # hidden units of a layer's network, in widths
 
@@ -33,12 +33,12 @@ class ESASRec(SASRec):
         normalize: Whether scores are cosines.
     """
 
-    def block(self, width: int, heads: int, dropout: float) -> Block:
+    def block(self, width: int, heads: int, dropout: float) -> TransformerBlock:
         """One layer."""
         return LiGRBlock(width, heads, dropout)
 
 
-class LiGRBlock(Block):
+class LiGRBlock(TransformerBlock):
     """Attention, then a SwiGLU network; each output passes a gate that its input decides, and is added."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

@@ -103,7 +103,7 @@ class GRU4Rec(nn.Module):
             return F.embedding(items_N, self.output)
         return F.embedding(items_N, self.embedding, sparse=True)
 
-    def encode(self, batch: Batch) -> Tensor:
+    def encode_sequences(self, batch: Batch) -> Tensor:
         """States after every event of whole sessions, float [N, D]; `items` of the batch is ragged."""
         offsets = batch["items_offsets"]
         lengths, order = offsets.diff().sort(descending=True, stable=True)
@@ -132,7 +132,7 @@ class GRU4Rec(nn.Module):
 
     def embed_users(self, batch: Batch) -> Tensor:
         """States after the last event of each session, [B, D]; times an item's vector, plus its bias, is a score."""
-        return self.encode(batch)[batch["items_offsets"][1:] - 1]
+        return self.encode_sequences(batch)[batch["items_offsets"][1:] - 1]
 
     def embed_items(self, batch: Batch) -> Tensor:
         """Output rows of the items in `batch["item"]`."""

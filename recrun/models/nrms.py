@@ -75,17 +75,17 @@ class NRMS(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of the candidates: [B, C], or [N] where candidates and users are flat."""
-        news_UH, users_RH = self.encode(batch)
+        news_UH, users_RH = self.news_and_users(batch)
         return scores(users_RH, news_UH, batch["user"], batch["candidates"])
 
     def click_and_category(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scores as by `forward`, and logits of the titles' categories [U, categories]; needs category_weight > 0."""
         assert self.category is not None
-        news_UH, users_RH = self.encode(batch)
+        news_UH, users_RH = self.news_and_users(batch)
         clicks = scores(users_RH, news_UH, batch["user"], batch["candidates"])
         return clicks, self.category(news_UH[: len(batch["category"])])
 
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def news_and_users(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Vectors of the batch's titles, [U, H] (one more without `pad_mask`), and of its histories, [R, H]."""
         batch = self.with_padding(batch)
         news_UH = self.encode_news(batch)
@@ -117,17 +117,17 @@ class NRMS(nn.Module):
 
     def embed_users(self, batch: Batch) -> Tensor:
         """Vectors of the batch's users, [B, H]."""
-        return self.encode(batch)[1][batch["user"]]
+        return self.news_and_users(batch)[1][batch["user"]]
 
     def with_padding(self, batch: Batch) -> Batch:
         """The batch as it is with `pad_mask`; else all titles and histories at full length, and a last, empty title."""
         if self.pad_mask:
             return batch
-        titles_UT = padded(batch["titles"], batch["titles_offsets"], self.title_size, 0)
+        titles_UT = padded_rows(batch["titles"], batch["titles_offsets"], self.title_size, 0)
         titles_UT = torch.cat([titles_UT, titles_UT.new_zeros(1, self.title_size)])
         changed = {"titles": titles_UT.flatten(), "titles_groups": torch.tensor([[len(titles_UT), self.title_size]])}
         if "history" in batch:
-            history_RT = padded(batch["history"], batch["history_offsets"], self.his_size, len(titles_UT) - 1)
+            history_RT = padded_rows(batch["history"], batch["history_offsets"], self.his_size, len(titles_UT) - 1)
             changed["history"] = history_RT.flatten()
             changed["history_groups"] = torch.tensor([[len(history_RT), self.his_size]])
         return {**batch, **changed}
@@ -173,7 +173,7 @@ def groups_of(batch: Batch, field: str) -> Groups:
     return [(int(n), int(length)) for n, length in batch[f"{field}_groups"].tolist()]
 
 
-def padded(values_N: Tensor, offsets: Tensor, size: int, filler: int) -> Tensor:
+def padded_rows(values_N: Tensor, offsets: Tensor, size: int, filler: int) -> Tensor:
     """Rows of a ragged field, none longer than `size`, filled up at their ends, [rows, size]."""
     position = torch.arange(size, device=offsets.device)
     filled = values_N.new_full((len(offsets) - 1, size), filler)

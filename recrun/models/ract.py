@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from recrun.models.autoencoder import AnnealedKL, Encoded, MultDAE, MultVAE
-from recrun.models.layers.fused_multinomial import Decoded, RowLoss, decode, ndcg, row_sums
+from recrun.models.layers.fused_multinomial import Decoded, RowLoss, decode, held_out_ndcg, row_sums
 from recrun.objectives.base import Objective
 from recrun.types import Batch, Count, Counts, FromData, NonNegative, Probability
 
@@ -205,11 +205,11 @@ def critic_features(offsets: Tensor, kept_N: Tensor, nll_B: Tensor) -> Tensor:
 
 
 def ndcg_target(logits_BI: Tensor, batch: Batch, kept_N: Tensor, k: int) -> Tensor:
-    """What the critic learns to predict, [B]: NDCG@k of the items that dropout hid; see `multinomial.ndcg`.
+    """What the critic learns to predict, [B]: NDCG@k of the items that dropout hid; see `multinomial.held_out_ndcg`.
 
     Training takes it from the block of logits inside `decode`; this is the same for logits at hand.
     """
-    return ndcg(logits_BI, batch["items"], batch["items_offsets"], kept_N, k)
+    return held_out_ndcg(logits_BI, batch["items"], batch["items_offsets"], kept_N, k)
 
 
 def decode_actor(

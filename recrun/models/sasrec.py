@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.models.layers.embedding import Bags, look_up
-from recrun.models.layers.two_tower import Padded, Retriever, rows_of
+from recrun.models.layers.two_tower import Padded, Retriever, row_of_query
 from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
@@ -54,14 +54,14 @@ class SASRec(Retriever):
         self.blocks = nn.ModuleList(self.block(embedding_dim, head_num, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(embedding_dim)
 
-    def block(self, width: int, heads: int, dropout: float) -> Block:
+    def block(self, width: int, heads: int, dropout: float) -> TransformerBlock:
         """One layer."""
-        return Block(width, heads, dropout)
+        return TransformerBlock(width, heads, dropout)
 
     def queries(self, batch: Batch) -> Tensor:
         """A user's vector at each query of a batch, [Q, D]: of the history up to there."""
         items_N, offsets = batch["items"], batch["items_offsets"]
-        row_N = rows_of(torch.arange(len(items_N), device=items_N.device), offsets)
+        row_N = row_of_query(torch.arange(len(items_N), device=items_N.device), offsets)
         padded = Padded.of(row_N, offsets[:-1], len(batch["longest"]))
         x_ND = look_up(self.table, Bags(items_N)) * math.sqrt(self.table.shape[1])
         x_ND = x_ND + self.position[padded.positions % padded.longest]
@@ -76,7 +76,7 @@ class SASRec(Retriever):
         return self.unit(look_up(self.table, Bags(items_U)))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention, then a network of one hidden layer; what goes into each is normalised, what comes out is added."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:

@@ -10,57 +10,20 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.objectives.activations import Activation, activate_, before_activation_
 from recrun.objectives.base import Objective
+from recrun.objectives.score_columns import ScoreColumns, aligned, dot, exp_
 from recrun.optim.row_gradients import Rows
 from recrun.types import Batch, NonNegative
 
 EPSILON = 1e-24  # inside logarithms of shares
-CACHE_LINE = 16  # numbers
 
 
-class Columns(NamedTuple):
-    """What a loss knows besides the scores [B, C].
-
-    Attributes:
-        target_B: int64, each row's own column.
-        in_batch_C, sampled_C: Copies of each column that are a row's target, and that were drawn.
-        in_batch_q_C, sampled_q_C: Logarithms of the odds of being either.
-    """
-
-    target_B: Tensor
-    in_batch_C: Tensor
-    sampled_C: Tensor
-    in_batch_q_C: Tensor
-    sampled_q_C: Tensor
-
-    @property
-    def copies_C(self) -> Tensor:
-        """Copies of each column."""
-        return self.in_batch_C + self.sampled_C
-
-    def own(self, values_BC: Tensor) -> Tensor:
-        """Each row's value in its own column, [B, 1]."""
-        return values_BC.gather(1, self.target_B[:, None])
-
-    def add_own(self, values_BC: Tensor, own_B1: Tensor) -> Tensor:
-        """Adds to each row's own column, in place."""
-        return values_BC.scatter_add_(1, self.target_B[:, None], own_B1)
-
-    def negatives(self, scores_BC: Tensor) -> Tensor:
-        """Softmax of each row over the copies of all columns but its target, [B, C]."""
-        copies = self.copies_C
-        own = self.own(scores_BC) + (copies[self.target_B] - 1).log_()[:, None]
-        share = (scores_BC + copies.log()).scatter_(1, self.target_B[:, None], own)
-        return softmax_(share)
-
-
-class Found(NamedTuple):
+class SavedForBackward(NamedTuple):
     """What the forward pass leaves for the backward pass; the rows hold their gradients."""
 
     hidden_BD: Tensor
@@ -77,7 +40,7 @@ class Sampled(Objective):
 
     needs: ClassVar[tuple[str, ...]] = ("advance", "output", "bias")
     sparse_gradients: ClassVar[bool] = True
-    found: Found | None = None
+    found: SavedForBackward | None = None
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """One step of the sessions; {"loss": scalar}, whose gradients are known already."""
@@ -87,14 +50,14 @@ class Sampled(Objective):
         if len(biased) == len(weight_B) == 1:
             refuse_one_slot(batch)
             return {"loss": weight_B.new_zeros(())}  # the last slot of an epoch: nothing to compare with or to learn
-        columns = Columns(*(batch[name] for name in ("target", "in_batch", "sampled", "in_batch_q", "sampled_q")))
+        columns = ScoreColumns(*(batch[name] for name in ("target", "in_batch", "sampled", "in_batch_q", "sampled_q")))
         with torch.no_grad(), torch.autocast(hidden_BD.device.type, enabled=False):
             loss, hidden_grad = self.score(hidden_BD.to(rows.values.dtype), rows, biases, columns, weight_B)
-        self.found = Found(hidden_BD, hidden_grad, rows, biases)
+        self.found = SavedForBackward(hidden_BD, hidden_grad, rows, biases)
         return {"loss": loss}
 
     def score(
-        self, hidden_BD: Tensor, rows: Rows, biases: Rows, columns: Columns, weight_B: Tensor
+        self, hidden_BD: Tensor, rows: Rows, biases: Rows, columns: ScoreColumns, weight_B: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The loss, and its gradient in the hidden states; those of the rows are left with them."""
         size, weight_B1 = len(biases.values), weight_B[:, None]
@@ -126,12 +89,12 @@ class Sampled(Objective):
         biases.hand_over()
         self.found = None
 
-    def shift(self, columns: Columns) -> Tensor | float:
+    def shift(self, columns: ScoreColumns) -> Tensor | float:
         """What is added to every row of the scores, [C]."""
         return 0.0
 
     @abstractmethod
-    def rows(self, scores_BC: Tensor, columns: Columns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+    def rows(self, scores_BC: Tensor, columns: ScoreColumns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
         """Each row's loss [B, 1] and its derivative in the scores [B, C]; the scores hold `shift`; overwritten."""
 
 
@@ -147,12 +110,12 @@ class CrossEntropy(Sampled):
         super().__init__()
         self.logq = logq
 
-    def shift(self, columns: Columns) -> Tensor:
+    def shift(self, columns: ScoreColumns) -> Tensor:
         """The logarithm of a column's copies, each divided by its odds to the power of logq."""
         in_batch = columns.in_batch_C * torch.exp(-self.logq * columns.in_batch_q_C)
         return in_batch.add_(columns.sampled_C * torch.exp(-self.logq * columns.sampled_q_C)).log_()
 
-    def rows(self, scores_BC: Tensor, columns: Columns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+    def rows(self, scores_BC: Tensor, columns: ScoreColumns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
         """The derivative is softmax - onehot."""
         slope = exp_(scores_BC)
         total = slope.sum(1, keepdim=True)
@@ -162,7 +125,7 @@ class CrossEntropy(Sampled):
         return -(share + EPSILON).log(), columns.add_own(slope.mul_(certain / total), -certain)
 
 
-class Pairwise(Sampled):
+class PairwiseSampled(Sampled):
     """Base of the losses that compare the target's score with others', after a final activation.
 
     The activation is for training alone: models are evaluated by their scores before it.
@@ -182,21 +145,21 @@ class Pairwise(Sampled):
         self.elu_param = elu_param
         self.final_activation: Activation = final_activation if elu_param or final_activation != "elu" else "linear"
 
-    def rows(self, scores_BC: Tensor, columns: Columns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
+    def rows(self, scores_BC: Tensor, columns: ScoreColumns, shift: Tensor | float) -> tuple[Tensor, Tensor]:
         """The loss of the activated scores, and the chain rule."""
         active = activate_(scores_BC, self.final_activation, self.elu_param)
         loss, slope = self.compare(active, columns)
         return loss, before_activation_(slope, active, self.final_activation, self.elu_param)
 
     @abstractmethod
-    def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+    def compare(self, scores_BC: Tensor, columns: ScoreColumns) -> tuple[Tensor, Tensor]:
         """Each row's loss [B, 1] and its derivative [B, C] in the activated scores."""
 
 
-class BPR(Pairwise):
+class BPR(PairwiseSampled):
     """Sum over the copies j of -log sigmoid(target - j); the target's own copy adds log 2."""
 
-    def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+    def compare(self, scores_BC: Tensor, columns: ScoreColumns) -> tuple[Tensor, Tensor]:
         """See the class."""
         behind = scores_BC - columns.own(scores_BC)
         copies = columns.copies_C
@@ -205,7 +168,7 @@ class BPR(Pairwise):
         return loss, columns.add_own(slope, -slope.sum(1, keepdim=True))
 
 
-class BPRMax(Pairwise):
+class BPRMax(PairwiseSampled):
     """-log sum_j s_j sigmoid(target - j) + bpreg * sum_j s_j j^2, s the softmax over all but the target.
 
     Args:
@@ -220,7 +183,7 @@ class BPRMax(Pairwise):
         super().__init__(elu_param, final_activation)
         self.bpreg = bpreg
 
-    def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+    def compare(self, scores_BC: Tensor, columns: ScoreColumns) -> tuple[Tensor, Tensor]:
         """With A = sum s sigma and R = sum s o^2: dL/do = s ((A - sigma^2) / A + bpreg (o^2 + 2 o - R))."""
         share = columns.negatives(scores_BC)
         sigma = (columns.own(scores_BC) - scores_BC).sigmoid_()
@@ -241,10 +204,10 @@ class BPRMax(Pairwise):
         return loss, columns.add_own(slope, (both - won).mul_(inverse))
 
 
-class TOP1(Pairwise):
+class TOP1(PairwiseSampled):
     """Mean over all copies j of sigmoid(j - target) + sigmoid(j^2), without the target's own sigmoid(target^2)."""
 
-    def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+    def compare(self, scores_BC: Tensor, columns: ScoreColumns) -> tuple[Tensor, Tensor]:
         """See the class."""
         own, share = columns.own(scores_BC), columns.copies_C / columns.copies_C.sum()
         value, ahead, size = _top1_terms(scores_BC, own)
@@ -256,10 +219,10 @@ class TOP1(Pairwise):
         return loss, columns.add_own(ahead.add_(size.mul_(share)), own_slope)
 
 
-class TOP1Max(Pairwise):
+class TOP1Max(PairwiseSampled):
     """sum_j s_j (sigmoid(j - target) + sigmoid(j^2)), s the softmax over all but the target."""
 
-    def compare(self, scores_BC: Tensor, columns: Columns) -> tuple[Tensor, Tensor]:
+    def compare(self, scores_BC: Tensor, columns: ScoreColumns) -> tuple[Tensor, Tensor]:
         """See the class."""
         share = columns.negatives(scores_BC)
         value, ahead, size = _top1_terms(scores_BC, columns.own(scores_BC))
@@ -297,26 +260,3 @@ class FullSoftmax(Objective):
         target_B = batch["items"][batch["target"]]
         loss_B = torch.nn.functional.cross_entropy(scores_BI.float(), target_B, reduction="none")
         return {"loss": loss_B @ batch["weight"]}
-
-
-def dot(one_BC: Tensor, other_BC: Tensor) -> Tensor:
-    """The inner product of each row, [B, 1]."""
-    if one_BC.device.type == "cpu":  # NumPy does not write the products down
-        return torch.from_numpy(np.einsum("bc,bc->b", one_BC.numpy(), other_BC.numpy()))[:, None]
-    return (one_BC * other_BC).sum(1, keepdim=True)
-
-
-def softmax_(logits_BC: Tensor) -> Tensor:
-    """Softmax of each row, in place: on a CPU faster than torch.softmax, which does not use the vector library."""
-    exp_(logits_BC)
-    return logits_BC.mul_(logits_BC.sum(1, keepdim=True).reciprocal_())
-
-
-def exp_(logits_BC: Tensor) -> Tensor:
-    """The exponentials of each row, in place; the largest is 1."""
-    return logits_BC.sub_(logits_BC.amax(1, keepdim=True)).exp_()
-
-
-def aligned(rows: int, columns: int, like: Tensor) -> Tensor:
-    """An empty matrix whose rows begin at whole cache lines, which makes its products a tenth faster."""
-    return like.new_empty(rows, -(-columns // CACHE_LINE) * CACHE_LINE)[:, :columns]

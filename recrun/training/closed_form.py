@@ -5,25 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, cast
 
 from torch import nn
 
+from recrun.capabilities import Solvable
 from recrun.checkpoints import checkpoint
 from recrun.errors import Interrupted
-from recrun.interfaces import EventsDataset, TrainingEvents
+from recrun.interfaces import EventsDataset
 from recrun.training.context import StageContext
 from recrun.training.monitor import monitored_value, which
 from recrun.training.progress import Progress
 
 logger = logging.getLogger(__name__)
-
-
-class Solvable(Protocol):
-    """A model with a solver of its own."""
-
-    def solve(self, events: TrainingEvents) -> None:
-        """Sets the model's buffers and parameters from all training events."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class ClosedForm:
         """Solves `model` in place, or takes what an earlier attempt stored.
 
         Args:
-            model: Ends with the weights that the stage keeps; it has a method `solve`, see `Solvable`.
+            model: Ends with the weights that the stage keeps; it is `Solvable`.
             dataset: Gives the training events and evaluates the model.
             context: Directory, device and loggers of this stage. Its limit of training steps has no meaning here.
             rows: Lines that metrics.jsonl holds before this stage.
@@ -71,11 +65,11 @@ class ClosedForm:
         checkpoint.save(last, model, card, {"progress": asdict(progress)})
         return progress
 
-    def solve(self, model: Any, dataset: EventsDataset, progress: Progress) -> None:
+    def solve(self, model: nn.Module, dataset: EventsDataset, progress: Progress) -> None:
         """Calls the solver and takes its time."""
         events = dataset.training_events()
         started = time.perf_counter()
-        model.solve(events)
+        cast(Solvable, model).solve(events)
         progress.epoch, progress.steps, progress.best_epoch, progress.best_step = 1, 1, 1, 1
         progress.units, progress.seconds = len(events.item), time.perf_counter() - started
 

@@ -3,102 +3,80 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
-from itertools import islice
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from recrun.checkpoints import checkpoint
-from recrun.errors import ConfigError, Interrupted
+from recrun.errors import Interrupted
 from recrun.interfaces import Dataset, TrainingStatus
 from recrun.objectives.base import units_in
 from recrun.optim.row_optimizers import clip_norm
 from recrun.runtime import seeds
 from recrun.training import divergence
 from recrun.training.context import StageContext
+from recrun.training.epoch_batches import batches_left, steps_per_epoch
 from recrun.training.loss_meter import LossMeter
 from recrun.training.loss_weighting import weighting_group
 from recrun.training.monitor import monitored_value, which
-from recrun.training.param_groups import (
-    carried,
-    carry_on,
-    freeze_others,
-    hold_frozen_norms,
-    parameter_groups,
-)
+from recrun.training.param_groups import freeze_others, hold_frozen_norms, parameter_groups
+from recrun.training.preconditions import refuse_idle_ranks, refuse_missing_splits
 from recrun.training.progress import Progress
+from recrun.training.reporting import metrics_row, row_text, training_status
 from recrun.training.schedulers import make_scheduler, needs_metric
 from recrun.training.settings import TrainerSettings
 from recrun.training.shared_buffers import SharedBuffers
+from recrun.training.state import TrainingState
 from recrun.types import Batch, Evaluation, Metrics, Split
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingLoop:
-    """One training of one model: the state that `Trainer.fit` works on."""
+    """One training of one model, which `Trainer.fit` makes and runs."""
 
     def __init__(self, trainer: TrainerSettings, model: nn.Module, dataset: Dataset, context: StageContext) -> None:
         self.trainer, self.model, self.dataset, self.context = trainer, model, dataset, context
         self.objective = trainer.objective.to(context.device.torch)
-        self.progress = Progress(which(trainer.monitor, trainer.earlystop_taskid, dataset))
+        progress = Progress(which(trainer.monitor, trainer.earlystop_taskid, dataset))
         self.learned = [*freeze_others(model, trainer.trainable, context.stage), *self.objective.parameters()]
         self.weighting = trainer.weighting(model).to(context.device.torch) if trainer.weighting else None
         groups = parameter_groups(model, self.objective, trainer.lr, trainer.part_lr or {}, context.stage)
         self.optimizer = trainer.optimizer([*groups, *weighting_group(self.weighting, trainer.lr)], lr=trainer.lr)
         self.moved = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.buffers = SharedBuffers(model, self.objective)
-        self.scheduler = self.make_scheduler()
         self.scaler = context.device.scaler()
-        self.losses = LossMeter(context.device.torch)
+        self.steps = steps_per_epoch(dataset, trainer.batch_size, context.step_limit)
+        losses = LossMeter(context.device.torch)
+        self.state = TrainingState(model, self.objective, self.weighting, self.optimizer, self.scaler, losses, progress)
+        self.state.scheduler = self.make_scheduler()
         self.saved_at = time.monotonic()
-        self.steps = self.steps_per_epoch()
         self.validates = dataset.eval_size("valid") > 0
-        self.refuse_missing_parts()
-        self.refuse_ranks()
+        refuse_missing_splits(context.stage, trainer, dataset, self.scheduler)
+        refuse_idle_ranks(context.stage, context.ranks.size, trainer.batch_size, dataset)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the stage has come."""
+        return self.state.progress
 
     @property
     def monitor(self) -> str:
         """The metric that decides at present."""
         return self.progress.monitor
 
-    def refuse_missing_parts(self) -> None:
-        """Raises ConfigError if a key needs a split that the data do not have."""
-        trainer = self.trainer
-        asks = {"keep=best": trainer.keep == "best", f"patience={trainer.patience}": trainer.patience is not None}
-        asks[f"eval_every_steps={trainer.eval_every_steps}"] = trainer.eval_every_steps is not None
-        asks["scheduler=plateau"] = needs_metric(self.scheduler)
-        wanting = [key for key, asked in asks.items() if asked and not self.validates]
-        if wanting:
-            raise ConfigError(
-                f"stage {self.context.stage}: trainer.{wanting[0]} needs a validation split, and these data have none; "
-                "use trainer.keep=last without early stopping, or a dataset split that makes one"
-            )
-        if trainer.test_every and not self.dataset.eval_size("test"):
-            raise ConfigError(
-                f"stage {self.context.stage}: trainer.test_every={trainer.test_every} needs a test split with labels, "
-                "and these data have none"
-            )
-
-    def refuse_ranks(self) -> None:
-        """Raises ConfigError unless every rank has a share of each epoch's first batch."""
-        size, batch_size = self.context.ranks.size, self.trainer.batch_size
-        if size > 1 and self.dataset.train_size() <= (size - 1) * (batch_size // size):
-            raise ConfigError(
-                f"stage {self.context.stage}: {self.dataset.train_size():,} training {self.dataset.train_unit} do not "
-                f"give each of devices={size} a part of a batch of {batch_size}; use fewer devices or a smaller "
-                "batch_size"
-            )
+    @property
+    def scheduler(self) -> Any:
+        """The scheduler, None for none; another one after the monitored metric has changed."""
+        return self.state.scheduler
 
     def make_scheduler(self) -> Any:
         """The trainer's scheduler, if it has one, for the metric that decides at present."""
         by_step = self.trainer.scheduler_every == "step"
         greater = self.dataset.evaluator.greater_is_better(self.monitor)
-        steps = self.trainer.epochs * (self.steps_per_epoch() if by_step else 1)
+        steps = self.trainer.epochs * (self.steps if by_step else 1)
         return make_scheduler(self.trainer.scheduler, self.optimizer, self.monitor, greater, steps)
 
     def run(self, rows: int) -> Progress:
@@ -172,14 +150,14 @@ class TrainingLoop:
         self.optimizer.zero_grad(set_to_none=True)
         units, terms = (units_in(batch), self.objective.terms(batch)) if batch is not None else (0, 0)
         self.objective.whole_terms = whole = ranks.total(terms)
-        losses = self.backward(batch) if batch is not None else self.losses.zeros()
+        losses = self.backward(batch) if batch is not None else self.state.losses.zeros()
         losses, units = ranks.average(self.moved, losses, units, terms)
         self.buffers.share(ranks, terms / max(1, whole))
         self.shape_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step_scheduler("step")
-        self.losses.add(losses)
+        self.state.losses.add(losses)
         return units
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
@@ -217,19 +195,9 @@ class TrainingLoop:
             self.save("last")
 
     def batches(self) -> Iterator[Batch | None]:
-        """What is left of this epoch's batches: of each, this rank's share, or None if it is too short for one."""
-        context, ranks, done = self.context, self.context.ranks, self.progress.step
-        rng = seeds.numpy_stream(context.seed, "shuffle", context.stage, self.progress.epoch)
-        part = self.trainer.batch_size // ranks.size
-        left = self.dataset.train_batches(part, rng, done * ranks.size + ranks.rank, ranks.size)
-        limit = None if context.step_limit is None else max(0, context.step_limit - done)
-        return ranks.in_step(islice(left, limit))
-
-    def steps_per_epoch(self) -> int:
-        """Training steps in one epoch."""
-        exactly, size = getattr(self.dataset, "train_steps", None), self.trainer.batch_size
-        steps = exactly(size) if exactly else math.ceil(self.dataset.train_size() / size)
-        return steps if self.context.step_limit is None else min(steps, self.context.step_limit)
+        """What is left of this epoch's batches for this rank."""
+        progress = self.progress
+        return batches_left(self.dataset, self.trainer.batch_size, self.context, progress.epoch, progress.step)
 
     def finish_epoch(self) -> None:
         """Counts the epoch, validates, steps the scheduler and saves."""
@@ -274,58 +242,23 @@ class TrainingLoop:
         if name != self.monitor:
             logger.warning("%s is undefined on the validation split; %s decides instead", self.monitor, name)
             self.progress.decide_by(name)
-            self.scheduler = self.make_scheduler() if needs_metric(self.scheduler) else self.scheduler
+            if needs_metric(self.scheduler):
+                self.state.scheduler = self.make_scheduler()
         return value
 
     def write_row(self, split: str, found: Metrics, seconds: float) -> dict[str, Any]:
-        """One line of metrics.jsonl: the losses since the line before, and what the validation, if any, found."""
-        progress, losses = self.progress, self.running_losses()
-        row = {
-            "stage": self.context.stage,
-            "epoch": progress.in_epoch,
-            "step": progress.steps,
-            "split": split,
-            "metrics": found,
-            "losses": losses,
-            **self.weights(),
-            "lr": self.optimizer.param_groups[0]["lr"],  # of all that part_lr does not name
-            "train_seconds": round(progress.seconds, 6),
-            "eval_seconds": round(seconds, 6),
-            "samples_per_second": round(progress.units / max(progress.seconds, 1e-9), 1),
-        }
+        """Appends a line to metrics.jsonl and begins counting for the next one; returns it."""
+        row = metrics_row(self.context.stage, split, self.state, found, seconds)
         self.context.log.append(row)
-        values = " ".join(f"{name} {value:.6g}" for name, value in [*losses.items(), *found.items()])
-        logger.info("%s epoch %d, step %d: %s", self.context.stage, progress.in_epoch, progress.steps, values)
-        progress.rows += 1
-        progress.close_row(seconds)
-        self.losses = LossMeter(self.context.device.torch, self.losses.names)
+        logger.info(row_text(row))
+        self.progress.rows += 1
+        self.progress.close_row(seconds)
+        self.state.losses = LossMeter(self.context.device.torch, self.state.losses.names)
         return row
 
     def status(self) -> TrainingStatus:
-        """What a reporter may show. Reads nothing from the device unless `losses` is called."""
-        progress = self.progress
-        return TrainingStatus(
-            stage=self.context.stage,
-            epoch=progress.epoch,
-            epochs=self.trainer.epochs,
-            step=progress.step,
-            steps_per_epoch=self.steps,
-            units=progress.total_units + progress.units,
-            seconds=progress.total_seconds + progress.seconds,
-            unit=self.dataset.train_unit,
-            show_step=self.trainer.show_step,
-            losses=self.running_losses,
-        )
-
-    def running_losses(self) -> dict[str, float]:
-        """Mean losses since the last row. Waits for the device."""
-        return self.losses.means()
-
-    def weights(self) -> dict[str, dict[str, float]]:
-        """What the tasks count at present, if a weighting decides. Waits for the device."""
-        if self.weighting is None:
-            return {}
-        return {"weights": dict(zip(self.weighting.tasks, self.weighting.weights().tolist(), strict=True))}
+        """What a reporter may show."""
+        return training_status(self.context.stage, self.state, self.trainer, self.steps, self.dataset.train_unit)
 
     def out_of_patience(self) -> bool:
         """Whether early stopping ends the stage."""
@@ -333,7 +266,7 @@ class TrainingLoop:
 
     def check_finite(self) -> None:
         """Raises Diverged if the training went astray. Waits for the device."""
-        divergence.check(self.losses, self.moved, self.progress, self.context.stage, self.context.directory)
+        divergence.check(self.state.losses, self.moved, self.progress, self.context.stage, self.context.directory)
 
     def save(self, name: str) -> None:
         """Writes a checkpoint of the stage; `last` carries the state that `restore` reads."""
@@ -347,45 +280,14 @@ class TrainingLoop:
             "kind": name,
         }
         card |= {"best_epoch": done.best_epoch, "monitor": self.monitor, "best": done.best}
-        state = self.state() if name == "last" else None
+        state = self.state.to_save(self.context.ranks) if name == "last" else None
         if self.context.ranks.rank == 0:
             checkpoint.save(self.context.directory / name, self.model, card, state)
         if name == "last":
             self.saved_at = time.monotonic()
 
-    def state(self) -> dict[str, Any]:
-        """Everything besides the weights that the next step depends on."""
-        return {
-            "progress": asdict(self.progress),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
-            "objective": self.objective.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "losses": self.losses.state(),
-            "carried": carried(self.model),
-            "by_rank": self.context.ranks.gather(self.own_state()),
-        }
-
-    def own_state(self) -> dict[str, Any]:
-        """What each rank has of its own: the state of its noise, what its weighting saw."""
-        held = self.weighting.state_dict() if self.weighting is not None else {}
-        weighting = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in held.items()}
-        return {"weighting": weighting, "random": seeds.torch_state()}
-
     def restore(self) -> None:
         """Goes back to the stage's last checkpoint."""
         last = self.context.directory / "last"
         checkpoint.load_weights(last, self.model, self.dataset.fingerprints)
-        state = checkpoint.load_state(last)
-        self.progress = Progress(**state["progress"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        self.objective.load_state_dict(state["objective"])
-        own = state["by_rank"][self.context.ranks.rank]
-        if self.weighting is not None:
-            self.weighting.load_state_dict(own["weighting"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.losses.load(state["losses"])
-        carry_on(self.model, state["carried"])
-        seeds.set_torch_state(own["random"])
+        self.state.restore(checkpoint.load_state(last), self.context.ranks.rank)

@@ -7,7 +7,7 @@ Losses that are not named after a task (a regulariser, a model's own) always cou
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import grad as gradient
 
 from recrun.errors import ConfigError
-from recrun.optim.row_optimizers import coalesced
+from recrun.training.task_gradients import each_row_once, moving, same_rows, taken, values_of, with_rows
 from recrun.types import NonNegative, Positive, Probability, Share
 
 Losses: TypeAlias = dict[str, Tensor]
@@ -82,7 +82,7 @@ class FixedWeights(Weighting):
 
     def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
         """See the class."""
-        backward(scale(weighted_sum(*self.split(losses), self.weight_T)))
+        backward(scale(total_loss(*self.split(losses), self.weight_T)))
 
     def weights(self) -> Tensor:
         """As given."""
@@ -111,7 +111,7 @@ class UncertaintyWeights(Weighting):
 
     def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
         """See the class."""
-        total = weighted_sum(*self.split(losses), self.weights()) + self.log_variance_T.sum() / 2
+        total = total_loss(*self.split(losses), self.weights()) + self.log_variance_T.sum() / 2
         backward(scale(total))
 
     def weights(self) -> Tensor:
@@ -148,9 +148,9 @@ class GradNorm(Weighting):
         """See the class. Tasks' own gradients are taken in the last shared layer alone."""
         own, others = self.split(losses)
         layer = model.last_shared_layer()
-        grads = [rows_of(each_row_once(gradient(scale(loss), layer, retain_graph=True)[0])) for loss in own]
+        grads = [values_of(each_row_once(gradient(scale(loss), layer, retain_graph=True)[0])) for loss in own]
         norm_T = torch.stack(torch._foreach_norm(grads)) / scale_of(scale, own[0])
-        backward(scale(weighted_sum(own, others, self.weight_T)))
+        backward(scale(total_loss(own, others, self.weight_T)))
         self.update(torch.stack(own).detach().float(), norm_T)
 
     @torch.no_grad()
@@ -225,7 +225,7 @@ class MetaBalance(Weighting):
 
     def norms(self, grads: Sequence[Tensor | None]) -> Tensor:
         """Of a task's gradient in each shared tensor, [P]; 0 where there is none."""
-        found = iter(torch._foreach_norm([rows_of(grad) for grad in grads if grad is not None]))
+        found = iter(torch._foreach_norm([values_of(grad) for grad in grads if grad is not None]))
         nothing = self.norm_TP.new_zeros(())
         return torch.stack([nothing if grad is None else next(found).to(nothing) for grad in grads])
 
@@ -247,9 +247,9 @@ class MetaBalance(Weighting):
             if grad is None or at == self.target:
                 continue
             if total is None:
-                total = with_rows(grad, rows_of(grad) * factor_T[at])
+                total = with_rows(grad, values_of(grad) * factor_T[at])
             else:
-                rows_of(total).addcmul_(rows_of(grad), factor_T[at])
+                values_of(total).addcmul_(values_of(grad), factor_T[at])
         return total
 
     def weights(self) -> Tensor:
@@ -263,7 +263,7 @@ def weighting_group(weighting: Weighting | None, lr: float) -> list[dict[str, An
     return [{"params": learned, "lr": weighting.lr or lr, "weight_decay": 0.0}] if weighting and learned else []
 
 
-def weighted_sum(own: list[Tensor], others: list[Tensor], weight_T: Tensor) -> Tensor:
+def total_loss(own: list[Tensor], others: list[Tensor], weight_T: Tensor) -> Tensor:
     """What is minimised: the tasks' losses by their weights, and the others."""
     return torch.stack([*(torch.stack(own) * weight_T).unbind(), *others]).sum()
 
@@ -276,48 +276,3 @@ def backward(loss: Tensor, retain_graph: bool = False) -> None:
 def scale_of(scale: Scale, loss: Tensor) -> Tensor:
     """The number by which `scale` multiplies."""
     return scale(torch.ones_like(loss.detach()))
-
-
-def moving(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Those that this stage trains."""
-    return [parameter for parameter in parameters if parameter.requires_grad]
-
-
-def taken(parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    """The gradients of parameters, which then have none; sparse ones with each row once."""
-    grads = [None if parameter.grad is None else each_row_once(parameter.grad) for parameter in parameters]
-    for parameter in parameters:
-        parameter.grad = None
-    return grads
-
-
-def same_rows(grads_T: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The tasks' gradients in one tensor; where they are sparse, each over the rows that any of them has."""
-    sparse = [grad for grad in grads_T if grad is not None and grad.is_sparse]
-    if all(equal(grad.indices(), sparse[0].indices()) for grad in sparse[1:]):
-        return list(grads_T)
-    nothing = torch.stack([grad * 0 for grad in sparse]).sum(0)
-    filled = iter([(grad + nothing).coalesce() for grad in sparse])
-    return [None if grad is None else next(filled) for grad in grads_T]
-
-
-def equal(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors hold the same numbers; at once where they are the same memory."""
-    return a.is_set_to(b) or torch.equal(a, b)
-
-
-def each_row_once(grad: Tensor) -> Tensor:
-    """A gradient; a sparse one with distinct rows, so that its numbers are all that may differ from 0."""
-    return coalesced(grad) if grad.is_sparse else grad
-
-
-def rows_of(grad: Tensor) -> Tensor:
-    """A gradient's numbers: itself, or the rows of a sparse one."""
-    return grad._values() if grad.is_sparse else grad
-
-
-def with_rows(grad: Tensor, rows: Tensor) -> Tensor:
-    """A gradient like another with other numbers."""
-    if not grad.is_sparse:
-        return rows
-    return torch.sparse_coo_tensor(grad._indices(), rows, grad.shape, is_coalesced=True, check_invariants=False)

@@ -39,10 +39,10 @@ class Progress:
 
         Patience begins anew where the value beats by more than `margin` the one with which it last did.
         """
-        better = gain(value, self.best, lower) > 0
+        better = improvement(value, self.best, lower) > 0
         if better:
             self.best, self.best_epoch, self.best_step = value, self.in_epoch, self.steps
-        if gain(value, self.mark, lower) > margin:
+        if improvement(value, self.mark, lower) > margin:
             self.mark, self.stale = value, 0
         else:
             self.stale += 1
@@ -60,7 +60,7 @@ class Progress:
         self.units, self.seconds = 0, 0.0
 
 
-def gain(value: float, before: float | None, lower: bool) -> float:
+def improvement(value: float, before: float | None, lower: bool) -> float:
     """By how much a value is better than one before: without one, anything finite is; what is not finite never is."""
     if not math.isfinite(value):
         return -math.inf

@@ -26,7 +26,7 @@ from recrun.data.loaders.session_parallel import SessionParallel
 from recrun.data.loaders.user_rows import UserRows
 from recrun.errors import ConfigError, DataError
 from recrun.evaluation.next_item import NextItem
-from recrun.experiments.run import build_dataset
+from recrun.experiments.build import build_dataset
 
 CONF = Path(__file__).parents[2] / "conf"
 LOADERS = {"sets": UserRows(), "histories": Histories(his_size=3), "sessions": SessionParallel(num_negatives=4)}

@@ -14,13 +14,14 @@ from recrun.config.search_path import conf_dir, options, target_in, targets_in
 from recrun.config.validate import check
 from recrun.console.usage import VERBS
 from recrun.errors import ConfigError
+from recrun.experiments import search, sweep
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")
+SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage", "search", "launcher")
 NODES = ("objective", "optimizer", "scheduler", "weighting")  # keys of a trainer that hold a class
 LOOKS = ("--cfg", "job", "-p", "dataset", "--help", "--version")
-FILE_ENDINGS = ("pth", "json", "safetensors")  # `model.json` is no key
+FILE_ENDINGS = ("pth", "json", "yaml", "safetensors")  # `model.json` is no key
 INLINE = re.compile(r"`([^`\n]+)`")
 KEY = re.compile(rf"(?:^|[\s~+])({'|'.join(SECTIONS)})\.([\w.]+)")
 
@@ -98,9 +99,14 @@ def test_a_command_of_the_documentation_can_be_typed(line, after, project):
         (project / "outputs" / "multirun").mkdir(parents=True)
         assert cli.main(words) == 0
     elif "-m" in words:
+        typed = [word for word in words if not word.startswith("-")]
+        listed = [word for word in typed if not sweep.for_sweep(word)]
         with composer() as compose_one:
-            for job in compose_one.jobs([word for word in words if word != "-m"]):
+            searched = sweep.settings_of(typed, compose_one)["search"]
+            for job in [] if searched else compose_one.jobs(listed):
                 check(compose_one(job))
+        if searched:
+            search.checked(listed, ())
     elif verb:
         options = [word for word in words if word.startswith("--")]
         assert not [option for option in options if option not in VERBS[verb]]

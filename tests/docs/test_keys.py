@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from recrun.config import docs
-from recrun.config.compose import Settings
+from recrun.config.composition import Settings
 from recrun.config.schema import signature
 from recrun.config.search_path import GROUPS, conf_dir, options, targets_in
 from recrun.config.validate import GIVEN

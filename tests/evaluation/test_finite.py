@@ -21,7 +21,7 @@ class AtOnce(Table):
 
     encodes_sequences = True
 
-    def encode(self, batch):
+    def encode_sequences(self, batch):
         return self.scores.clone()
 
     def score(self, hidden):

@@ -14,7 +14,7 @@ from worlds.sessions import random_sessions, sessions_of
 from recrun.errors import DataError
 from recrun.evaluation import next_item
 from recrun.evaluation.metrics import Metric
-from recrun.evaluation.next_item import NextItem, harmonic, ranks
+from recrun.evaluation.next_item import NextItem, harmonic, target_ranks
 from recrun.models.gru4rec import GRU4Rec
 from recrun.runtime.device import Device
 
@@ -111,7 +111,7 @@ def test_a_session_is_evaluated_from_an_empty_state():
 def test_scores_that_are_no_numbers_rank_last():
     scores = torch.tensor([[1.0, math.nan, 0.0]])
     for ties in ("conservative", "standard", "median"):
-        assert ranks(scores, torch.tensor([[1]]), ties).item() == 3
+        assert target_ranks(scores, torch.tensor([[1]]), ties).item() == 3
 
 
 def test_harmonic():

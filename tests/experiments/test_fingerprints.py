@@ -8,6 +8,7 @@ from recrun.config.compose import compose
 from recrun.config.validate import check
 from recrun.errors import CheckpointError, Interrupted
 from recrun.experiments import run
+from recrun.experiments.build import build_dataset
 from recrun.experiments.directories import prepare
 from recrun.training.loop import TrainingLoop
 
@@ -21,7 +22,7 @@ NAMES = ("dataset_fingerprint", "split_fingerprint", "features_fingerprint")
 def fingerprints(*words):
     composed = compose(words)
     check(composed)
-    return run.build_dataset(composed.config).fingerprints
+    return build_dataset(composed.config).fingerprints
 
 
 @pytest.mark.parametrize(("words", "names"), [(DSSM, NAMES), (VAE, NAMES[:2])], ids=["dssm", "mult_vae"])

@@ -63,7 +63,7 @@ CALLS = [
     ("dataset.source", {"_target_": "recrun.runtime.launch.Other", "rank": 1, "process": 0, "words": 0}),
     ("dataset.source", {"_target_": "recrun.runtime.run_files.open_plain", "path": "CANARY", "flags": 65}),
     ("dataset.source", {"_target_": "recrun.experiments.run_record.write_text", "path": "CANARY", "text": "x"}),
-    ("dataset.source", {"_target_": "recrun.checkpoints.checkpoint.write", "fresh": "CANARY"}),
+    ("dataset.source", {"_target_": "recrun.checkpoints.checkpoint.write_files", "fresh": "CANARY"}),
     ("dataset.evaluator", {"_target_": "os.makedirs", "name": "CANARY"}),
     ("dataset.evaluator", {"_target_": "recrun.models.autoencoder.MultVAE", "n_items": 3}),
     ("dataset.evaluator.further", {"_target_": "os.system", "command": "touch CANARY"}),

@@ -8,9 +8,8 @@ from recrun.config.compose import composer, options
 from recrun.config.schema import signature
 from recrun.config.search_path import chosen_in, conf_dir, target_in
 from recrun.config.validate import check
-from recrun.experiments.build import build_dataset
+from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.instantiate import instantiate
-from recrun.experiments.run import build_model, build_trainers
 from recrun.runtime.device import Device
 
 CPU = Device.named("cpu", "fp32")

@@ -6,7 +6,7 @@ from recrun import cli
 from recrun.config.compose import compose
 from recrun.errors import ConfigError
 from recrun.experiments import preflight
-from recrun.experiments.run import build_trainers
+from recrun.experiments.build import build_trainers
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from recrun.config.stored import recompose
 from recrun.config.validate import check
 from recrun.errors import CheckpointError, ConfigError, DataError, RecrunError
 from recrun.experiments import load, run, run_record
+from recrun.experiments.build import build_dataset
 from recrun.experiments.directories import prepare
 from recrun.experiments.instantiate import InstantiationError, instantiate
 from recrun.runtime import process
@@ -215,7 +216,7 @@ def test_a_misspelt_monitor_of_a_later_stage_is_refused_before_the_first(tmp_pat
 def test_evaluators_find_what_they_name(tmp_path, model, data):
     words = [f"model={model}", f"dataset=synthetic_{data}", "threads=1", "epochs=1", "step_limit=1", "eval_limit=1"]
     found = run.execute(prepare(compose([*words, f"output_dir={tmp_path}", *TINY[:5] * (model == "ract")])))
-    dataset = run.build_dataset(compose(words).config)
+    dataset = build_dataset(compose(words).config)
     assert set(found["valid"]) <= set(dataset.evaluator.names(dataset))
 
 

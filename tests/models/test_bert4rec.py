@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from worlds.event_data import data_of, file_of
 
 from recrun.errors import ConfigError
-from recrun.experiments.run import build_model, build_trainers
+from recrun.experiments.build import build_model, build_trainers
 from recrun.models.bert4rec import appended
 from recrun.runtime.device import Device
 

@@ -158,10 +158,10 @@ def test_the_highest_of_each_row_are_kept_and_ties_go_to_the_lower_column(data):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_rows_are_added_up_in_parts(monkeypatch):
+def test_rows_are_added_up_in_chunks(monkeypatch):
     model, whole = solved(ItemKNN(N_ITEMS)), solved(ItemKNN(N_ITEMS))(batch_of(NEW))
     monkeypatch.setattr(sparse_rows, "ENTRIES_AT_ONCE", 20)
-    assert len(list(sparse_rows.parts(torch.tensor([15, 5, 30, 1, 2])))) == 3
+    assert len(list(sparse_rows.row_slices(torch.tensor([15, 5, 30, 1, 2])))) == 3
     torch.testing.assert_close(model(batch_of(NEW)), whole)
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from worlds.event_data import data_of, file_of
 
-from recrun.experiments.run import build_model, build_trainers
+from recrun.experiments.build import build_model, build_trainers
 from recrun.runtime.device import Device
 
 SETS = [np.random.default_rng(unit).permutation(20)[: 5 + unit % 7].tolist() for unit in range(30)]

@@ -48,7 +48,7 @@ def test_states_of_a_session_are_those_of_the_session_alone(embedding, batch_siz
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-6)
     items = torch.tensor([item for session in SESSIONS for item in session])
     offsets = torch.tensor([0, *np.cumsum([len(session) for session in SESSIONS])])
-    encoded = model.encode({"items": items, "items_offsets": offsets})
+    encoded = model.encode_sequences({"items": items, "items_offsets": offsets})
     for (number, at), value in expected.items():
         torch.testing.assert_close(encoded[offsets[number] + at], value, rtol=0, atol=1e-6)
 

@@ -67,7 +67,7 @@ def test_an_epoch_and_its_evaluation_equal_the_authors(case, tmp_path, monkeypat
     settings = META[case]
     number = np.argsort(np.argsort(GOLDEN["item_index"]))  # of the authors' index in our numbering
     monkeypatch.setattr(Given, "drawn", number[GOLDEN[f"{case}/negatives"]].astype(np.int32), raising=False)
-    monkeypatch.setattr(module, "Negatives", Given)
+    monkeypatch.setattr(module, "EpochNegatives", Given)
     evaluator = NextItem(["recall", "mrr"], [5, 20])
     loader = module.SessionParallel(settings["n_sample"], settings["sample_alpha"])
     data = event_data(clicks(), Provided(catalogue="train"), loader, evaluator)

@@ -18,8 +18,9 @@ from recrun.data.loaders.pairs import Pairs
 from recrun.data.tables.dataset import Table
 from recrun.evaluation.full_ranking import FullRanking
 from recrun.evaluation.rows import RowMetrics
+from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.directories import prepare
-from recrun.experiments.run import build_dataset, build_model, build_trainers, execute
+from recrun.experiments.run import execute
 from recrun.runtime.device import Device
 
 OPTIONS = options("model", search_path())

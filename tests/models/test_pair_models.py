@@ -7,9 +7,10 @@ from worlds.event_data import data_of, file_of
 
 from recrun.config.compose import compose
 from recrun.errors import CheckpointError
+from recrun.experiments.build import build_model, build_trainers
 from recrun.experiments.directories import prepare
 from recrun.experiments.load import evaluate
-from recrun.experiments.run import build_model, build_trainers, execute, load_config
+from recrun.experiments.run import execute, load_config
 from recrun.models.light_gcn import LightGCN
 
 N_ITEMS = 20

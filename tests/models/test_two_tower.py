@@ -18,12 +18,13 @@ from recrun import cli
 from recrun.config.compose import compose
 from recrun.errors import CheckpointError, ConfigError, Interrupted
 from recrun.experiments import predict
+from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.directories import prepare
 from recrun.experiments.load import evaluate
-from recrun.experiments.run import build_dataset, build_model, build_trainers, execute, load_config
+from recrun.experiments.run import execute, load_config
 from recrun.features import Features, Field
 from recrun.models.layers import two_tower
-from recrun.models.layers.two_tower import Padded, Table, history_means
+from recrun.models.layers.two_tower import FeatureTable, Padded, history_means
 from recrun.runtime.device import Device
 from recrun.training.param_groups import carried
 
@@ -69,7 +70,7 @@ def test_padding_and_back():
 
 def test_a_table_gives_batches_of_some_of_its_rows():
     values = {"sparse": np.array([[1, 2], [3, 4], [5, 6]]), "tags": np.array([7, 8, 9]), "tags_offsets": [0, 2, 2, 3]}
-    table = Table(values)
+    table = FeatureTable(values)
     batch = table.batch(torch.tensor([2, 0, 1, 0]))
     assert batch["sparse"].tolist() == [[5, 6], [1, 2], [3, 4], [1, 2]]
     assert batch["tags"].tolist() == [9, 7, 8, 7, 8]

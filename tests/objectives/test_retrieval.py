@@ -14,7 +14,7 @@ import recrun.objectives.retrieval as losses
 from recrun.config.compose import compose
 from recrun.config.validate import check
 from recrun.errors import ConfigError
-from recrun.experiments.run import build_dataset, build_model
+from recrun.experiments.build import build_dataset, build_model
 from recrun.objectives.retrieval import CatalogueSoftmax, InBatch
 
 HISTORIES = {"a": [1, 2, 3, 4, 5, 6], "b": [3, 1, 6, 2, 7], "c": [2, 4, 1, 5], "d": [5, 6, 7, 1, 2, 3, 4]}

@@ -14,7 +14,7 @@ from recrun.config.compose import compose
 from recrun.config.validate import check
 from recrun.errors import ConfigError
 from recrun.models.gru4rec import GRU4Rec
-from recrun.objectives.session_sampled import BPR, TOP1, BPRMax, Columns, CrossEntropy, FullSoftmax, TOP1Max
+from recrun.objectives.session_sampled import BPR, TOP1, BPRMax, CrossEntropy, FullSoftmax, ScoreColumns, TOP1Max
 
 
 def sigma(x):
@@ -87,7 +87,7 @@ def columns_of(targets, drawn, counts, alpha):
     target = torch.tensor([place[item] for item in targets])
     copies = [place[item] for item in (*targets, *drawn)]
     q = torch.cat([log_count[copies[: len(targets)]], alpha * log_count[copies[len(targets) :]]])
-    return Columns(target, in_batch, sampled, log_count, alpha * log_count), copies, q
+    return ScoreColumns(target, in_batch, sampled, log_count, alpha * log_count), copies, q
 
 
 @pytest.mark.parametrize(("objective", "literal"), LOSSES, ids=IDS)
@@ -107,7 +107,7 @@ def test_a_loss_equals_the_literal_loop_over_all_copies(objective, literal, n_ro
 
 def plain_columns(n):
     ones, zeros = torch.ones(n), torch.zeros(n)
-    return Columns(torch.arange(n), ones, zeros, zeros, zeros)
+    return ScoreColumns(torch.arange(n), ones, zeros, zeros, zeros)
 
 
 def test_cross_entropy_of_equal_scores_is_the_log_of_the_columns_and_its_slope_is_softmax_minus_onehot():
@@ -162,7 +162,7 @@ def test_the_step_equals_plain_autograd_over_every_copy(objective):
         copies = torch.cat(
             [batch["target"], torch.arange(len(batch["sampled"])).repeat_interleave(batch["sampled"].long())]
         )
-        columns = Columns(*(batch[name] for name in ("target", "in_batch", "sampled", "in_batch_q", "sampled_q")))
+        columns = ScoreColumns(*(batch[name] for name in ("target", "in_batch", "sampled", "in_batch_q", "sampled_q")))
         state = model.cells[0].state
         hidden = model.advance(batch)
         literal = next(other for own, other in LOSSES if own is objective)

@@ -12,8 +12,8 @@ from worlds.training import Fitted, Line, Points, Squared, context_in, trainer_o
 from recrun.checkpoints import checkpoint
 from recrun.config.compose import compose
 from recrun.errors import ConfigError, Diverged, Interrupted
-from recrun.experiments import run
 from recrun.experiments.instantiate import instantiate
+from recrun.experiments.results import stage_results
 from recrun.features import Task
 from recrun.runtime import seeds
 from recrun.training.divergence import largest
@@ -628,12 +628,12 @@ def test_a_mean_over_fewer_tasks_is_left_out_of_results():
     told = Evaluation({"a/auc": 0.7, "b/logloss": 0.1}, None, {}, {"b/auc": "b/logloss"})
     silent = Evaluation({"a/auc": 0.7}, None, {})
     for test in (told, silent):
-        found = run.stage_results(Progress("mean/auc"), {"valid": both, "test": test}, True)
+        found = stage_results(Progress("mean/auc"), {"valid": both, "test": test}, True)
         assert found["valid"]["mean/auc"] == pytest.approx(0.7)
         assert found["test"] == test.metrics
-    found = run.stage_results(Progress("mean/auc"), {"valid": both, "test": both}, True)
+    found = stage_results(Progress("mean/auc"), {"valid": both, "test": both}, True)
     assert found["test"]["mean/auc"] == pytest.approx(0.7)
-    assert "mean/auc" not in run.stage_results(Progress("mean/auc"), {"test": told}, True)["test"]
+    assert "mean/auc" not in stage_results(Progress("mean/auc"), {"test": told}, True)["test"]
 
 
 @pytest.mark.parametrize(("monitor", "decides"), [("a/auc", "a/logloss"), ("mean/auc", "mean/logloss")])

@@ -82,7 +82,7 @@ class LastItemAtOnce(LastItem):
 
     encodes_sequences = True
 
-    def encode(self, batch):
+    def encode_sequences(self, batch):
         return nn.functional.one_hot(batch["items"], len(self.table)).float()
 
     def score(self, hidden):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from recrun.data.events.side_tables import ID, Encoded, Side, Wanted, encode
+from recrun.data.events.side_tables import ID, EncodedSide, SideFields, SideTable, encode
 from recrun.data.events.split_log import SplitLog
 from recrun.data.types import TRAIN, Ids
 from recrun.errors import CheckpointError, ConfigError
@@ -20,7 +20,7 @@ from recrun.errors import CheckpointError, ConfigError
 class SideSource(Protocol):
     """Gives side tables; see recrun.data.events.side_files, recrun.data.events.synthetic_histories."""
 
-    def sides(self) -> tuple[Side | None, Side | None]:
+    def sides(self) -> tuple[SideTable | None, SideTable | None]:
         """What is known of users, and of items, if anything is."""
 
 
@@ -39,14 +39,14 @@ class FeatureKeys:
     list_separator: str = " "
 
     @property
-    def user(self) -> Wanted:
+    def user(self) -> SideFields:
         """Of users."""
-        return Wanted("user", self.user_fields)
+        return SideFields("user", self.user_fields)
 
     @property
-    def item(self) -> Wanted:
+    def item(self) -> SideFields:
         """Of items."""
-        return Wanted("item", self.item_fields, self.item_lists, self.list_separator)
+        return SideFields("item", self.item_fields, self.item_lists, self.list_separator)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RunVocabulary:
 
     Attributes:
         users, items: Ids by index, as text.
-        user_features, item_features: `Encoded.names` of both sides; None where the model reads no features.
+        user_features, item_features: `EncodedSide.names` of both sides; None where the model reads no features.
     """
 
     users: Ids
@@ -99,18 +99,18 @@ class FeatureTables:
         self.log, self.source, self.keys, self.known = log, source, keys, known
 
     @cached_property
-    def _sides(self) -> tuple[Side | None, Side | None]:
+    def _sides(self) -> tuple[SideTable | None, SideTable | None]:
         return self.source.sides() if self.source is not None else (None, None)
 
     @cached_property
-    def users(self) -> Encoded:
+    def users(self) -> EncodedSide:
         """Of each unit: the fields of its user."""
         ids = self.log.units if self.log.owners is None else self.log.owners
         trained = self.log.train.lengths() > 0
         return encode(self._sides[0], _text(ids), trained, self.keys.user, self._names("user"))
 
     @cached_property
-    def items(self) -> Encoded:
+    def items(self) -> EncodedSide:
         """Of each item of the catalogue."""
         trained = np.bincount(self.log.item[self.log.part == TRAIN], minlength=len(self.log.items)) > 0
         return encode(self._sides[1], _text(self.log.items), trained, self.keys.item, self._names("item"))

@@ -144,7 +144,7 @@ def rankings(made: SplitLog, split: Split) -> Rankings:
     return Rankings(made.units[index], index, inputs.take(index), made.select(seen).take(index), targets.take(index))
 
 
-def next_items(made: SplitLog, split: Split) -> NextItems:
+def next_item_queries(made: SplitLog, split: Split) -> NextItems:
     """The held-out events of a split that have an input, each with what precedes it."""
     mine = made.part == CODES[split]
     inputs, held_out = made.select(made.input_mask(split)), made.select(mine)

@@ -37,7 +37,8 @@ class EventSettings:
         download: Where the files can be had if they are absent.
         source: Gives the events (and side tables, if it has a method `sides`) instead of files.
         format: auto: by the file's ending. sequences: a line per user, `user item item ...`, in order.
-        part_files: File names of "train", "valid" and "test" inside `path` for split=provided; None = found by name.
+        part_files: File names of "train", "valid", "test" and "fold_in" inside `path` for split=provided; None = found
+            by name.
         columns: Names of all columns, of a text file without a header line.
         user_column, item_column, rating_column, time_column, session_column: Names; None = recognised by common
             names, "none" = there is no such column.

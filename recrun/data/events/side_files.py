@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recrun.data.events.side_tables import Side, read_side
+from recrun.data.events.side_tables import SideTable, read_side
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SideFiles:
     item_table: str | None
     root: str | None
 
-    def sides(self) -> tuple[Side | None, Side | None]:
+    def sides(self) -> tuple[SideTable | None, SideTable | None]:
         """Reads the tables.
 
         Raises:

@@ -14,7 +14,7 @@ from recrun.data.io import chunks
 from recrun.data.io.files import existing
 from recrun.data.io.formats import data_file
 from recrun.data.tables import join
-from recrun.data.tables.encoding import escaped, plain
+from recrun.data.tables.encoding import escaped, unescaped
 from recrun.data.types import Ids, Int32, Mask
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
@@ -25,7 +25,7 @@ ID = "id"  # the field that is the user or item itself, whatever the column is c
 
 
 @dataclass(frozen=True)
-class Side:
+class SideTable:
     """A table with a row per user or item.
 
     Attributes:
@@ -40,7 +40,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedSide:
     """The fields of n users or items.
 
     Attributes:
@@ -57,7 +57,7 @@ class Encoded:
     absent: int
 
 
-def read_side(path: str, root: str | None, key: str) -> Side:
+def read_side(path: str, root: str | None, key: str) -> SideTable:
     """Reads a table whose first column holds the ids, by the rules of `recrun.data.tables`.
 
     Args:
@@ -73,17 +73,17 @@ def read_side(path: str, root: str | None, key: str) -> Side:
     own, *others = table.header()
     if not others:
         raise DataError(f"{table.location(-1)}: the header needs the name of the ids and of one value at least")
-    found = join.Side.read(own, table, chunks.Wanted(frozenset(others), frozenset(), {}), set())
+    found = join.JoinTable.read(own, table, chunks.Wanted(frozenset(others), frozenset(), {}), set())
     if not len(found.index):
         raise DataError(f"{table.location(-1)}: no rows behind the header")
     texts = {name.partition(":")[0].strip(): found.rows.texts[name] for name in others}
-    return Side(
+    return SideTable(
         table.location(-1), found.index.to_numpy(), {name: cell.values[cell.codes] for name, cell in texts.items()}
     )
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SideFields:
     """What models see of users or of items.
 
     Attributes:
@@ -99,12 +99,12 @@ class Wanted:
     separator: str = " "
 
     def words(self, names: Ids) -> dict[str, list[str]]:
-        """The values of each field, as `Encoded.names` of an earlier table says.
+        """The values of each field, as `EncodedSide.names` of an earlier table says.
 
         Raises:
             CheckpointError: It speaks of other fields, or of these in another order.
         """
-        cut = [plain(line).partition("=")[::2] for line in names.tolist()]
+        cut = [unescaped(line).partition("=")[::2] for line in names.tolist()]
         found = {name: [word for _, word in lines][1:] for name, lines in groupby(cut, itemgetter(0))}
         if list(found) != [*self.fields, *self.lists]:
             raise CheckpointError(
@@ -114,7 +114,7 @@ class Wanted:
         return found
 
 
-def encode(side: Side | None, ids: Ids, known: Mask, wanted: Wanted, names: Ids | None = None) -> Encoded:
+def encode(side: SideTable | None, ids: Ids, known: Mask, wanted: SideFields, names: Ids | None = None) -> EncodedSide:
     """Fields of users or items as ids of one table; of each field the first one is the unknown value.
 
     Args:
@@ -144,7 +144,7 @@ def encode(side: Side | None, ids: Ids, known: Mask, wanted: Wanted, names: Ids 
         lists |= {name: table.add(name, values, known[row], None), f"{name}_offsets": offsets}
     fields, sequences = table.fields[: len(wanted.fields)], table.fields[len(wanted.fields) :]
     found = Features(tuple(fields), sequences=tuple(sequences))
-    return Encoded(found, {"sparse": sparse, **lists}, np.array(table.names, object), absent)
+    return EncodedSide(found, {"sparse": sparse, **lists}, np.array(table.names, object), absent)
 
 
 class _Table:
@@ -168,7 +168,7 @@ class _Table:
         return code + np.int32(self.fields[-1].first)
 
 
-def _refuse_unknown(side: Side | None, names: Sequence[str], key: str) -> None:
+def _refuse_unknown(side: SideTable | None, names: Sequence[str], key: str) -> None:
     columns = [] if side is None else list(side.columns)
     for name in names:
         if name not in columns and name != ID:
@@ -176,7 +176,7 @@ def _refuse_unknown(side: Side | None, names: Sequence[str], key: str) -> None:
             raise ConfigError(f"dataset.{key}_fields or {key}_lists names {name}, but {where}; {ID} is always there")
 
 
-def _rows(side: Side | None, ids: Ids) -> np.ndarray:
+def _rows(side: SideTable | None, ids: Ids) -> np.ndarray:
     """The row of each id in the table, -1 where it has none."""
     if side is None:
         return np.full(len(ids), -1)
@@ -184,7 +184,7 @@ def _rows(side: Side | None, ids: Ids) -> np.ndarray:
     return np.fromiter((row.get(name, -1) for name in ids.tolist()), np.int64, len(ids))
 
 
-def _absent(side: Side, ids: Ids, row: np.ndarray, key: str, training: bool) -> int:
+def _absent(side: SideTable, ids: Ids, row: np.ndarray, key: str, training: bool) -> int:
     """How many have no row in the table. Warns of most, refuses to learn from a table that describes nobody."""
     without = np.flatnonzero(row < 0)
     if 2 * len(without) > len(ids):
@@ -197,7 +197,7 @@ def _absent(side: Side, ids: Ids, row: np.ndarray, key: str, training: bool) -> 
     return len(without)
 
 
-def _column(side: Side | None, name: str, row: np.ndarray) -> Ids:
+def _column(side: SideTable | None, name: str, row: np.ndarray) -> Ids:
     assert side is not None
     return np.where(row >= 0, side.columns[name][row], "")
 

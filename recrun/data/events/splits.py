@@ -188,13 +188,16 @@ class LatestFraction(EventSplit):
 class Provided(EventSplit):
     """The data are split already: `dataset.path` is a folder with train and test files, and perhaps a valid file.
 
-    Without a valid file, validation events can be taken from the training events: of sessions, the latest whole
-    ones; of users, a random share of each one's events.
+    A fold_in file holds events that are shown to the model at evaluation and never trained on. Without a valid file,
+    validation events can be taken from the training events: of sessions, the latest whole ones; of users, a random
+    share of each one's events.
 
     Attributes:
         valid_days: Sessions that begin in these last days of train; None = none.
         valid_fraction: Share of the sessions, or of each user's events; None = none.
         seed: Of the draw of users' events.
+        in_order: Whether held-out events come after the input, so that an earlier one is part of the input of a later
+            one where every event is predicted; None = where the events have an order.
     """
 
     needs: ClassVar[str | None] = "split files"
@@ -202,6 +205,7 @@ class Provided(EventSplit):
     valid_days: NonNegative | None = None
     valid_fraction: Probability | None = None
     seed: Index = 0
+    in_order: bool | None = None
     catalogue: Catalogue = "all"
     test_input: TestInput = "train"
     targets: WholeTargets = "last"
@@ -221,7 +225,8 @@ class Provided(EventSplit):
         if by_units and log.rank is not None:
             return whole_units(part, valid=asked, test=True)
         splits: tuple[Split, ...] = ("valid", "test") if asked else ("test",)
-        return Assignment(part, in_order=log.rank is not None, asked=splits)
+        ordered = log.rank is not None
+        return Assignment(part, in_order=ordered if self.in_order is None else self.in_order, asked=splits)
 
     def with_validation(self, log: EventLog, part: Int8, by_units: bool) -> Int8:
         """The codes with validation events taken from training, if the keys say so."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recrun.data.events.side_tables import Side
+from recrun.data.events.side_tables import SideTable
 from recrun.data.io.raw_events import RawEvents
 from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import ConfigError
@@ -84,15 +84,15 @@ class LatentTaste:
             counts={"rows_read": len(user)},
         )
 
-    def sides(self) -> tuple[Side, Side]:
+    def sides(self) -> tuple[SideTable, SideTable]:
         """The tables of users and of items."""
         world = self._world(np.random.default_rng(self.seed))
         shelf = np.random.default_rng([self.seed, 1]).integers(0, 10, self.n_items)
-        users = {"taste": numbered("g", world.likes[:, 0])}
-        items = {"group": numbered("g", world.catalogue.group), "shelf": numbered("s", shelf)}
+        users = {"taste": numbered_ids("g", world.likes[:, 0])}
+        items = {"group": numbered_ids("g", world.catalogue.group), "shelf": numbered_ids("s", shelf)}
         name = "dataset.source"
-        return Side(name, numbered("", np.arange(self.n_users)), users), Side(
-            name, numbered("", np.arange(self.n_items)), items
+        return SideTable(name, numbered_ids("", np.arange(self.n_users)), users), SideTable(
+            name, numbered_ids("", np.arange(self.n_items)), items
         )
 
     def _world(self, rng: np.random.Generator) -> _World:
@@ -142,7 +142,7 @@ class LatentTaste:
         return catalogue.pick(group, rng.random(len(user)))
 
 
-def numbered(letter: str, numbers: Int64) -> Ids:
+def numbered_ids(letter: str, numbers: Int64) -> Ids:
     """Texts of a letter and a number."""
     return np.array([f"{letter}{number}" for number in numbers.tolist()], object)
 

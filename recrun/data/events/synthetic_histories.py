@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.events.side_tables import Side
-from recrun.data.events.synthetic import numbered
+from recrun.data.events.side_tables import SideTable
+from recrun.data.events.synthetic import numbered_ids
 from recrun.data.io.raw_events import RawEvents
 from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Probability
@@ -72,19 +72,19 @@ class Watchers:
             counts={"rows_read": len(user)},
         )
 
-    def sides(self) -> tuple[Side, Side]:
+    def sides(self) -> tuple[SideTable, SideTable]:
         """The tables of users and of items."""
         rng = np.random.default_rng([self.seed, 2])
         device = rng.choice(["phone", "screen"], self.n_users).astype(object)
-        users = {"segment": numbered("s", self._segment), "device": device}
+        users = {"segment": numbered_ids("s", self._segment), "device": device}
         other = rng.choice(["old", "new", "short", "long"], self.n_items).astype(object)
         items = {
             "year": rng.integers(1990, 2020, self.n_items).astype(str).astype(object),
-            "tags": numbered("g", self._genre) + " " + other,
+            "tags": numbered_ids("g", self._genre) + " " + other,
         }
         ids = (np.arange(n).astype(str).astype(object) for n in (self.n_users, self.n_items))
         name = "dataset.source"
-        return Side(name, next(ids), users), Side(name, next(ids), items)
+        return SideTable(name, next(ids), users), SideTable(name, next(ids), items)
 
     def _genres(self, rng: np.random.Generator, user: Int64, within: Int64) -> Int64:
         """The genre of each event, [n]."""

@@ -24,7 +24,7 @@ class Unusable(ValueError):
     """A column that cannot be what it is wanted as; says why, without its name."""
 
 
-class Column(Protocol):
+class Cells(Protocol):
     """Cells, as each kind there is; each method raises `Unusable` if they are not of that kind."""
 
     def texts(self) -> Texts:
@@ -73,7 +73,7 @@ class ArrayColumn:
 T = TypeVar("T")
 
 
-def chunk_of(columns: Mapping[str, Column], size: int, wanted: Wanted, file: DataFile, begin: int) -> Chunk:
+def chunk_of(columns: Mapping[str, Cells], size: int, wanted: Wanted, file: DataFile, begin: int) -> Chunk:
     """The wanted cells of some rows.
 
     Args:
@@ -87,7 +87,7 @@ def chunk_of(columns: Mapping[str, Column], size: int, wanted: Wanted, file: Dat
         DataError: A column is not of the wanted kind, or a cell is missing or infinite.
     """
 
-    def read(name: str, cells: Callable[[Column], T]) -> T:
+    def read(name: str, cells: Callable[[Cells], T]) -> T:
         try:
             return cells(columns[name])
         except Unusable as error:

@@ -10,12 +10,21 @@ from typing import Any, Literal, TypeAlias
 from recrun.data.io.columns import Columns
 from recrun.data.io.download import Download
 from recrun.data.io.event_reader import read_events
-from recrun.data.io.files import SPLITS, compression, data_files, existing, kind, possible_paths, sha256, split_files
+from recrun.data.io.files import (
+    EVENT_SPLITS,
+    compression,
+    data_files,
+    existing,
+    kind,
+    possible_paths,
+    sha256,
+    split_files,
+)
 from recrun.data.io.raw_events import RawEvents
 from recrun.errors import DataError
 
 Format: TypeAlias = Literal["auto", "sequences"]
-Files: TypeAlias = list[tuple[int | None, Path]]  # by TRAIN, VALID, TEST; None = not split
+Files: TypeAlias = list[tuple[int | None, Path]]  # by TRAIN, INPUT, VALID, TEST; None = not split
 
 
 @dataclass(frozen=True)
@@ -28,9 +37,9 @@ class EventFiles:
         root: Where a relative path is looked up before the working directory.
         columns: Names of the columns.
         threshold: Least rating that counts; None = all events, whatever their rating.
-        provided: Whether the files say how the events are split. If not, train, valid and test files are one log, in
-            this order.
-        part_files: File names inside `path` of "train", "valid", "test"; None = found by these names.
+        provided: Whether the files say how the events are split. If not, train, fold_in, valid and test files are one
+            log, in this order.
+        part_files: File names inside `path` of "train", "fold_in", "valid", "test"; None = found by these names.
         download: Where the files can be had if they are absent.
         format: "auto": as the ending says. "sequences": text, a line per user, `user item item …` in order.
     """
@@ -82,8 +91,8 @@ class EventFiles:
     def _split_files(self, folder: Path) -> Files:
         if not folder.is_dir():
             raise DataError(f"{folder}: split=provided needs a folder with train and test files, and perhaps valid")
-        found = split_files(folder, self.part_files)
-        absent = [split for split in ("train", "test") if SPLITS[split] not in found]
+        found = split_files(folder, self.part_files, EVENT_SPLITS)
+        absent = [split for split in ("train", "test") if EVENT_SPLITS[split] not in found]
         if absent:
             raise DataError(
                 f"{folder}: split=provided, but there is no {absent[0]} file such as {absent[0]}.csv; "
@@ -93,7 +102,7 @@ class EventFiles:
 
     def _log(self, folder: Path) -> list[Path]:
         """Files that together are one log: of a split, else all of one kind."""
-        split = split_files(folder, self.part_files)
+        split = split_files(folder, self.part_files, EVENT_SPLITS)
         files = [path for paths in split.values() for path in paths] if split else data_files(folder)
         if not files:
             raise DataError(

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from recrun.data.types import TEST, TRAIN, VALID
+from recrun.data.types import INPUT, TEST, TRAIN, VALID
 from recrun.errors import ConfigError, DataError
 
 SPLITS = {"train": TRAIN, "valid": VALID, "test": TEST}
+EVENT_SPLITS = {"train": TRAIN, "fold_in": INPUT, "valid": VALID, "test": TEST}  # of an event log
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".inter", ".user", ".item", ".dat", ".data")
 COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 ENDINGS = (*TEXT_ENDINGS, *(text + zipped for text in TEXT_ENDINGS for zipped in COMPRESSED), ".parquet", ".npz")
@@ -52,7 +53,9 @@ def data_files(folder: Path) -> list[Path]:
     return [path for path in found if path.name.lower().endswith(ENDINGS)]
 
 
-def split_files(folder: Path, names: Mapping[str, str] | None = None) -> dict[int, list[Path]]:
+def split_files(
+    folder: Path, names: Mapping[str, str] | None = None, splits: Mapping[str, int] = SPLITS
+) -> dict[int, list[Path]]:
     """The files of train, valid and test in a folder; those that are not there are left out.
 
     Each is a file, "train.csv", "name.train.inter", or a folder of files that continue each other.
@@ -60,19 +63,21 @@ def split_files(folder: Path, names: Mapping[str, str] | None = None) -> dict[in
     Args:
         folder: The folder.
         names: Names inside it by "train", "valid" and "test"; None = found by these names.
+        splits: These names, and the code of each.
 
     Raises:
         ConfigError: `names` has no train, or others than these.
         DataError: A named one is not there, or there are several for one.
     """
     if names is not None:
-        if "train" not in names or not set(names) <= set(SPLITS):
+        if "train" not in names or not set(names) <= set(splits):
+            others = "valid, test and fold_in" if "fold_in" in splits else "valid and test"
             raise ConfigError(
-                f"dataset.part_files names {', '.join(names) or 'nothing'}; it takes train, and valid and test if "
-                "there are any"
+                f"dataset.part_files names {', '.join(names) or 'nothing'}; "
+                f"it takes train, and {others} if there are any"
             )
-        return {code: _named(folder, split, names[split]) for split, code in SPLITS.items() if split in names}
-    found = {code: _split(folder, split) for split, code in SPLITS.items()}
+        return {code: _named(folder, split, names[split]) for split, code in splits.items() if split in names}
+    found = {code: _split(folder, split) for split, code in splits.items()}
     return {code: paths for code, paths in found.items() if paths}
 
 

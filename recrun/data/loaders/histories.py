@@ -19,7 +19,7 @@ from recrun.data.loaders.training_queries import (
     learners,
     sequences,
     target_shares,
-    targets,
+    training_targets,
 )
 from recrun.data.ragged import Ragged, spans
 from recrun.data.types import Ids, Int64
@@ -111,7 +111,7 @@ class HistoryBatches:
 
     def train_size(self) -> int:
         """Training rows: events after a unit's first, or units with two at least."""
-        return len(targets(self.train)[0]) if self.rows == "interactions" else len(learners(self.train))
+        return len(training_targets(self.train)[0]) if self.rows == "interactions" else len(learners(self.train))
 
     def train_steps(self, batch_size: int) -> int:
         """Batches in one training epoch."""

@@ -111,14 +111,14 @@ class NegativeSampler:
     def _candidates(self, target_Q: Int64, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
         """Each target, and negatives of its own behind it, as positions among the batch's distinct items."""
         candidates = np.concatenate([target_Q[:, None], drawn], 1)
-        columns, position = numbered(candidates.ravel(), scratch)
+        columns, position = distinct_items(candidates.ravel(), scratch)
         label = np.zeros(candidates.shape, np.float32)
         label[:, 0] = 1
         return {"columns": columns, "candidates": position.reshape(candidates.shape), "label": label}
 
     def _shared(self, target_Q: Int64, unit_R: Int64, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
         """The items that all queries of a batch are compared with."""
-        columns, position = numbered(np.concatenate([target_Q, drawn]), scratch)
+        columns, position = distinct_items(np.concatenate([target_Q, drawn]), scratch)
         column, sampled = np.split(position, [len(target_Q)])
         fields: dict[str, np.ndarray] = {
             "columns": columns,
@@ -138,7 +138,7 @@ class NegativeSampler:
         return fields
 
 
-def numbered(item: Int64, scratch: Int64) -> tuple[Int64, Int64]:
+def distinct_items(item: Int64, scratch: Int64) -> tuple[Int64, Int64]:
     """The distinct ones, ascending, [C], and which of these each is, [N]; `scratch` [n_items] is overwritten."""
     at = np.arange(len(item))
     scratch[item] = at  # of equal ones the last one stays

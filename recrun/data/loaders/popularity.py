@@ -11,7 +11,7 @@ CHUNK_STEPS = 256
 CHUNK_DRAWS = 1 << 16  # so few that they stay in the cache while they are being made
 
 
-class Popularity:
+class PopularitySampler:
     """Draws items in proportion to count^alpha, independently and with replacement.
 
     Inversion of a float64 distribution function: `searchsorted(cdf, u, side="right")`, started from a guide table.
@@ -35,14 +35,14 @@ class Popularity:
         return index
 
 
-class Negatives:
+class EpochNegatives:
     """An epoch's negatives: `size` items for each step, drawn some steps at a time; any step can be the first asked.
 
     Attributes:
         size: Items per step.
     """
 
-    def __init__(self, popularity: Popularity, size: int, rng: np.random.Generator) -> None:
+    def __init__(self, popularity: PopularitySampler, size: int, rng: np.random.Generator) -> None:
         self.popularity, self.size = popularity, size
         self.key = int(rng.integers(2**63))
         self.steps = max(1, min(CHUNK_STEPS, CHUNK_DRAWS // max(size, 1)))

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.loaders.popularity import Popularity
+from recrun.data.loaders.popularity import PopularitySampler
 from recrun.data.types import Float, Int32, Int64, Mask
 from recrun.errors import ConfigError, DataError
 
@@ -57,7 +57,7 @@ class Sampler:
         weights = {"uniform": np.ones(len(counts)), "popularity": counts.astype(np.float64) ** alpha}
         weight: Float = weights[distribution] if distribution in weights else np.log1p(counts) + 1e-6
         self.share: Float = weight / weight.sum()
-        self._distribution = Popularity(weight, 1.0)
+        self._distribution = PopularitySampler(weight, 1.0)
 
     def draw(self, rng: np.random.Generator, size: int) -> Int64:
         """Items, int64 [size]."""

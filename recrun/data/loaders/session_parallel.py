@@ -12,7 +12,7 @@ import numpy as np
 from recrun.data.events.features import FeatureTables
 from recrun.data.events.split_log import SplitLog
 from recrun.data.loaders.loader import Arrays, tensors
-from recrun.data.loaders.popularity import Negatives, Popularity
+from recrun.data.loaders.popularity import EpochNegatives, PopularitySampler
 from recrun.data.loaders.session_schedule import Schedule
 from recrun.data.ragged import Ragged
 from recrun.data.types import Ids, Int64
@@ -64,7 +64,7 @@ class SessionBatches:
         self.num_negatives, self.bptt, self.n_items = keys.num_negatives, keys.bptt, len(log.items)
         self.train = _by_start(log)
         counts = np.bincount(self.train.items, minlength=self.n_items)
-        self.popularity = Popularity(counts, keys.sample_alpha)
+        self.popularity = PopularitySampler(counts, keys.sample_alpha)
         self.log_count = np.log(np.maximum(counts, 1)).astype(np.float32)
         self.alpha = np.float32(keys.sample_alpha)
         self.schedule = lru_cache(maxsize=2)(lambda size: Schedule.of(self.train.offsets, size))
@@ -89,7 +89,7 @@ class SessionBatches:
                 "lower the held-out share, or give more data"
             )
         schedule = self.schedule(batch_size)
-        negatives = Negatives(self.popularity, self.num_negatives, rng)
+        negatives = EpochNegatives(self.popularity, self.num_negatives, rng)
         count = self.train_steps(batch_size)
         blocks = (range(at, min(at + BLOCK, count)) for at in range(start, count, BLOCK))
         return islice(chain.from_iterable(self._block(schedule, block, negatives) for block in blocks), 0, None, stride)
@@ -102,7 +102,7 @@ class SessionBatches:
         """None."""
         return {}
 
-    def _block(self, schedule: Schedule, batches: range, negatives: Negatives) -> Iterator[Batch]:
+    def _block(self, schedule: Schedule, batches: range, negatives: EpochNegatives) -> Iterator[Batch]:
         """Some batches, put together at once: item i of the k-th of them counts as item i + k * n_items of them all."""
         steps = schedule.bounds[batches.start * self.bptt : batches.stop * self.bptt + 1]
         step = np.minimum(np.arange(len(batches) + 1) * self.bptt, len(steps) - 1)

@@ -60,7 +60,7 @@ class Epoch:
         return Queries(self.unit[which], train.items[positions].astype(np.int64), offsets, query, target, row)
 
 
-def targets(train: Ragged) -> tuple[Int64, Int64]:
+def training_targets(train: Ragged) -> tuple[Int64, Int64]:
     """Positions and units of the training events that have one before them."""
     begin = np.minimum(train.offsets[:-1] + 1, train.offsets[1:])
     positions, offsets = spans(begin, train.offsets[1:])
@@ -74,7 +74,7 @@ def learners(train: Ragged) -> Int64:
 
 def target_shares(train: Ragged, rows: RowName, his_size: int, n_items: int) -> Float:
     """The share of each item among the targets of an epoch, on average, float64 [n_items]."""
-    positions, unit = targets(train)
+    positions, unit = training_targets(train)
     chance = np.ones(len(positions))
     if rows == "sequences":
         asked = train.lengths()[unit] - 1
@@ -92,7 +92,7 @@ def chance_in_window(at: Int64, length: Int64, size: int) -> Float:
 
 def interactions(train: Ragged, rng: np.random.Generator, his_size: int) -> Epoch:
     """A row per training event that has one before it, all shuffled."""
-    positions, unit = targets(train)
+    positions, unit = training_targets(train)
     order = rng.permutation(len(positions))
     positions, unit = positions[order], unit[order]
     return Epoch(unit, np.maximum(train.offsets[unit], positions - his_size), positions, everywhere=False)

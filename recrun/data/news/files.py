@@ -1,12 +1,8 @@
-"""MIND's two files, news.tsv and behaviors.tsv, as integer arrays: read in blocks of text, never row by row.
-
-The files have no header and no quoting; a title may hold quotation marks.
-"""
+"""MIND's two files, news.tsv and behaviors.tsv, as integer arrays. A title may hold quotation marks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,19 +10,17 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.io.streams import line_blocks
-from recrun.data.ragged import Ragged
+from recrun.data.news.tsv import NEWLINE, Bytes, TsvBlock, strings, tsv_blocks
+from recrun.data.ragged import Ragged, offsets_of
 from recrun.data.types import Int32, Int64
 from recrun.errors import DataError
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
 Names: TypeAlias = npt.NDArray[np.object_]
 
-BLOCK_BYTES = 1 << 23
 NEWS_COLUMNS = ("news id", "category", "subcategory", "title", "abstract", "url", "title entities", "abstract entities")
 BEHAVIORS_COLUMNS = ("impression id", "user id", "time", "history", "impressions")
 TOKEN = re.compile(r"\w+|[.,!?;|]|\n")
-TAB, NEWLINE, SPACE, DASH, ZERO, ONE = b"\t\n -01"
+SPACE, DASH, ZERO, ONE = b" -01"
 
 
 @dataclass(frozen=True)
@@ -73,70 +67,6 @@ class Behaviors:
     unknown_clicks: int
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some whole lines of a tab-separated file.
-
-    Attributes:
-        path: The file.
-        line: Number of the first line.
-        text: The bytes; the last is a newline.
-        edges: Where fields end: -1, then every tab and newline.
-        last: For each row, the position of its newline in `edges`.
-    """
-
-    path: Path
-    line: int
-    text: Bytes
-    edges: Int64
-    last: Int64
-
-    @classmethod
-    def of(cls, path: Path, line: int, content: bytes) -> Block:
-        """Finds the fields."""
-        text = np.frombuffer(content, np.uint8)
-        edges = np.concatenate([[-1], np.flatnonzero((text == TAB) | (text == NEWLINE))])
-        return cls(path, line, text, edges, np.flatnonzero(text[edges[1:]] == NEWLINE) + 1)
-
-    def fields(self) -> Int64:
-        """Fields of each row."""
-        return np.diff(self.last, prepend=0)
-
-    def column(self, from_right: int) -> Bytes:
-        """One field of every row, counted from the right (1 = the last), each ended by a newline."""
-        start = self.edges[self.last - from_right] + 1
-        end = self.edges[self.last - from_right + 1]
-        change = np.zeros(len(self.text) + 1, np.int8)
-        change[start] += 1
-        change[end + 1] -= 1
-        cut: Bytes = self.text[np.cumsum(change[:-1], dtype=np.int8).astype(bool)]
-        cut[np.cumsum(end - start + 1) - 1] = NEWLINE
-        return cut
-
-    def refuse(self, bad: npt.NDArray[np.bool_], what: str) -> None:
-        """Raises DataError for the first row that is bad."""
-        if bad.any():
-            raise DataError(f"{self.path}:{self.line + int(bad.argmax())}: {what}")
-
-    def refuse_width(self, allowed: tuple[int, ...], names: tuple[str, ...]) -> None:
-        """Raises DataError for the first row with another number of columns."""
-        fields = self.fields()
-        bad = ~np.isin(fields, allowed)
-        found, expected = fields[bad.argmax()], " or ".join(map(str, allowed))
-        what = f"the row has {found} tab-separated columns, expected {expected}: {', '.join(names)}"
-        self.refuse(bad, what)
-
-
-def blocks(path: Path) -> Iterator[Block]:
-    """The file in blocks of whole lines."""
-    return (Block.of(path, line, content) for line, content in line_blocks(path, BLOCK_BYTES))
-
-
-def strings(column: Bytes) -> list[str]:
-    """A column's fields."""
-    return column.tobytes().decode().split("\n")[:-1]
-
-
 def read_news(path: Path) -> News:
     """Reads a news file.
 
@@ -146,7 +76,7 @@ def read_news(path: Path) -> News:
     ids: list[str] = []
     categories: list[str] = []
     titles: list[str] = []
-    for block in blocks(path):
+    for block in tsv_blocks(path):
         block.refuse_width((len(NEWS_COLUMNS),), NEWS_COLUMNS)
         ids += strings(block.column(8))
         categories += strings(block.column(7))
@@ -183,7 +113,7 @@ def read_behaviors(path: Path, news: News) -> Behaviors:
     candidates: list[tuple[Int32, Int64, npt.NDArray[np.int8]]] = []
     seen = 0
     labelled: bool | None = None
-    for block in blocks(path):
+    for block in tsv_blocks(path):
         block.refuse_width((4, 5), BEHAVIORS_COLUMNS)
         ids += _impression_ids(block)
         users += strings(block.column(4))
@@ -241,7 +171,7 @@ def _numbered(names: list[str]) -> tuple[Names, Int64]:
     return uniques, codes
 
 
-def _impression_ids(block: Block) -> list[str]:
+def _impression_ids(block: TsvBlock) -> list[str]:
     """The first column of five, or the line number."""
     fields = block.fields()
     numbers = [str(block.line + row) for row in range(len(fields))]
@@ -263,13 +193,13 @@ def _tokens(column: Bytes) -> tuple[Int64, Int64]:
     return np.flatnonzero(is_end), counts
 
 
-def _has_labels(block: Block) -> bool:
+def _has_labels(block: TsvBlock) -> bool:
     column = block.column(1)
     ends, _ = _tokens(column)
     return len(ends) > 0 and bool(column[ends[0] - 1] == DASH)
 
 
-def _candidates(block: Block, known: Any, labelled: bool) -> tuple[Int32, Int64, npt.NDArray[np.int8]]:
+def _candidates(block: TsvBlock, known: Any, labelled: bool) -> tuple[Int32, Int64, npt.NDArray[np.int8]]:
     """Numbers of news, candidates of each row, and labels."""
     column = block.column(1)
     ends, counts = _tokens(column)
@@ -313,10 +243,3 @@ def _without_unknown(histories: Ragged) -> tuple[Ragged, Int64]:
     order = np.argsort(lengths, kind="stable")
     items, offsets = Ragged(offsets_of(lengths), histories.items[known]).gather(order)
     return Ragged(offsets, items.astype(np.int32)), order
-
-
-def offsets_of(lengths: Int64) -> Int64:
-    """Where rows of these lengths begin and end, int64 [R + 1]."""
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from recrun.data.io.cache import Arrays, cached_arrays, pack, unpack
 from recrun.data.io.files import sha256
-from recrun.data.news.files import Behaviors, Names, News, offsets_of, read_behaviors, read_news
-from recrun.data.ragged import Ragged
+from recrun.data.news.files import Behaviors, Names, News, read_behaviors, read_news
+from recrun.data.ragged import Ragged, offsets_of
 from recrun.data.types import Int32, Int64, Mask
 
 Fields: TypeAlias = dict[str, npt.NDArray[np.generic]]

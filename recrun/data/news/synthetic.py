@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recrun.data.news.files import offsets_of
+from recrun.data.ragged import offsets_of
 from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Probability
 
@@ -83,7 +83,7 @@ class TopicNews:
         folder = place / f"synthetic-news-{key}"
         if not folder.is_dir():
             unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=place))
-            World(**self.settings).write(unfinished)
+            NewsWorld(**self.settings).write(unfinished)
             if folder.is_dir():  # another process was faster
                 shutil.rmtree(unfinished)
             else:
@@ -91,7 +91,7 @@ class TopicNews:
         return folder
 
 
-class World:
+class NewsWorld:
     """What `TopicNews` draws."""
 
     def __init__(self, *, seed: int, **settings: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.tables.column_store import Columns, read
+from recrun.data.tables.column_store import ColumnStore, read_columns
 from recrun.data.tables.encoding import Encoding
 from recrun.data.tables.prepare import ABOUT, PART, prepare
 from recrun.data.tables.source import TableSource
@@ -42,7 +42,7 @@ class Prepared:
     """
 
     encoding: Encoding
-    parts: Mapping[str, Columns]
+    parts: Mapping[str, ColumnStore]
     part_of_row: Int8
     counts: Mapping[str, float]
     fingerprint: str
@@ -62,7 +62,7 @@ class Prepared:
         about = json.loads((folder / ABOUT).read_text())
         return cls(
             Encoding.load(folder, tuple(recipe.fitting.buckets)),
-            {name: read(folder / name) for name in PARTS},
+            {name: read_columns(folder / name) for name in PARTS},
             np.load(folder / PART),
             about["counts"],
             about["fingerprint"],

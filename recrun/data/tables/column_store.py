@@ -24,7 +24,7 @@ LAYOUT = "layout.json"
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnStore:
     """R rows.
 
     Attributes:
@@ -46,26 +46,26 @@ class Columns:
         ragged = (array for pair in self.lists.values() for array in pair)
         return sum(array.nbytes for array in (*self.flat.values(), *ragged))
 
-    def slice(self, begin: int, end: int) -> Columns:
+    def slice(self, begin: int, end: int) -> ColumnStore:
         """Rows `begin` to `end`, without copying."""
         lists = {
             name: (offsets[begin : end + 1] - offsets[begin], entries[offsets[begin] : offsets[end]])
             for name, (offsets, entries) in self.lists.items()
         }
-        return Columns({name: array[begin:end] for name, array in self.flat.items()}, lists)
+        return ColumnStore({name: array[begin:end] for name, array in self.flat.items()}, lists)
 
-    def take(self, index: Int64) -> Columns:
+    def take(self, index: Int64) -> ColumnStore:
         """The rows at `index` [B], in memory."""
         lists = {}
         for name, (offsets, entries) in self.lists.items():
             entry, starts = expand(offsets, index)
             lists[name] = (starts, entries.take(entry))
-        return Columns({name: array.take(index, axis=0) for name, array in self.flat.items()}, lists)
+        return ColumnStore({name: array.take(index, axis=0) for name, array in self.flat.items()}, lists)
 
-    def copy(self) -> Columns:
+    def copy(self) -> ColumnStore:
         """The same in memory."""
         lists = {name: (np.array(offsets), np.array(entries)) for name, (offsets, entries) in self.lists.items()}
-        return Columns({name: np.array(array) for name, array in self.flat.items()}, lists)
+        return ColumnStore({name: np.array(array) for name, array in self.flat.items()}, lists)
 
     def release(self) -> None:
         """Lets go of the pages that were read through the maps; the next access reads them again."""
@@ -73,7 +73,7 @@ class Columns:
             pages.madvise(mmap.MADV_DONTNEED)
 
 
-def joined(parts: Sequence[Columns]) -> Columns:
+def concat(parts: Sequence[ColumnStore]) -> ColumnStore:
     """One after another, in memory."""
     first = parts[0]
     flat = {name: np.concatenate([part.flat[name] for part in parts]) for name in first.flat}
@@ -82,7 +82,7 @@ def joined(parts: Sequence[Columns]) -> Columns:
         lengths = np.concatenate([np.diff(part.lists[name][0]) for part in parts])
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         lists[name] = (offsets, np.concatenate([part.lists[name][1] for part in parts]))
-    return Columns(flat, lists)
+    return ColumnStore(flat, lists)
 
 
 def stacked(columns: list[Any], size: int, dtype: Any) -> np.ndarray:
@@ -103,7 +103,7 @@ class Writer(AbstractContextManager["Writer"]):
         self.layout: dict[str, Any] = {}
         self.ends: dict[str, int] = {}
 
-    def append(self, columns: Columns) -> None:
+    def append(self, columns: ColumnStore) -> None:
         """Rows with the same columns each time."""
         for name, array in columns.flat.items():
             self._write(name, array)
@@ -128,7 +128,7 @@ class Writer(AbstractContextManager["Writer"]):
         (self.folder / LAYOUT).write_text(json.dumps(self.layout))
 
 
-def read(folder: Path) -> Columns:
+def read_columns(folder: Path) -> ColumnStore:
     """What a `Writer` wrote, mapped into memory."""
     layout = json.loads((folder / LAYOUT).read_text())
     maps: list[mmap.mmap] = []
@@ -139,7 +139,7 @@ def read(folder: Path) -> Columns:
         if about["of"] is not None and name.endswith(".ends"):
             offsets = np.concatenate([[0], arrays[name]])
             lists[about["of"]] = (offsets, arrays[name.replace(".ends", ".entries")])
-    return Columns(flat, lists, maps)
+    return ColumnStore(flat, lists, maps)
 
 
 def _mapped(path: Path, about: Mapping[str, Any], maps: list[mmap.mmap]) -> Array:

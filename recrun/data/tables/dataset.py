@@ -14,10 +14,10 @@ import numpy as np
 
 from recrun.data.io.download import Download
 from recrun.data.tables.cache import Prepared, prepared
-from recrun.data.tables.column_store import Columns, joined
+from recrun.data.tables.column_store import ColumnStore, concat
 from recrun.data.tables.encoding import Encoding, ScaleKind
 from recrun.data.tables.files import TableFiles, Where
-from recrun.data.tables.schema import Schema, TaskKind, read_schema
+from recrun.data.tables.schema import TableSchema, TaskKind, read_schema
 from recrun.data.tables.shuffle import windows
 from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Recipe, read_fitting
@@ -171,7 +171,7 @@ class Table:
         self.evaluator, self.monitor = evaluator, evaluator.monitor or schema.first_metric()
         self._serve(schema, found, memory_mb, dense_missing == "indicator")
 
-    def _serve(self, schema: Schema, found: Sequence[Prepared], memory_mb: int, indicator: bool) -> None:
+    def _serve(self, schema: TableSchema, found: Sequence[Prepared], memory_mb: int, indicator: bool) -> None:
         """The splits of one table, or the test split of a second one; into memory if they fit."""
         self._encoding = found[0].encoding
         self._parts = {**found[0].parts, "test": found[-1].parts["test"]}
@@ -203,7 +203,7 @@ class Table:
         rows = self._parts["train"]
         sizes = (len(rows), len(rows)) if self.resident else (WINDOW_ROWS, BLOCK_ROWS)
         for window in windows(len(rows), batch_size, *sizes, rng, start, stride):
-            held = rows if self.resident else joined([rows.slice(begin, end) for begin, end in window.blocks.tolist()])
+            held = rows if self.resident else concat([rows.slice(begin, end) for begin, end in window.blocks.tolist()])
             rows.release()
             for positions in window.batches:
                 yield batch_of(held.take(positions), without="group")
@@ -254,7 +254,7 @@ def odd_counts(counts: Mapping[str, float]) -> Iterator[str]:
             yield f"column {column}: no id of the {part} split is known (its training rows, dataset.min_count, decide)"
 
 
-def features_of(schema: Schema, encoding: Encoding, indicator: bool) -> Features:
+def features_of(schema: TableSchema, encoding: Encoding, indicator: bool) -> Features:
     """What a model needs to know of the columns."""
 
     def field(name: str) -> Field:
@@ -266,7 +266,7 @@ def features_of(schema: Schema, encoding: Encoding, indicator: bool) -> Features
     return Features(fields, (*schema.dense, *missing), sequences)
 
 
-def batch_of(rows: Columns, without: str = "") -> Batch:
+def batch_of(rows: ColumnStore, without: str = "") -> Batch:
     """Tensors of rows; without labels where there are none."""
     import torch  # here, so that reading and describing data does not wait for it
 

@@ -173,29 +173,29 @@ class Encoding:
             CheckpointError: The folder does not hold it.
         """
         try:
-            ids, dense = (lines_of(folder / f"{name}.txt") for name in ("ids", "dense"))
+            ids, dense = (read_lines(folder / f"{name}.txt") for name in ("ids", "dense"))
         except OSError as error:
             raise CheckpointError(f"{folder}: no vocabulary of a table ({error.strerror})") from None
         scales = [line.split("\t") for line in dense]
         return cls(
             tuple(_vocabularies(ids, hashed)),
-            tuple(Scale(plain(name), kind, *map(float, numbers)) for name, kind, *numbers in scales),  # type: ignore[arg-type]
+            tuple(Scale(unescaped(name), kind, *map(float, numbers)) for name, kind, *numbers in scales),  # type: ignore[arg-type]
         )
 
 
 def _vocabularies(ids: Sequence[str], hashed: Sequence[str]) -> Iterator[Vocabulary]:
     begins = [row for row, line in enumerate(ids) if "\t" not in line]
     for begin, end in pairwise([*begins, len(ids)]):
-        owner = plain(ids[begin])
+        owner = unescaped(ids[begin])
         if owner in hashed:
             yield Vocabulary(owner, begin, buckets=end - begin - 1)
         else:
             yield Vocabulary(
-                owner, begin, np.array([plain(line.split("\t")[1]) for line in ids[begin + 1 : end]], object)
+                owner, begin, np.array([unescaped(line.split("\t")[1]) for line in ids[begin + 1 : end]], object)
             )
 
 
-def lines_of(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """Lines of a file that ends with a newline, taken apart at newlines alone."""
     return path.read_bytes().decode().split("\n")[:-1]
 
@@ -205,7 +205,7 @@ def escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def plain(text: str) -> str:
+def unescaped(text: str) -> str:
     """What `escaped` was given."""
     if "\\" not in text:
         return text

@@ -11,7 +11,7 @@ from recrun.data.io.chunks import Chunk, DataFile, Wanted
 from recrun.data.io.download import Download
 from recrun.data.io.files import ALLOWED, compression, data_files, existing, kind, possible_paths, sha256, split_files
 from recrun.data.io.formats import data_file
-from recrun.data.tables.join import Side
+from recrun.data.tables.join import JoinTable
 from recrun.data.types import TRAIN
 from recrun.errors import DataError, did_you_mean
 
@@ -91,7 +91,7 @@ class TableFiles:
         """
         own = set(self.first.header())
         self.refuse_missing_keys(own)
-        sides = [Side.read(key, table, wanted, own) for key, table in self.beside.items()]
+        sides = [JoinTable.read(key, table, wanted, own) for key, table in self.beside.items()]
         refuse_twins(sides)
         main = wanted.only(own).and_texts(self.sides)
         self.begins = []
@@ -121,7 +121,7 @@ class TableFiles:
                     raise DataError(f"{where}: no column {key!r} (dataset.join){did_you_mean(key, names)}")
 
 
-def refuse_twins(sides: Sequence[Side]) -> None:
+def refuse_twins(sides: Sequence[JoinTable]) -> None:
     """Raises DataError if two side tables have the same wanted column."""
     holders: dict[str, str] = {}
     for side in sides:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recrun.data.ragged import spans
-from recrun.data.tables.column_store import Columns, Ragged
+from recrun.data.tables.column_store import ColumnStore, Ragged
 from recrun.data.types import TRAIN, Int8, Int32, Int64
 
 
@@ -40,7 +40,7 @@ class Past:
     """
 
     def __init__(
-        self, history: History, rows: Columns, part: Int8, columns: Sequence[str], tasks: Sequence[str]
+        self, history: History, rows: ColumnStore, part: Int8, columns: Sequence[str], tasks: Sequence[str]
     ) -> None:
         def codes(name: str) -> Int32:
             return rows.flat["sparse"][:, columns.index(name)] if name in columns else rows.flat["group"]
@@ -49,7 +49,7 @@ class Past:
         for task, value in ((history.where, 1), (history.unless, 0)):
             if task is not None:
                 chosen &= rows.flat["label"][:, tasks.index(task)] == value
-        key = ranks(rows)
+        key = time_ranks(rows)
         self.history, self.times = history, int(key.max()) + 1
         key += codes(history.by) * np.int64(self.times)
         self.key = key
@@ -65,7 +65,7 @@ class Past:
         return offsets, self.codes[positions]
 
 
-def ranks(rows: Columns) -> Int64:
+def time_ranks(rows: ColumnStore) -> Int64:
     """Which of the distinct times each row has, in order; rows without a time are in order."""
     if "time" not in rows.flat:
         return np.arange(len(rows))

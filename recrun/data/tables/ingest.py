@@ -9,8 +9,8 @@ import numpy as np
 
 from recrun.data.io.chunks import Chunk, Lists, Texts
 from recrun.data.io.coder import Coder
-from recrun.data.tables.column_store import Columns, Writer, stacked
-from recrun.data.tables.schema import Schema
+from recrun.data.tables.column_store import ColumnStore, Writer, stacked
+from recrun.data.tables.schema import TableSchema
 from recrun.data.tables.source import TableSource
 from recrun.data.tables.split import PARTS
 from recrun.data.types import Float, Ids, Int32, Mask
@@ -19,7 +19,7 @@ from recrun.errors import DataError
 WHOLE = 2.0**24  # up to here float32 has all whole numbers
 
 
-def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
+def gather_rows(source: TableSource, schema: TableSchema, all_numbers: bool, folder: Path) -> dict[str, Coder]:
     """Writes the rows of a source to a new folder, texts as codes; gives the coders, by the column that owns each.
 
     Raises:
@@ -42,7 +42,7 @@ def gather(source: TableSource, schema: Schema, all_numbers: bool, folder: Path)
     return coders
 
 
-def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[int, str]]:
+def faults(chunk: Chunk, schema: TableSchema, all_numbers: bool) -> Iterator[tuple[int, str]]:
     """The first row, if there is one, that each check refuses, and why."""
     for label in schema.labels:
         values = label.of(chunk)
@@ -56,7 +56,7 @@ def faults(chunk: Chunk, schema: Schema, all_numbers: bool) -> Iterator[tuple[in
             yield row, f"column {name} is empty; dataset.dense_missing=mean or indicator allows that"
     if schema.time is not None:
         texts = chunk.texts[schema.time]
-        for row in np.flatnonzero(np.isnan(times_of(texts.values))[texts.codes])[:1].tolist():
+        for row in np.flatnonzero(np.isnan(times_as_numbers(texts.values))[texts.codes])[:1].tolist():
             found = texts.values[texts.codes[row]]
             yield row, f"the time is {found!r}, neither a number nor a date in ISO 8601 (column {schema.time})"
     if schema.part is not None:
@@ -72,7 +72,7 @@ def float32_holds(values: Float) -> Mask:
     return np.asarray(np.isfinite(single) & ((np.abs(values) <= WHOLE) | (single == values)))
 
 
-def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
+def coded(chunk: Chunk, schema: TableSchema, coders: dict[str, Coder]) -> ColumnStore:
     """A chunk's cells with texts as codes."""
 
     def code(owner: str, values: Ids, codes: Int32) -> Int32:
@@ -90,7 +90,7 @@ def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
         flat["group"] = column(schema.group).astype(np.int64)
     if schema.time is not None:
         texts = chunk.texts[schema.time]
-        flat["time"] = times_of(texts.values)[texts.codes]
+        flat["time"] = times_as_numbers(texts.values)[texts.codes]
     if schema.part is not None:
         texts = chunk.texts[schema.part]
         flat["part"] = np.array([PARTS[text] for text in texts.values], np.int8)[texts.codes]
@@ -100,10 +100,10 @@ def coded(chunk: Chunk, schema: Schema, coders: dict[str, Coder]) -> Columns:
     for sequence in schema.sequences:
         cells = last_of(chunk.lists[sequence.name], sequence.max_length)
         lists[sequence.name] = (cells.offsets, code(schema.owner(sequence.name), cells.texts.values, cells.texts.codes))
-    return Columns(flat, lists)
+    return ColumnStore(flat, lists)
 
 
-def times_of(texts: Ids) -> Float:
+def times_as_numbers(texts: Ids) -> Float:
     """Times as numbers: numbers as they are, dates in ISO 8601 as seconds since 1970, others as NaN."""
     import pandas as pd
 

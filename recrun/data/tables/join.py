@@ -23,7 +23,7 @@ LOW_SHARE = 0.5  # of rows that a side table describes; below there is a warning
 
 
 @dataclass
-class Side:
+class JoinTable:
     """A side table in memory.
 
     Attributes:
@@ -44,7 +44,7 @@ class Side:
     unmatched: str = ""
 
     @classmethod
-    def read(cls, key: str, table: DataFile, wanted: Wanted, elsewhere: Set[str]) -> Side:
+    def read(cls, key: str, table: DataFile, wanted: Wanted, elsewhere: Set[str]) -> JoinTable:
         """Those of the wanted columns that are here and not in the table that is joined to.
 
         Raises:

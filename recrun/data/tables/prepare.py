@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recrun.data.tables.column_store import Columns, Writer, read, stacked
+from recrun.data.tables.column_store import ColumnStore, Writer, read_columns, stacked
 from recrun.data.tables.encoding import Encoding, Moments, Scale, Vocabulary, curved, most_frequent
 from recrun.data.tables.history import Past
-from recrun.data.tables.ingest import gather
-from recrun.data.tables.schema import Schema
+from recrun.data.tables.ingest import gather_rows
+from recrun.data.tables.schema import TableSchema
 from recrun.data.tables.source import TableSource
 from recrun.data.tables.spec import Fitting, Recipe
 from recrun.data.tables.split import PARTS
@@ -31,8 +31,8 @@ PART, ABOUT = "part.npy", "about.json"
 def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
     """Reads, divides, numbers and scales; then a new folder holds columns for each split, and what is known of them."""
     raw, schema = folder / "raw", recipe.schema
-    coders = gather(source, schema, recipe.fitting.missing == "error", raw)
-    rows = read(raw)
+    coders = gather_rows(source, schema, recipe.fitting.missing == "error", raw)
+    rows = read_columns(raw)
     part = recipe.split(rows)
     values = {owner: coder.values() for owner, coder in coders.items()}
     encoding = recipe.known or fit(rows, part, schema, values, recipe.fitting)
@@ -43,11 +43,11 @@ def prepare(source: TableSource, recipe: Recipe, folder: Path) -> None:
     shutil.rmtree(raw)
     encoding.save(folder)
     np.save(folder / PART, part)
-    about = {"counts": counts, "fingerprint": fingerprint(encoding, [read(folder / name) for name in PARTS])}
+    about = {"counts": counts, "fingerprint": fingerprint(encoding, [read_columns(folder / name) for name in PARTS])}
     (folder / ABOUT).write_text(json.dumps(about))
 
 
-def fingerprint(encoding: Encoding, parts: Iterable[Columns]) -> str:
+def fingerprint(encoding: Encoding, parts: Iterable[ColumnStore]) -> str:
     """sha256 over ids, scales and the rows of all splits."""
     digest = hashlib.sha256(encoding.digest().encode())
     for part in parts:
@@ -57,7 +57,7 @@ def fingerprint(encoding: Encoding, parts: Iterable[Columns]) -> str:
     return digest.hexdigest()
 
 
-def fit(rows: Columns, part: Int8, schema: Schema, values: Mapping[str, Ids], fitting: Fitting) -> Encoding:
+def fit(rows: ColumnStore, part: Int8, schema: TableSchema, values: Mapping[str, Ids], fitting: Fitting) -> Encoding:
     """Vocabularies and scales of the training split."""
     counts = {name: np.zeros(len(texts), np.int64) for name, texts in values.items()}
     moments = {kind: Moments.none(len(schema.dense)) for kind in set(fitting.scale.values())}
@@ -74,7 +74,7 @@ def fit(rows: Columns, part: Int8, schema: Schema, values: Mapping[str, Ids], fi
 
 
 def vocabularies(
-    schema: Schema, values: Mapping[str, Ids], counts: Mapping[str, Int64], fitting: Fitting
+    schema: TableSchema, values: Mapping[str, Ids], counts: Mapping[str, Int64], fitting: Fitting
 ) -> Iterator[Vocabulary]:
     """One for each column that has its own ids, one after another."""
     first = 0
@@ -87,7 +87,7 @@ def vocabularies(
         first += vocabulary.size
 
 
-def codes_of(rows: Columns, schema: Schema) -> Iterator[tuple[str, Int32]]:
+def codes_of(rows: ColumnStore, schema: TableSchema) -> Iterator[tuple[str, Int32]]:
     """The codes of each column of ids that the rows have."""
     for index, name in enumerate(schema.sparse):
         yield name, rows.flat["sparse"][:, index]
@@ -106,12 +106,12 @@ class Encoder:
         indicator: Whether there are inputs that say which numbers were missing.
     """
 
-    schema: Schema
+    schema: TableSchema
     encoding: Encoding
     ids: Mapping[str, Int32]
     indicator: bool
 
-    def __call__(self, rows: Columns) -> Columns:
+    def __call__(self, rows: ColumnStore) -> ColumnStore:
         """What is served: "sparse" int32 [R, F], "dense" and "label" float32, "group", sequences int32."""
         found = {name: self.ids[self.schema.owner(name)][codes] for name, codes in codes_of(rows, self.schema)}
         flat = {
@@ -121,10 +121,10 @@ class Encoder:
         }
         if "group" in rows.flat:
             flat["group"] = rows.flat["group"]
-        return Columns(flat, {name: (offsets, found[name]) for name, (offsets, _) in rows.lists.items()})
+        return ColumnStore(flat, {name: (offsets, found[name]) for name, (offsets, _) in rows.lists.items()})
 
 
-def write(rows: Columns, part: Int8, pasts: Sequence[Past], encoder: Encoder, folder: Path) -> dict[str, float]:
+def write(rows: ColumnStore, part: Int8, pasts: Sequence[Past], encoder: Encoder, folder: Path) -> dict[str, float]:
     """The second pass: the rows of each split as they are served; counts and shares for `Table.describe`."""
     tallies = {name: Tally() for name in PARTS}
     with ExitStack() as stack:
@@ -148,7 +148,7 @@ class Tally:
         self.unknown: dict[str, int] = {}
         self.positive: dict[str, int] = {}
 
-    def add(self, rows: Columns, encoder: Encoder) -> None:
+    def add(self, rows: ColumnStore, encoder: Encoder) -> None:
         """Counts rows in."""
         schema = encoder.schema
         self.rows += len(rows)
@@ -185,7 +185,7 @@ def scaled(numbers: Float, scales: tuple[Scale, ...], indicator: bool) -> np.nda
     return inputs
 
 
-def pieces(rows: Columns) -> Iterator[tuple[int, Columns]]:
+def pieces(rows: ColumnStore) -> Iterator[tuple[int, ColumnStore]]:
     """Some rows at a time, and the number of the first."""
     for begin in range(0, len(rows), ROWS_AT_ONCE):
         yield begin, rows.slice(begin, min(begin + ROWS_AT_ONCE, len(rows)))

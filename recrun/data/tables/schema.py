@@ -65,7 +65,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Schema:
+class TableSchema:
     """The columns that are used.
 
     Attributes:
@@ -116,7 +116,7 @@ class Schema:
         """Columns that have a vocabulary of their own, in the order of the table of ids."""
         return tuple(dict.fromkeys(self.owner(name) for name in self.id_columns))
 
-    def to_evaluate(self, header: Collection[str], where: str) -> Schema:
+    def to_evaluate(self, header: Collection[str], where: str) -> TableSchema:
         """Of a table that is not divided, need not have labels or groups, and has histories as columns.
 
         Raises:
@@ -180,7 +180,7 @@ def read_schema(
     group: str | None,
     time: str | None,
     part: str | None,
-) -> Schema:
+) -> TableSchema:
     """A schema from the keys of a config.
 
     Raises:
@@ -209,7 +209,7 @@ def read_schema(
             raise ConfigError(f"dataset.share.{name}={owner}: {owner!r} shares too; name {share[owner]!r} in both")
     pasts = tuple(_history(name, keys, sparse, group, labels) for name, keys in histories.items())
     share = {**share, **{past.name: share.get(past.of, past.of) for past in pasts}}
-    return Schema(tuple(sparse), tuple(dense), lists, labels, share, pasts, group, time, part)
+    return TableSchema(tuple(sparse), tuple(dense), lists, labels, share, pasts, group, time, part)
 
 
 def _refuse_batch_names(sequences: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recrun.data.tables.encoding import Encoding, ScaleKind
-from recrun.data.tables.schema import Schema
+from recrun.data.tables.schema import TableSchema
 from recrun.data.tables.split import TableSplit
 from recrun.errors import CheckpointError, ConfigError, did_you_mean
 
@@ -31,7 +31,7 @@ class Fitting:
 
 
 def read_fitting(
-    schema: Schema,
+    schema: TableSchema,
     min_count: int,
     buckets: Mapping[str, int],
     scale: ScaleKind | Mapping[str, ScaleKind],
@@ -51,7 +51,7 @@ def read_fitting(
 class Recipe:
     """Which columns are used, how rows are divided, and what is learned or known already."""
 
-    schema: Schema
+    schema: TableSchema
     fitting: Fitting
     split: TableSplit
     known: Encoding | None = None

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from recrun.data.events.split_rules import temporal_split
-from recrun.data.tables.column_store import Columns
+from recrun.data.tables.column_store import ColumnStore
 from recrun.data.types import TEST, TRAIN, VALID, Int8
 from recrun.errors import ConfigError, DataError
 
@@ -44,7 +44,7 @@ class TableSplit:
                 "to train on; their sum must be less than 1"
             )
 
-    def __call__(self, rows: Columns) -> Int8:
+    def __call__(self, rows: ColumnStore) -> Int8:
         """The part of each row, int8 [R].
 
         Raises:
@@ -57,7 +57,7 @@ class TableSplit:
             raise DataError(f"no rows to train on: dataset.split={self.name} of {len(rows)} rows")
         return part
 
-    def _parts(self, rows: Columns) -> Int8:
+    def _parts(self, rows: ColumnStore) -> Int8:
         if self.name == "temporal":
             time = rows.flat["time"] if "time" in rows.flat else np.arange(len(rows))
             return temporal_split(time, self.valid_fraction, self.test_fraction)

@@ -75,12 +75,12 @@ class FactorizationTable:
     def chunks(self, wanted: Wanted) -> Iterator[Chunk]:
         """Draws the rows, some at a time."""
         rng = np.random.default_rng(self.seed)
-        world = World(self, rng)
+        world = TableWorld(self, rng)
         for begin in range(0, self.n_rows, ROWS_AT_ONCE):
             yield world.chunk(min(ROWS_AT_ONCE, self.n_rows - begin), rng)
 
 
-class World:
+class TableWorld:
     """What decides the labels."""
 
     def __init__(self, table: FactorizationTable, rng: np.random.Generator) -> None:

@@ -11,17 +11,17 @@ from recrun.console import report
 from recrun.errors import ConfigError, did_you_mean
 from recrun.experiments.compare import tables
 from recrun.experiments.compare.compare import compare
-from recrun.experiments.compare.result import Correction, Table
+from recrun.experiments.compare.result import ComparisonResult, Correction
 from recrun.experiments.compare.runs import (
     StoredRun,
     find_runs,
-    gather,
+    gather_settings,
     refuse_other_evaluations,
     setting_called,
 )
 from recrun.types import Split
 
-FORMATS: Mapping[str, Callable[[Table], str] | None] = {
+FORMATS: Mapping[str, Callable[[ComparisonResult], str] | None] = {
     "terminal": None,
     "csv": tables.as_csv,
     "json": tables.as_json,
@@ -60,14 +60,14 @@ def run(words: Sequence[str]) -> int:
     for note in notes:
         report.note(note)
     refuse_other_evaluations(runs)
-    settings = gather(runs)
+    settings = gather_settings(runs)
     baseline = None if options.all_pairs else setting_called(settings, options.baseline) if options.baseline else 0
     table = compare(settings, options.metrics, options.split, baseline, options.correction)
     write(table, options, runs)
     return 0
 
 
-def write(table: Table, options: Options, runs: Sequence[StoredRun]) -> None:
+def write(table: ComparisonResult, options: Options, runs: Sequence[StoredRun]) -> None:
     """Prints the table, or writes it into a file."""
     written = FORMATS[options.format]
     if written is None:

@@ -15,9 +15,9 @@ from recrun.console.tables import room_for
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.compare import paired_tests
 from recrun.experiments.compare.bootstrap import Floats, bca, resampled_means, seed_weights, spread
-from recrun.experiments.compare.result import Comparison, Correction, Summary, Table, lower_is_better
+from recrun.experiments.compare.result import Comparison, ComparisonResult, Correction, Summary, lower_is_better
 from recrun.experiments.compare.runs import Setting, StoredRun, inside, printable
-from recrun.experiments.compare.units import Block, UnitValues, matched, metric_names, read_units
+from recrun.experiments.compare.units import MatchedUnits, UnitValues, matched, metric_names, read_units
 from recrun.types import Split
 
 Pair: TypeAlias = tuple[int, int]  # settings: the one compared, and the one that it is compared with
@@ -34,7 +34,7 @@ def compare(
     split: Split,
     baseline: int | None,
     correction: Correction,
-) -> Table:
+) -> ComparisonResult:
     """Compares settings whose runs were evaluated alike.
 
     Args:
@@ -58,7 +58,7 @@ def compare(
         for metric in block.metrics:
             summaries += [estimates.summary(at, metric) for at in range(len(settings))]
             comparisons += [estimates.comparison(pair, metric) for pair in pairs]
-    return Table(
+    return ComparisonResult(
         split=split,
         correction=correction,
         baseline=None if baseline is None else settings[baseline].name,
@@ -93,7 +93,7 @@ def chosen_metrics(runs: Sequence[StoredRun], metrics: Sequence[str], split: Spl
     return list(dict.fromkeys(metrics)) or room_for(shared, [name for name in shared if name in monitors])
 
 
-def blocks_of(runs: Sequence[StoredRun], metrics: Sequence[str], split: Split) -> Iterator[Block]:
+def blocks_of(runs: Sequence[StoredRun], metrics: Sequence[str], split: Split) -> Iterator[MatchedUnits]:
     """The values of all runs, matched: metrics of the same units together."""
     kinds: dict[tuple[Any, ...], dict[str, UnitValues]] = {}
     for run in runs:
@@ -124,7 +124,7 @@ def refuse_other_results(run: StoredRun, path: Path, found: UnitValues, split: S
 class Estimates:
     """The settings' values over one kind of unit, and the same of resampled units and seeds."""
 
-    def __init__(self, settings: Sequence[Setting], block: Block) -> None:
+    def __init__(self, settings: Sequence[Setting], block: MatchedUnits) -> None:
         self.settings, self.block = settings, block
         ends = np.cumsum([len(setting.runs) for setting in settings])
         self.runs = [slice(end - len(one.runs), end) for one, end in zip(settings, ends.tolist(), strict=True)]

@@ -75,7 +75,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonResult:
     """Everything that a format shows."""
 
     split: Split

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from recrun.config.compose import key_of
+from recrun.config.composition import key_of
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.sweep_results import distinct
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FINGERPRINTS = ("dataset_fingerprint", "split_fingerprint")
-OF_NO_SETTING = ("seed", "output_dir", "tracker")  # runs that differ in these are of one setting
+OF_NO_SETTING = ("seed", "output_dir", "tracker", "report")  # runs that differ in these are of one setting
 NOT_IN_NAMES = ("model", *OF_NO_SETTING)
 HOW_MUCH = ("metrics", "ks", "memory_mb", "batch_size", "monitor")  # keys of an evaluator that change no value
 NOTHING = "(not set)"
@@ -109,7 +109,7 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from None
 
 
-def parsed(text: str) -> Any:
+def typed_value(text: str) -> Any:
     """A typed value as YAML reads it; the text itself where it is none."""
     try:
         return yaml.load(text, Loader=YAML_LOADER)
@@ -193,7 +193,7 @@ def jobs_of(sweep: Path) -> Iterator[tuple[Path, str]]:
         yield directory, str(read_json(record).get("status")) if record.is_file() else "prepared"
 
 
-def gather(runs: Sequence[StoredRun]) -> list[Setting]:
+def gather_settings(runs: Sequence[StoredRun]) -> list[Setting]:
     """Runs that differ by seed alone become one setting, named by its model and by how it differs from the others.
 
     Raises:

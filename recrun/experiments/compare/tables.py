@@ -13,7 +13,7 @@ from string import ascii_lowercase
 from recrun.console import report
 from recrun.console.tables import Column, show
 from recrun.experiments.compare.bootstrap import LEVEL
-from recrun.experiments.compare.result import ALPHA, Comparison, Summary, Table, lower_is_better
+from recrun.experiments.compare.result import ALPHA, Comparison, ComparisonResult, Summary, lower_is_better
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 DIGITS = 4
@@ -32,7 +32,7 @@ MARKDOWN_ESCAPES = str.maketrans(
 )
 
 
-def terminal(table: Table) -> None:
+def terminal(table: ComparisonResult) -> None:
     """Prints the settings, the comparisons, and in words what they show."""
     summaries = [[table.summary(setting, metric) for setting in table.settings] for metric in table.metrics]
     show(
@@ -54,7 +54,7 @@ def terminal(table: Table) -> None:
             report.text(note)
 
 
-def comparison_columns(table: Table) -> list[Column]:
+def comparison_columns(table: ComparisonResult) -> list[Column]:
     """A line for each comparison."""
     comparisons = table.comparisons
     return [
@@ -71,7 +71,7 @@ def comparison_columns(table: Table) -> list[Column]:
     ]
 
 
-def title(comparison: Comparison, table: Table) -> str:
+def title(comparison: Comparison, table: ComparisonResult) -> str:
     """What is compared in what."""
     against = "" if table.baseline is not None else f" - {comparison.baseline}"
     return f"{comparison.metric}: {comparison.setting}{against}"
@@ -88,7 +88,7 @@ def limits(comparison: Comparison) -> tuple[str, str]:
     return signed(comparison.interval.low), signed(comparison.interval.high)
 
 
-def sentence(comparison: Comparison, table: Table) -> str:
+def sentence(comparison: Comparison, table: ComparisonResult) -> str:
     """What a comparison shows, or does not."""
     low, high = limits(comparison)
     corrected = f"p {p_value(comparison.corrected['decides'])}"
@@ -102,7 +102,7 @@ def sentence(comparison: Comparison, table: Table) -> str:
     return f"{comparison.metric}: {words}: {estimate}, {corrected}"
 
 
-def explanation(table: Table) -> str:
+def explanation(table: ComparisonResult) -> str:
     """The caption of the table of settings."""
     several = any(one.seeds > 1 for one in table.summaries)
     units = " and ".join(dict.fromkeys(f"{one.units:,} {one.unit}" for one in table.summaries))
@@ -112,7 +112,7 @@ def explanation(table: Table) -> str:
     return f"{text} {marks_explained(table)}"
 
 
-def marks_explained(table: Table) -> str:
+def marks_explained(table: ComparisonResult) -> str:
     """What the marks stand for, and by which test."""
     unit = "units and seeds" if any(max(one.seeds) > 1 for one in table.comparisons) else "units"
     test = f"t test over {unit}, p < {ALPHA} {correction(table)}"
@@ -122,13 +122,13 @@ def marks_explained(table: Table) -> str:
     return f"Letters: better than that setting ({test}); {letters}."
 
 
-def correction(table: Table) -> str:
+def correction(table: ComparisonResult) -> str:
     """How p-values were corrected."""
     count = len(table.comparisons)
     return f"corrected by {CORRECTIONS[table.correction]} over {count} comparison{'s' if count > 1 else ''}"
 
 
-def columns_explained(table: Table) -> str:
+def columns_explained(table: ComparisonResult) -> str:
     """What the columns of the table of comparisons are."""
     units = " or ".join(dict.fromkeys(one.unit for one in table.comparisons))
     seeds = any(max(one.seeds) > 1 for one in table.comparisons)
@@ -142,7 +142,7 @@ def columns_explained(table: Table) -> str:
     )
 
 
-def notes(table: Table) -> list[str]:
+def notes(table: ComparisonResult) -> list[str]:
     """What a reader may think is shown and is not."""
     found = []
     if any(one.verdict == "no difference shown" for one in table.comparisons):
@@ -155,7 +155,7 @@ def notes(table: Table) -> list[str]:
     return found
 
 
-def as_json(table: Table) -> str:
+def as_json(table: ComparisonResult) -> str:
     """Everything, unrounded."""
     values = asdict(table)
     for stored, comparison in zip(values["comparisons"], table.comparisons, strict=True):
@@ -163,7 +163,7 @@ def as_json(table: Table) -> str:
     return json.dumps({"level": LEVEL, **values}, indent=2) + "\n"
 
 
-def as_csv(table: Table) -> str:
+def as_csv(table: ComparisonResult) -> str:
     """A line per setting and metric, `against` nothing, and one per comparison; unrounded."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -198,7 +198,7 @@ LATEX = Markup(lambda text: text.translate(LATEX_ESCAPES), r"\textbf{%s}", r"\un
 MARKDOWN = Markup(lambda text: text.translate(MARKDOWN_ESCAPES), "**%s**", "<u>%s</u>", "<sup>%s</sup>", " ± ")
 
 
-def as_latex(table: Table) -> str:
+def as_latex(table: ComparisonResult) -> str:
     """A table for a paper; needs the package booktabs."""
     head, *body = cells(table, LATEX)
     caption = LATEX.escape(paper_caption(table)).replace("±", r"$\pm$")
@@ -218,7 +218,7 @@ def as_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_markdown(table: Table) -> str:
+def as_markdown(table: ComparisonResult) -> str:
     """A table for a README or a paper in Markdown."""
     head, *body = cells(table, MARKDOWN)
     rule = ["---", *["---:"] * (len(head) - 1)]
@@ -226,13 +226,13 @@ def as_markdown(table: Table) -> str:
     return "\n".join([*lines, "", MARKDOWN.escape(paper_caption(table))]) + "\n"
 
 
-def paper_caption(table: Table) -> str:
+def paper_caption(table: ComparisonResult) -> str:
     """What a reader must know of a table in a paper."""
     best = " Best in bold, second underlined." if len(table.settings) > 1 else ""
     return explanation(table) + best
 
 
-def cells(table: Table, markup: Markup) -> list[list[str]]:
+def cells(table: ComparisonResult, markup: Markup) -> list[list[str]]:
     """The table of settings with its head: best bold, second underlined, marks of significance."""
     rows = [["", *(markup.escape(metric) for metric in table.metrics)]]
     for at, setting in enumerate(table.settings):
@@ -249,14 +249,14 @@ def cells(table: Table, markup: Markup) -> list[list[str]]:
     return rows
 
 
-def styles(table: Table, metric: str, markup: Markup) -> dict[float, str]:
+def styles(table: ComparisonResult, metric: str, markup: Markup) -> dict[float, str]:
     """How the best and the second value of a metric are written."""
     values = {table.summary(setting, metric).mean for setting in table.settings}
     best = sorted(values, reverse=not lower_is_better(metric))[:2]
     return dict(zip(best, (markup.bold, markup.underlined), strict=False)) if len(table.settings) > 1 else {}
 
 
-def marks(table: Table, summary: Summary) -> str:
+def marks(table: ComparisonResult, summary: Summary) -> str:
     """Against a baseline `*` where a difference is shown; of all pairs the letters of settings that are worse."""
     shown = [one for one in table.comparisons if one.metric == summary.metric and one.verdict != "no difference shown"]
     if table.baseline is not None:

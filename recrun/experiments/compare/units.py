@@ -41,7 +41,7 @@ class UnitValues:
 
 
 @dataclass(frozen=True)
-class Block:
+class MatchedUnits:
     """Metrics of several runs over the same units, in the same order.
 
     Attributes:
@@ -63,7 +63,7 @@ def metric_names(path: Path) -> list[str]:
     Raises:
         DataError: The file cannot be read.
     """
-    with opened(path) as file:
+    with opened_npz(path) as file:
         names = [name for name in file.files if name != IDS and ":" not in name]
     if not all(name.isprintable() for name in names):
         raise DataError(
@@ -73,7 +73,7 @@ def metric_names(path: Path) -> list[str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[NpzFile]:
+def opened_npz(path: Path) -> Iterator[NpzFile]:
     """An .npz file whose arrays hold plain values; an error in it names the file."""
     try:
         with path.open("rb") as raw:
@@ -93,7 +93,7 @@ def read_units(path: Path, metrics: Sequence[str]) -> list[UnitValues]:
     Raises:
         DataError: The file is damaged or not what a run writes.
     """
-    with opened(path) as file:
+    with opened_npz(path) as file:
         arrays = {name: file[name] for name in file.files if name == IDS or name.split(":")[0] in metrics}
     grouped = [name for name in metrics if name + OWN_IDS in arrays]
     common = [name for name in metrics if name not in grouped]
@@ -133,7 +133,7 @@ def numbers(path: Path, name: str, values: npt.NDArray[Any], size: int) -> Float
     return as_floats
 
 
-def matched(files: Mapping[str, UnitValues], unit: str, by_session: bool) -> Block:
+def matched(files: Mapping[str, UnitValues], unit: str, by_session: bool) -> MatchedUnits:
     """The units of several runs in the order of the first one's.
 
     Args:
@@ -153,7 +153,7 @@ def matched(files: Mapping[str, UnitValues], unit: str, by_session: bool) -> Blo
     values_MRU = np.array([[file.values[m][orders[name]] for name, file in files.items()] for m in metrics])
     if by_session:
         return sessions_of(reference.ids, metrics, values_MRU)
-    return Block(unit, metrics, values_MRU, reference.weights / reference.weights.mean())
+    return MatchedUnits(unit, metrics, values_MRU, reference.weights / reference.weights.mean())
 
 
 def order_of(reference: Strings, ids: Strings, first: str, other: str) -> npt.NDArray[np.intp] | slice:
@@ -176,7 +176,7 @@ def order_of(reference: Strings, ids: Strings, first: str, other: str) -> npt.ND
     return order
 
 
-def sessions_of(ids: Strings, metrics: tuple[str, ...], values_MRU: Floats) -> Block:
+def sessions_of(ids: Strings, metrics: tuple[str, ...], values_MRU: Floats) -> MatchedUnits:
     """Events become sessions: a session's value is the mean over its events, and it counts as often as it has events.
 
     Raises:
@@ -192,4 +192,4 @@ def sessions_of(ids: Strings, metrics: tuple[str, ...], values_MRU: Floats) -> B
         raise DataError("there is one session: a comparison needs at least 2")
     flat = values_MRU.reshape(-1, len(ids))
     means = np.array([np.bincount(session_U, row) for row in flat]) / events_S
-    return Block("sessions", metrics, means.reshape(*values_MRU.shape[:2], -1), events_S / events_S.mean())
+    return MatchedUnits("sessions", metrics, means.reshape(*values_MRU.shape[:2], -1), events_S / events_S.mean())

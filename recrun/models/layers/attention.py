@@ -51,7 +51,7 @@ class AttentiveEncoder(nn.Module):
         """
         projected_VX = table_VW @ self.qkv_WX
         size = max(1, len(index_N)) if torch.is_grad_enabled() else PART_ENTRIES
-        found = [self.encode(projected_VX, index, blocks) for index, blocks in parts(index_N, groups, size)]
+        found = [self.encode(projected_VX, index, blocks) for index, blocks in chunks_of_rows(index_N, groups, size)]
         return torch.cat(found) if found else self.query_D.new_zeros(0, self.head_num * self.head_dim)
 
     def encode(self, projected_VX: Tensor, index_N: Tensor, blocks: Groups) -> Tensor:
@@ -185,7 +185,7 @@ def slices(blocks: Groups) -> Iterator[tuple[slice, int, int]]:
         first += n * length
 
 
-def parts(index_N: Tensor, groups: Groups, size: int) -> Iterator[tuple[Tensor, Groups]]:
+def chunks_of_rows(index_N: Tensor, groups: Groups, size: int) -> Iterator[tuple[Tensor, Groups]]:
     """Entries and blocks of all rows, in chunks of about `size` entries."""
     blocks: Groups = []
     first = last = 0

@@ -70,7 +70,7 @@ class Experts(nn.Module):
         layers, size = [self.first, *gates], len(self.first.of_vectors)
         numbers_BD = vectors_BX.new_ones(len(vectors_BX), 1) if dense_BD is None else with_one(dense_BD)
         of_vectors_YX = torch.cat([layer.of_vectors for layer in layers])
-        of_numbers_DY = torch.cat([padded(layer.of_numbers, numbers_BD.shape[1]) for layer in layers], 1)
+        of_numbers_DY = torch.cat([padded_weights(layer.of_numbers, numbers_BD.shape[1]) for layer in layers], 1)
         product_BY = linear(vectors_BX, of_vectors_YX[None], numbers_BD, of_numbers_DY)
         if not gates:
             return product_BY, product_BY[:, size:]
@@ -82,7 +82,7 @@ class Experts(nn.Module):
         return self.weights[-1] if len(self.weights) else self.first.of_vectors
 
 
-def padded(weight_DY: Tensor, size: int) -> Tensor:
+def padded_weights(weight_DY: Tensor, size: int) -> Tensor:
     """Weights of so many numbers, of which the last may have none, [size, Y]."""
     return weight_DY if len(weight_DY) == size else F.pad(weight_DY, (0, 0, 0, size - len(weight_DY)))
 

@@ -67,7 +67,7 @@ def decode(
         kept_N: With it, NDCG@k is computed: bool, the items that the model saw; the others are to be found.
         k: Length of the ranking.
     """
-    rows = Rows.of(items_N, offsets, len(weight_IH))
+    rows = RaggedCells.of(items_N, offsets, len(weight_IH))
     tensors = (hidden_BH, weight_IH, bias_I)
     work = _Work(rows, row_loss, kept_N, k, product_dtype(weight_IH))
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
@@ -76,7 +76,7 @@ def decode(
         return Decoded(*work.run(*tensors, None))
 
 
-def ndcg(logits_BI: Tensor, items_N: Tensor, offsets: Tensor, kept_N: Tensor, k: int) -> Tensor:
+def held_out_ndcg(logits_BI: Tensor, items_N: Tensor, offsets: Tensor, kept_N: Tensor, k: int) -> Tensor:
     """Binary NDCG@k of each user's held-out items among all items but the kept ones, float [B].
 
     `IDCG = max(0.1, sum_{r <= min(held out, k)} 1 / log2(r + 1))`, so a user with nothing held out gets 0.
@@ -89,7 +89,7 @@ def ndcg(logits_BI: Tensor, items_N: Tensor, offsets: Tensor, kept_N: Tensor, k:
         kept_N: bool, whether an item was part of the input; the others are held out.
         k: Length of the ranking.
     """
-    return _ndcg(logits_BI, Rows.of(items_N, offsets, logits_BI.shape[1]), kept_N, k)
+    return _ndcg(logits_BI, RaggedCells.of(items_N, offsets, logits_BI.shape[1]), kept_N, k)
 
 
 def bag(items_N: Tensor, offsets: Tensor, values_N: Tensor, table_IH: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def bag(items_N: Tensor, offsets: Tensor, values_N: Tensor, table_IH: Tensor) ->
 
 
 @dataclass(frozen=True)
-class Rows:
+class RaggedCells:
     """A ragged field of a batch, prepared once: which cell of the [B, I] matrix each flat entry is."""
 
     cell_N: Tensor
@@ -119,13 +119,13 @@ class Rows:
     n_items: int
 
     @classmethod
-    def of(cls, items_N: Tensor, offsets: Tensor, n_items: int) -> Rows:
+    def of(cls, items_N: Tensor, offsets: Tensor, n_items: int) -> RaggedCells:
         """Lays out flat items and their offsets."""
         lengths_B = offsets.diff()
         return cls(row_of(offsets, len(items_N)) * n_items + items_N, offsets, lengths_B, n_items)
 
-    def blocks(self) -> Iterator[tuple[slice, slice, Rows]]:
-        """Equal blocks of rows under the memory budget: (rows, their flat entries, the block's own Rows)."""
+    def blocks(self) -> Iterator[tuple[slice, slice, RaggedCells]]:
+        """Equal blocks of rows under the memory budget: (rows, their flat entries, the block's own cells)."""
         total, device = len(self.lengths_B), self.offsets.device.type
         budget = BLOCK_BYTES.get(device, BLOCK_BYTES["cuda"])
         n_blocks = max(1, math.ceil(total * self.n_items * 4 / budget))
@@ -139,7 +139,7 @@ class Rows:
             flat = slice(bounds[start], bounds[stop])
             offsets = self.offsets[start : stop + 1] - bounds[start]
             cells = self.cell_N[flat] - start * self.n_items
-            yield slice(start, stop), flat, Rows(cells, offsets, self.lengths_B[start:stop], self.n_items)
+            yield slice(start, stop), flat, RaggedCells(cells, offsets, self.lengths_B[start:stop], self.n_items)
 
 
 def row_sums(values_N: Tensor, offsets: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ class _Decode(torch.autograd.Function):
 class _Work:
     """One decoding: everything but the tensors that are differentiated."""
 
-    rows: Rows
+    rows: RaggedCells
     row_loss: RowLoss | None
     kept_N: Tensor | None
     k: int
@@ -264,7 +264,7 @@ def _scratch(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -
         return torch.empty(shape, dtype=dtype, device=device)
 
 
-def _softmax_minus_share(log_softmax: Tensor, rows: Rows) -> None:
+def _softmax_minus_share(log_softmax: Tensor, rows: RaggedCells) -> None:
     """exp(log_softmax) - x / n in place, x the 0/1 row of a user's n items."""
     log_softmax.exp_()
     share_B = -1 / rows.lengths_B.to(log_softmax.dtype)
@@ -272,8 +272,8 @@ def _softmax_minus_share(log_softmax: Tensor, rows: Rows) -> None:
     log_softmax.view(-1).index_add_(0, rows.cell_N, share_N)
 
 
-def _ndcg(logits: Tensor, rows: Rows, kept_N: Tensor, k: int) -> Tensor:
-    """`ndcg` of a block. Held-out items are recognised by an infinity written over their logits."""
+def _ndcg(logits: Tensor, rows: RaggedCells, kept_N: Tensor, k: int) -> Tensor:
+    """`held_out_ndcg` of a block. Held-out items are recognised by an infinity written over their logits."""
     cells = logits.view(-1)
     own = cells[rows.cell_N]
     cells[rows.cell_N] = own.masked_fill(kept_N, -torch.inf)

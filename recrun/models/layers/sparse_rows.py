@@ -41,13 +41,13 @@ class SparseRows(nn.Module):
         """Sums of rows of the matrix, dense float32 `shape` = [B, C]: row `index` times `weight` is added to `row`."""
         sums = torch.zeros(shape, device=weight_N.device)
         begin_N, lengths_N = self.offsets[index_N], self.offsets.diff()[index_N]
-        for part in parts(lengths_N):
-            lengths = lengths_N[part]
+        for chunk in row_slices(lengths_N):
+            lengths = lengths_N[chunk]
             total = int(lengths.sum())
-            first = begin_N[part] - (lengths.cumsum(0) - lengths)
+            first = begin_N[chunk] - (lengths.cumsum(0) - lengths)
             entry = torch.arange(total, device=sums.device) + first.repeat_interleave(lengths, output_size=total)
-            cell = (row_N[part] * shape[1]).repeat_interleave(lengths, output_size=total) + self.columns[entry]
-            weight = weight_N[part].repeat_interleave(lengths, output_size=total)
+            cell = (row_N[chunk] * shape[1]).repeat_interleave(lengths, output_size=total) + self.columns[entry]
+            weight = weight_N[chunk].repeat_interleave(lengths, output_size=total)
             sums.view(-1).index_add_(0, cell, self.values[entry] * weight)
         return sums
 
@@ -57,7 +57,7 @@ class SparseRows(nn.Module):
         return self.weighted_sums(items_N, ones, row_of_entry(offsets, len(items_N)), (len(offsets) - 1, width))
 
 
-def parts(lengths_N: Tensor) -> Iterator[slice]:
+def row_slices(lengths_N: Tensor) -> Iterator[slice]:
     """Slices of rows with `ENTRIES_AT_ONCE` entries together at most, or of one row."""
     ends = lengths_N.cumsum(0).cpu().numpy()
     at, done = 0, 0

@@ -103,7 +103,7 @@ def tower(width: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
     return nn.Sequential(*hidden_layers(width, before, dropout), nn.Linear(output_width(width, before), last))
 
 
-def rows_of(query: Tensor, offsets: Tensor) -> Tensor:
+def row_of_query(query: Tensor, offsets: Tensor) -> Tensor:
     """The row that each query is about, int64 [Q]."""
     return torch.bucketize(query, offsets[1:], right=True)
 
@@ -112,7 +112,7 @@ def at_queries(values_RE: Tensor, batch: Batch) -> Tensor:
     """What is known of a row, for each query about it, [Q, E]."""
     if len(batch["query"]) == len(values_RE):
         return values_RE
-    return F.embedding(rows_of(batch["query"], batch["items_offsets"]), values_RE)
+    return F.embedding(row_of_query(batch["query"], batch["items_offsets"]), values_RE)
 
 
 def history_means(table: Tensor, batch: Batch) -> Tensor:
@@ -127,7 +127,7 @@ def history_means(table: Tensor, batch: Batch) -> Tensor:
     between_QE = look_up(table, Bags(batch["items"], begins_Q.int()))
     if len(query) == len(offsets) - 1:
         return between_QE
-    row_Q = rows_of(query, offsets)
+    row_Q = row_of_query(query, offsets)
     padded = Padded.of(row_Q, torch.bucketize(offsets[:-1], query), len(batch["longest"]))
     sums_QE = sums_within(between_QE * (query + 1 - begins_Q)[:, None], padded)
     return sums_QE / (query + 1 - offsets[row_Q])[:, None]
@@ -161,7 +161,7 @@ class Padded(NamedTuple):
         return rows.flatten(0, 1).index_select(0, self.positions)
 
 
-class Table(nn.Module):
+class FeatureTable(nn.Module):
     """Values of features for each of n things, from which batches of some of them are made; no weights.
 
     Args:

@@ -10,7 +10,7 @@ from worlds.histories import events, retrieval
 from recrun.data.events import splits
 from recrun.data.events.features import FeatureKeys, FeatureTables, RunVocabulary
 from recrun.data.events.filters import Filters
-from recrun.data.events.side_tables import Side
+from recrun.data.events.side_tables import SideTable
 from recrun.data.events.split_log import divide
 from recrun.data.ragged import Ragged
 from recrun.errors import CheckpointError, ConfigError, DataError
@@ -82,7 +82,7 @@ def test_values_that_training_lacks_are_unknown():
     made = made_of(FIVE)
     ids = np.array([str(item) for item in range(1, 8)], object)
     year = np.array(["1990", "1990", "1991", "1990", "1991", "1990", "2000"], object)
-    found = tables_of(made, items=Side("t", ids, {"year": year}), item_fields=("year",))
+    found = tables_of(made, items=SideTable("t", ids, {"year": year}), item_fields=("year",))
     assert words(found.items, 0) == [f"year={value}" if value != "2000" else "year=?" for value in year]
 
 
@@ -99,7 +99,7 @@ def test_of_a_session_the_user_is_described():
     raw = raw_events([("s", 1), ("s", 2), ("t", 2), ("t", 1)], range(4), unit="session")
     raw = replace(raw, user=np.array([1, 1, 0, 0], np.int32), users=np.array(["u", "v"], object))
     made = divide(Filters().apply(raw), splits.Random())
-    side = Side("t", np.array(["v", "u"], object), {"age": np.array(["30", "40"], object)})
+    side = SideTable("t", np.array(["v", "u"], object), {"age": np.array(["30", "40"], object)})
     found = tables_of(made, users=side, user_fields=("id", "age"))
     assert made.units.tolist() == ["s", "t"]
     assert words(found.users, 0) == ["id=v", "id=u"]

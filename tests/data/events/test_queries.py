@@ -17,7 +17,7 @@ from worlds.plain_log import (
 
 from recrun.data.events import splits
 from recrun.data.events.filters import Filters
-from recrun.data.events.queries import Rankings, next_items, rankings, units_with_targets, whole_inputs
+from recrun.data.events.queries import Rankings, next_item_queries, rankings, units_with_targets, whole_inputs
 from recrun.data.events.split_log import divide
 from recrun.data.ragged import Ragged
 from recrun.data.types import INPUT, TEST, TRAIN, VALID
@@ -199,7 +199,7 @@ def test_next_items_equal_plain_python(case, rows):
     if made is None:
         return
     for split in SPLITS:
-        found = next_items(made, split)
+        found = next_item_queries(made, split)
         prefixes = rows_of(made, found.prefixes(0, len(found)))
         targets = made.items[found.target].tolist()
         assert list(zip(found.ids.tolist(), prefixes, targets, strict=True)) == plain_next_items(made, split)
@@ -216,7 +216,7 @@ def test_some_sequences_keep_their_events(case, rows, data):
     made = made_of(rows, case)
     if made is None:
         return
-    whole = next_items(made, "test")
+    whole = next_item_queries(made, "test")
     count = len(whole.unit)
     begin = data.draw(st.integers(0, count))
     end = data.draw(st.integers(begin, count + 2))
@@ -238,7 +238,7 @@ def events_of(found):
 
 def test_next_items_by_hand():
     made = divided({"a": [1, 2, 3, 4], "b": [4, 3, 2], "c": [3, 4], "d": [1, 2, 3, 4, 1]}, splits.LeaveLastOut())
-    found = next_items(made, "test")
+    found = next_item_queries(made, "test")
     assert found.ids.tolist() == ["a:4", "b:3", "d:5"]
     assert rows_of(made, found.prefixes(0, 3)) == [[1, 2, 3], [4, 3], [1, 2, 3, 4]]
     assert rows_of(made, found.prefixes(1, 2)) == [[4, 3]]
@@ -248,7 +248,7 @@ def test_next_items_by_hand():
 def test_of_a_whole_session_every_event_after_the_first_is_predicted():
     split = splits.LatestFraction(test_fraction=0.5, valid_fraction=0)
     made = divided({"t": [7, 8, 9], "a": [7, 8, 7]}, split, times=[0, 0, 0, 1, 1, 1])
-    found = next_items(made, "test")
+    found = next_item_queries(made, "test")
     assert found.ids.tolist() == ["a:2", "a:3"]
     assert rows_of(made, found.prefixes(0, 2)) == [[7], [7, 8]]
     assert rows_of(made, found.sequences) == [[7, 8, 7]]
@@ -256,7 +256,7 @@ def test_of_a_whole_session_every_event_after_the_first_is_predicted():
 
 def test_a_random_split_shows_training_events_alone():
     made = divided({"a": list(range(10))}, splits.Random(0.2, 0.3))
-    found = next_items(made, "test")
+    found = next_item_queries(made, "test")
     train = made.items[made.train.items].tolist()
     assert len(found) == 3
     assert rows_of(made, found.prefixes(0, 3)) == [train] * 3
@@ -265,7 +265,7 @@ def test_a_random_split_shows_training_events_alone():
 
 def test_no_event_to_predict_is_no_error():
     made = divided({"t": [7, 8], "a": [7]}, splits.LatestFraction(test_fraction=0.5, valid_fraction=0), times=[0, 0, 1])
-    found = next_items(made, "test")
+    found = next_item_queries(made, "test")
     assert (len(found), len(found.unit), len(found.prefixes(0, 0))) == (0, 0, 0)
 
 

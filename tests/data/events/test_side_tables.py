@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recrun.data.events.side_tables import Side, Wanted, encode, read_side
+from recrun.data.events.side_tables import SideFields, SideTable, encode, read_side
 from recrun.errors import DataError
-from recrun.experiments.run import lines
+from recrun.experiments.run import vocabulary_text
 
 IDS = np.array(["000", "001", "002", "003", "004"], object)
-YEAR = Wanted("item", ["id", "year"])
+YEAR = SideFields("item", ["id", "year"])
 
 
 def encoded(side, names=None, ids=IDS):
@@ -52,22 +52,22 @@ def test_blanks_after_a_separator_do_not_count_and_blanks_before_it_are_told(tmp
 
 def test_a_table_that_lacks_most_is_told_and_one_that_lacks_some_is_not(caplog):
     with caplog.at_level(logging.WARNING):
-        assert encoded(Side("some", IDS[:3], {"year": IDS[:3]})).absent == 2
+        assert encoded(SideTable("some", IDS[:3], {"year": IDS[:3]})).absent == 2
         assert not caplog.text
-        made = encoded(Side("few", IDS[1:3], {"year": IDS[1:3]}))
+        made = encoded(SideTable("few", IDS[1:3], {"year": IDS[1:3]}))
     assert made.absent == 3
     assert "few describes 2 of 5 items: '000' is not there" in caplog.text
     new = np.array(["x", "y"], object)  # of new items a run may know nothing
-    assert encoded(Side("few", IDS[1:3], {"year": IDS[1:3]}), made.names, new).absent == 2
+    assert encoded(SideTable("few", IDS[1:3], {"year": IDS[1:3]}), made.names, new).absent == 2
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("ab=\\\t\n\r é?"), max_size=3), min_size=5, max_size=5))
 def test_any_value_is_kept_in_lines_and_known_again(values):
-    side = Side("t", IDS, {"year": np.array(values, object)})
+    side = SideTable("t", IDS, {"year": np.array(values, object)})
     made = encoded(side)
-    kept = np.array(lines(made.names).split("\n")[:-1], str)
-    assert "\r" not in lines(made.names)  # which a file of text would not give back
+    kept = np.array(vocabulary_text(made.names).split("\n")[:-1], str)
+    assert "\r" not in vocabulary_text(made.names)  # which a file of text would not give back
     again = encoded(side, kept)
     assert again.names.tolist() == made.names.tolist()
     assert again.values["sparse"].tolist() == made.values["sparse"].tolist()
@@ -75,10 +75,10 @@ def test_any_value_is_kept_in_lines_and_known_again(values):
 
 
 def test_fields_and_lists_by_hand():
-    side = Side("t", np.array(["x", "y", "z"], object), {"age": np.array(["3", "", "5"], object)})
+    side = SideTable("t", np.array(["x", "y", "z"], object), {"age": np.array(["3", "", "5"], object)})
     side.columns["tags"] = np.array(["b a", "", "c"], object)
     ids, known = np.array(["y", "x", "z", "w"], object), np.array([True, True, False, True])
-    made = encode(side, ids, known, Wanted("item", ["id", "age"], ["tags"]))
+    made = encode(side, ids, known, SideFields("item", ["id", "age"], ["tags"]))
     # Of z training knows nothing: its values are unknown. A missing age is a value, an absent row is unknown.
     assert made.names.tolist() == [
         "id=?",

@@ -153,7 +153,9 @@ def test_names_of_split_files_and_folders_of_them(tmp_path):
     with pytest.raises(DataError, match=r"none.csv does not exist \(dataset.part_files.test\)"):
         log(folder, provided=True, part_files={"train": "a.csv", "test": "none.csv"})
     for names in ({"test": "a.csv"}, {"train": "a.csv", "dev": "a.csv"}, {}):
-        with pytest.raises(ConfigError, match=r"dataset.part_files names .*it takes train, and valid and test"):
+        with pytest.raises(
+            ConfigError, match=r"dataset.part_files names .*it takes train, and valid, test and fold_in"
+        ):
             log(folder, provided=True, part_files=names)
 
 

@@ -8,7 +8,7 @@ from worlds.histories import composed, events, retrieval
 
 from recrun.data.loaders.histories import Histories
 from recrun.errors import ConfigError, DataError
-from recrun.experiments.run import build_dataset
+from recrun.experiments.build import build_dataset
 
 FIVE = {"a": [1, 2, 3, 4, 5], "b": [3, 1, 6], "c": [2, 4], "d": [5, 6, 7, 1]}
 ROWS = pytest.mark.parametrize("rows", ["interactions", "sequences"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recrun.data.loaders.negatives import Drawing, NegativeSampler, numbered
+from recrun.data.loaders.negatives import Drawing, NegativeSampler, distinct_items
 from recrun.data.loaders.training_queries import interactions, target_shares
 from recrun.data.ragged import Ragged
 from recrun.errors import ConfigError, DataError
@@ -38,7 +38,7 @@ def batch_of(negatives, seed=0):
 
 @given(st.lists(st.integers(0, 8), max_size=30), st.lists(st.integers(-3, 40), min_size=9, max_size=9))
 def test_items_are_numbered_whatever_was_left_behind(items, left):
-    columns, position = numbered(np.array(items, np.int64), np.array(left, np.int64))
+    columns, position = distinct_items(np.array(items, np.int64), np.array(left, np.int64))
     assert columns.tolist() == sorted(set(items))
     assert columns[position].tolist() == items
 

@@ -8,7 +8,7 @@ import torch
 from worlds.events import batch_lists, event_data, lists, raw_events
 from worlds.sessions import random_sessions, sessions_of, walk
 
-from recrun.data.loaders.popularity import Negatives, Popularity
+from recrun.data.loaders.popularity import EpochNegatives, PopularitySampler
 from recrun.data.loaders.session_parallel import SessionParallel
 from recrun.errors import DataError
 
@@ -65,7 +65,7 @@ def test_columns_are_the_distinct_targets_and_draws_with_their_copies(num_negati
     sessions = random_sessions(20, 9)
     data = sessions_of(sessions, num_negatives=num_negatives, sample_alpha=0.5)
     counts = np.bincount(np.concatenate(sessions))
-    negatives = Negatives(Popularity(counts, 0.5), num_negatives, np.random.default_rng(0))
+    negatives = EpochNegatives(PopularitySampler(counts, 0.5), num_negatives, np.random.default_rng(0))
     for number, batch in enumerate(data.train_batches(5, np.random.default_rng(0))):
         columns = batch["items"][: len(batch["in_batch"])]
         assert columns.tolist() == sorted(set(columns.tolist()))

@@ -12,7 +12,7 @@ from recrun.data.loaders.training_queries import (
     learners,
     sequences,
     target_shares,
-    targets,
+    training_targets,
 )
 from recrun.data.ragged import Ragged
 
@@ -39,7 +39,7 @@ def asked(queries):
 @given(ROWS)
 def test_every_event_after_the_first_is_a_target(rows):
     train = ragged(rows)
-    positions, unit = targets(train)
+    positions, unit = training_targets(train)
     expected = [(at, item) for at, row in enumerate(rows) for item in row[1:]]
     assert list(zip(unit.tolist(), train.items[positions].tolist(), strict=True)) == expected
     assert learners(train).tolist() == [at for at, row in enumerate(rows) if len(row) > 1]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds.news import NEWS, TRAIN, VALID, first_batch, mind, news_lines, write_part, write_world
 
-from recrun.data.news import files
+from recrun.data.news import tsv
 from recrun.data.news.dataset import Mind
 from recrun.data.news.files import read_behaviors, read_news
 from recrun.data.news.parts import draw
@@ -55,7 +55,7 @@ def test_titles_are_cut_as_published_without_any_quoting(tmp_path):
 
 @pytest.mark.parametrize("block", [40, 1 << 20])
 def test_impressions_come_back_as_they_were_written(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(files, "BLOCK_BYTES", block)
+    monkeypatch.setattr(tsv, "BLOCK_BYTES", block)
     found, labels = impressions_of(write_part(tmp_path, TRAIN))
     assert found == [
         ("1", "U1", ["N1", "N2", "N3"], ["N4", "N5"]),
@@ -99,7 +99,7 @@ def test_any_impressions_in_any_blocks(tmp_path_factory, impressions, block):
     ]
     folder = write_part(tmp_path_factory.mktemp("part"), lines)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK_BYTES", block)
+        patch.setattr(tsv, "BLOCK_BYTES", block)
         found, labels = impressions_of(folder)
     assert [(history, shown) for _, _, history, shown in found] == [
         (history, [name for name, _ in shown]) for history, shown in impressions

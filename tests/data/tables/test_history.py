@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from worlds.tables import Given, decoded, rows_of, table
 
 from recrun.data.tables import prepare
-from recrun.data.tables.column_store import Columns
+from recrun.data.tables.column_store import ColumnStore
 from recrun.data.tables.dataset import Table
-from recrun.data.tables.history import History, Past, ranks
+from recrun.data.tables.history import History, Past, time_ranks
 from recrun.errors import ConfigError, DataError
 from recrun.evaluation.rows import RowMetrics
 from recrun.models.din import targets_of
@@ -118,7 +118,7 @@ def test_the_memory_that_a_history_takes(flat):
     size = 100_000
     flat = {"sparse": np.zeros((size, 2), np.int32), "label": np.ones((size, 1), np.float32), **flat}
     tracemalloc.start()
-    past = Past(History("h", "item", "user"), Columns(flat), np.zeros(size, np.int8), ["user", "item"], ["like"])
+    past = Past(History("h", "item", "user"), ColumnStore(flat), np.zeros(size, np.int8), ["user", "item"], ["like"])
     held, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(past.codes) == size
@@ -129,7 +129,7 @@ def test_the_memory_that_a_history_takes(flat):
 @given(st.lists(st.integers(-3, 3), min_size=1))
 def test_equal_times_have_equal_ranks(times):
     expected = np.unique(times, return_inverse=True)[1]
-    assert ranks(Columns({"time": np.array(times, float)})).tolist() == expected.tolist()
+    assert time_ranks(ColumnStore({"time": np.array(times, float)})).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from worlds.tables import decoded, rows_of
 
 from recrun.config.compose import compose
 from recrun.errors import DataError
-from recrun.experiments.run import build_dataset
+from recrun.experiments.build import build_dataset
 
 DENSE = ["age", "wage", "gains", "losses", "dividends", "employers", "weeks"]
 

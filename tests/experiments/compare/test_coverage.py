@@ -9,7 +9,7 @@ from scipy import stats
 
 from recrun.experiments.compare.compare import Estimates
 from recrun.experiments.compare.runs import Setting
-from recrun.experiments.compare.units import Block
+from recrun.experiments.compare.units import MatchedUnits
 
 METRIC = "ndcg@10"
 
@@ -70,7 +70,7 @@ def held(world, worlds, seed=0):
     for _ in range(worlds):
         values_MRU, weights_U, seeds, truth = world(rng)
         settings = [Setting(name, (None,) * count) for name, count in zip("ab", seeds, strict=True)]
-        found = Estimates(settings, Block("users", (METRIC,), values_MRU, weights_U)).comparison((0, 1), METRIC)
+        found = Estimates(settings, MatchedUnits("users", (METRIC,), values_MRU, weights_U)).comparison((0, 1), METRIC)
         inside += found.interval.low <= truth <= found.interval.high
     return inside / worlds
 

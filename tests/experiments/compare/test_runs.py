@@ -8,7 +8,7 @@ from worlds.stored_runs import FULL, NEXT, store_run
 from recrun.errors import ConfigError, DataError
 from recrun.experiments.compare.runs import (
     find_runs,
-    gather,
+    gather_settings,
     read_run,
     refuse_other_evaluations,
     setting_called,
@@ -18,7 +18,7 @@ UNITS = {"ndcg@10": [0.1, 0.2, 0.3]}
 
 
 def settings_of(*paths):
-    return gather(find_runs(paths)[0])
+    return gather_settings(find_runs(paths)[0])
 
 
 def refused(*runs):

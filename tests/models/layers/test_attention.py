@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from worlds.attention import plain
 
 from recrun.models.layers import attention
-from recrun.models.layers.attention import AttentiveEncoder, WeightedMean, drop_, parts
+from recrun.models.layers.attention import AttentiveEncoder, WeightedMean, chunks_of_rows, drop_
 
 LENGTHS = [1, 1, 2, 5, 5, 5, 12, 17, 17, 40]
 
@@ -86,7 +86,7 @@ def test_weighted_means_have_the_gradients_of_their_formula():
 def test_parts_hold_every_row_once_and_no_block_is_too_large(lengths, block, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK_ENTRIES", block)
-        found = list(parts(torch.arange(sum(lengths)), groups_of(lengths), size))
+        found = list(chunks_of_rows(torch.arange(sum(lengths)), groups_of(lengths), size))
     assert [at for entries, _ in found for at in entries.tolist()] == list(range(sum(lengths)))
     assert [length for _, blocks in found for n, length in blocks for _ in range(n)] == sorted(lengths)
     for entries, blocks in found:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recrun.models.layers import fused_multinomial
-from recrun.models.layers.fused_multinomial import bag, decode, ndcg, row_of, row_sums
+from recrun.models.layers.fused_multinomial import bag, decode, held_out_ndcg, row_of, row_sums
 
 
 def ragged(lengths, n_items, seed=0):
@@ -181,7 +181,7 @@ def test_ndcg_equals_the_oracle(lengths, n_items, k, with_ties, seed):
     logits = hidden @ weight.t() + bias
     before = logits.clone()
     expected = ndcg_oracle(logits, items, offsets, kept, k)
-    torch.testing.assert_close(ndcg(logits, items, offsets, kept, k), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(held_out_ndcg(logits, items, offsets, kept, k), expected, rtol=0, atol=1e-6)
     assert torch.equal(logits, before)
     if with_ties:  # small whole numbers: the block's product has no rounding either
         decoded = decode(hidden, weight, bias, items, offsets, kept_N=kept, k=k)
@@ -195,7 +195,7 @@ def test_ndcg_by_hand():
     # User 0: item 0 is out of the list, item 2 is second of the rest, item 4 is beyond k. User 1: nothing to find.
     # User 2: items 2 and 3 stand third and fourth.
     by_hand = [(1 / math.log2(3)) / (1 + 1 / math.log2(3)), 0.0, (1 / 2) / (1 + 1 / math.log2(3))]
-    torch.testing.assert_close(ndcg(logits, items, offsets, kept, 3), torch.tensor(by_hand))
+    torch.testing.assert_close(held_out_ndcg(logits, items, offsets, kept, 3), torch.tensor(by_hand))
 
 
 def test_ranking_leaves_the_likelihood_alone():

@@ -1,0 +1,118 @@
+"""One job's config: what composition gives, and the keys that every config has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recrun.config.hydra_errors import one_line
+from recrun.config.search_path import conf_dir, options, targets_in
+from recrun.config.targets import Permission, granted
+from recrun.errors import ConfigError
+from recrun.types import Count, Index, Precision
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")  # where the groups land
+
+
+@dataclass
+class Settings:
+    """The keys at the top of every config: what belongs to the run alone. Read as a schema, never made."""
+
+    seed: Index
+    device: str
+    precision: Precision
+    devices: Count
+    threads: Count | None
+    step_limit: Count | None
+    eval_limit: Count | None
+    epochs: Count | None
+    pre_model_path: str | None
+    output_dir: str
+    plugins: Sequence[str]
+    report: bool = False  # runs of earlier versions do not have it
+
+
+@dataclass(frozen=True)
+class Composition:
+    """One job's config, composed and not yet checked.
+
+    Attributes:
+        node: The config as YAML and command line give it, interpolations unresolved.
+        hydra: Hydra's own config, for `.hydra/`.
+        overrides: The words of the command line.
+        folders: The conf folders, those that win first.
+        kept: Notes on what typed mappings did not replace.
+        run: The run directory whose stored config this is, with overrides; None for a config of its own.
+    """
+
+    node: DictConfig
+    hydra: DictConfig
+    overrides: list[str]
+    folders: list[Path] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    run: Path | None = None
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain values.
+
+        Raises:
+            ConfigError: An interpolation points nowhere, or a mandatory value (`???`) was not given.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+        try:
+            values = OmegaConf.to_container(self.node, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            raise ConfigError(f"{error.full_key} must be given: add {error.full_key}=…") from None
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{error.full_key or 'config'}: {one_line(error)}") from None
+        return dict(values)  # type: ignore[arg-type]  # omegaconf types it as any container
+
+    @cached_property
+    def raw(self) -> dict[str, Any]:
+        """The config as plain values with its interpolations as text."""
+        from omegaconf import OmegaConf
+
+        return dict(OmegaConf.to_container(self.node))  # type: ignore[arg-type]  # as above
+
+    @cached_property
+    def permission(self) -> Permission:
+        """Whose code the config may name: what was composed on one's own command line may name one's own files, and
+        what one's conf folders or `plugins` name; a run directory is a stranger's."""
+        if self.run is not None:
+            return granted()
+        own = [folder for folder in self.folders if folder != conf_dir()]
+        return Permission(frozenset({*self.config["plugins"], *targets_in(own)}), local=True)
+
+    def option(self, group: str) -> str | None:
+        """The chosen option of a group; None for a group given as a list (stage) or left out."""
+        choice = self.hydra.runtime.choices.get(group)
+        return choice if isinstance(choice, str) else None
+
+    def path(self, group: str) -> Path | None:
+        """The YAML file of a group's chosen option."""
+        return options(group, self.folders).get(self.option(group) or "")
+
+    def file(self, group: str, option: str | None = None) -> str:
+        """The YAML file of a group's option (the chosen one by default), as a person would write it."""
+        if self.run is not None and group not in map(key_of, self.overrides):
+            return str(self.run / "config.yaml")
+        name = f"{group}/{option or self.option(group)}.yaml"
+        ours = conf_dir()
+        for folder in self.folders:
+            if (folder / name).is_file():
+                return f"conf/{name}" if folder in (ours, Path.cwd() / "conf") else str(folder / name)
+        return "conf/config.yaml"
+
+
+def key_of(word: str) -> str:
+    """The key that a word of a command line sets, adds or leaves out."""
+    return word.lstrip("+~").partition("=")[0]

@@ -1,0 +1,67 @@
+"""What a stage found: the kept weights evaluated, its entry of results.json, and one value per unit in `units/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from recrun.errors import RecrunError
+from recrun.interfaces import Dataset
+from recrun.runtime.device import Device
+from recrun.runtime.run_files import read_json
+from recrun.training.monitor import names_of_tasks, with_mean
+from recrun.training.progress import Progress
+from recrun.types import Evaluation, Split
+
+Results = dict[str, Any]  # the mapping that results.json holds
+
+
+def evaluate_splits(model: nn.Module, dataset: Dataset, device: Device, limit: int | None) -> dict[Split, Evaluation]:
+    """Evaluates a model on the splits that have something to evaluate."""
+    both: tuple[Split, Split] = ("valid", "test")
+    return {
+        split: dataset.evaluator(model, dataset, split, device, limit) for split in both if dataset.eval_size(split)
+    }
+
+
+def earlier_results(directory: Path) -> Results:
+    """results.json of the stages that an earlier attempt finished."""
+    try:
+        found = read_json(directory / "results.json")
+    except FileNotFoundError:
+        return {"valid": {}, "test": {}, "stages": {}}
+    if not isinstance(found.get("stages"), dict):
+        raise RecrunError(f"{directory / 'results.json'} is damaged: stages is no mapping")
+    return found
+
+
+def stage_results(progress: Progress, found: Mapping[Split, Evaluation], greater_is_better: bool) -> Results:
+    """One stage's entry of results.json: with the metric that decided, also where it is a mean over tasks."""
+    decided = names_of_tasks(progress.monitor, found["valid"].metrics) if "valid" in found else None
+    metrics = {split: with_mean(progress.monitor, evaluation, decided) for split, evaluation in found.items()}
+    return {
+        "valid": metrics.get("valid", {}),
+        "test": metrics.get("test", {}),
+        "monitor": progress.monitor,
+        "greater_is_better": greater_is_better,
+        "best_epoch": progress.best_epoch,
+        "best_step": progress.best_step,
+        "train_seconds": round(progress.total_seconds, 3),
+        "eval_seconds": round(progress.eval_seconds, 3),
+        "samples_per_second": round(progress.total_units / max(progress.total_seconds, 1e-9), 1),
+    }
+
+
+def save_units(path: Path, evaluation: Evaluation) -> None:
+    """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
+    path.parent.mkdir(exist_ok=True)
+    arrays: dict[str, Any] = {"ids": evaluation.ids.astype(str), **evaluation.units}
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("xb") as file:
+        np.savez(file, **arrays)
+    fresh.replace(path)
