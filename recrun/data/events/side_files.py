@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recrun.data.events.side_tables import SideTable, read_side
+from recrun.data.events.side_tables import SideTable
 
 
 @dataclass(frozen=True)
@@ -26,5 +26,7 @@ class SideFiles:
         Raises:
             DataError: A file cannot be used; names the file and the line.
         """
+        from recrun.data.events.side_reader import read_side  # here, so that logs without tables wait for no reader
+
         users = read_side(self.user_table, self.root, "user_table") if self.user_table else None
         return users, read_side(self.item_table, self.root, "item_table") if self.item_table else None

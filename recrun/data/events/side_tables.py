@@ -10,11 +10,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from recrun.data.io import chunks
-from recrun.data.io.files import existing
-from recrun.data.io.formats import data_file
-from recrun.data.tables import join
-from recrun.data.tables.encoding import escaped, unescaped
+from recrun.data.io.escapes import escaped, unescaped
 from recrun.data.types import Ids, Int32, Mask
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
@@ -55,31 +51,6 @@ class EncodedSide:
     values: Mapping[str, np.ndarray]
     names: Ids
     absent: int
-
-
-def read_side(path: str, root: str | None, key: str) -> SideTable:
-    """Reads a table whose first column holds the ids, by the rules of `recrun.data.tables`.
-
-    Args:
-        path: Of any kind of table, perhaps with typed headers (`age:token`); relative to `root`, else to the working
-            directory.
-        root: The data folder.
-        key: The config key that names the file, for messages.
-
-    Raises:
-        DataError: The file cannot be used, a row has not as many values as the header, an id occurs twice.
-    """
-    table = data_file(existing(path, root, key), skip_blanks=True)
-    own, *others = table.header()
-    if not others:
-        raise DataError(f"{table.location(-1)}: the header needs the name of the ids and of one value at least")
-    found = join.JoinTable.read(own, table, chunks.Wanted(frozenset(others), frozenset(), {}), set())
-    if not len(found.index):
-        raise DataError(f"{table.location(-1)}: no rows behind the header")
-    texts = {name.partition(":")[0].strip(): found.rows.texts[name] for name in others}
-    return SideTable(
-        table.location(-1), found.index.to_numpy(), {name: cell.values[cell.codes] for name, cell in texts.items()}
-    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 
 from recrun.data.io.columns import Columns
 from recrun.data.io.download import Download
-from recrun.data.io.event_reader import read_events
 from recrun.data.io.files import (
     EVENT_SPLITS,
     compression,
@@ -70,6 +69,8 @@ class EventFiles:
         Raises:
             DataError: A file is not there or cannot be used; names the file and, where there is one, the line.
         """
+        from recrun.data.io.event_reader import read_events  # here, so that generated events wait for no reader
+
         return read_events(self._files(), self.columns, self.threshold, self.format)
 
     def _files(self) -> Files:

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from recrun.data.io.escapes import escaped, unescaped
 from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import CheckpointError
 
@@ -198,19 +199,3 @@ def _vocabularies(ids: Sequence[str], hashed: Sequence[str]) -> Iterator[Vocabul
 def read_lines(path: Path) -> list[str]:
     """Lines of a file that ends with a newline, taken apart at newlines alone."""
     return path.read_bytes().decode().split("\n")[:-1]
-
-
-def escaped(text: str) -> str:
-    """Text that neither a tab nor the end of a line is in."""
-    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-
-
-def unescaped(text: str) -> str:
-    """What `escaped` was given."""
-    if "\\" not in text:
-        return text
-    signs = {"t": "\t", "n": "\n", "r": "\r"}
-    pieces = text.split("\\\\")
-    for sign, meaning in signs.items():
-        pieces = [piece.replace(f"\\{sign}", meaning) for piece in pieces]
-    return "\\".join(pieces)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recrun.data.events.side_tables import SideFields, SideTable, encode, read_side
+from recrun.data.events.side_reader import read_side
+from recrun.data.events.side_tables import SideFields, SideTable, encode
 from recrun.errors import DataError
 from recrun.experiments.run import vocabulary_text
 

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recrun.data.events.side_tables import read_side
+from recrun.data.events.side_reader import read_side
 from recrun.data.io import event_reader, lines
 from recrun.data.io import text as text_files
 from recrun.data.io.chunks import Wanted, joined_chunks
