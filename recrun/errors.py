@@ -37,6 +37,10 @@ class Interrupted(Exception):
     """The run was asked to stop (SIGINT or SIGTERM); its state is saved and it can be resumed."""
 
 
+class OutOfTime(Interrupted):
+    """The run has used up its `time_limit`; its state is saved and it can be resumed."""
+
+
 class Diverged(RecrunError):
     """The loss became NaN or infinite."""
 

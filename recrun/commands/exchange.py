@@ -43,7 +43,7 @@ def evaluate_lists(words: list[str]) -> int:
 
     for word in overrides:
         key = key_of(word).partition(".")[0]
-        if key in ("model", "loader", *TRAINING) and key not in ("seed", "output_dir"):
+        if key in ("model", "loader", *TRAINING) and key not in ("seed", "output_dir", "tags"):
             raise ConfigError(f"{word} changes nothing: evaluate --from evaluates the lists of {path}")
     if not path.is_file():
         raise ConfigError(f"--from {path}: there is no such file")

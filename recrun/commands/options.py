@@ -10,7 +10,7 @@ from recrun.types import Split
 
 TRAINING = (
     *("trainer", "stage", "objective", "weighting", "optimizer", "scheduler", "tracker"),
-    *("seed", "epochs", "devices", "pre_model_path", "output_dir", "report"),
+    *("seed", "epochs", "devices", "pre_model_path", "output_dir", "report", "name", "tags", "time_limit"),
 )  # keys that change nothing once weights are stored
 
 

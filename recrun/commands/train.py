@@ -74,7 +74,9 @@ def carry_out(directory: Path) -> int:
     from recrun.experiments import directories
 
     outcome = directories.attempt(directory)
-    if outcome.code == directories.INTERRUPTED:
+    if outcome.out_of_time:
+        report.note(f"stopped, {outcome.error}; go on with: recrun resume {directory}")
+    elif outcome.code == directories.INTERRUPTED:
         report.note(f"interrupted{': ' if outcome.error else ''}{outcome.error}; go on with: recrun resume {directory}")
     elif outcome.results is None:
         report.error(outcome.error)

@@ -35,7 +35,10 @@ class Settings:
     pre_model_path: str | None
     output_dir: str
     plugins: Sequence[str]
-    report: bool = False  # runs of earlier versions do not have it
+    report: bool = False  # runs of earlier versions do not have these
+    name: str | None = None
+    tags: Sequence[str] = ()
+    time_limit: float | str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,16 @@ def runs(folder: Path) -> Iterator[tuple[str, str]]:
         status = str(record.get("status", "?"))
         if status == "running" and not held(Path(directory)):  # it was killed
             status = "interrupted"
-        yield directory, f"{status:<11}  {start[:19]:<19}  {stages}"
+        yield directory, f"{status:<11}  {start[:19]:<19}  {stages}{called(record)}"
+
+
+def called(record: Mapping[str, Any]) -> str:
+    """A run's name and tags, if it has any, as the end of a line."""
+    name, tags = record.get("name"), record.get("tags")
+    words = [str(name)] if name else []
+    if isinstance(tags, list) and tags:
+        words.append(f"[{', '.join(map(str, tags))}]")
+    return "".join(f"  {word}" for word in words)
 
 
 def record_of(directory: Path) -> dict[str, Any]:

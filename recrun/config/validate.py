@@ -17,6 +17,7 @@ from recrun.config.compatibility import Together
 from recrun.config.compose import OPTION
 from recrun.config.composition import Composition
 from recrun.config.data_compatibility import DataCompatibility
+from recrun.config.duration import seconds
 from recrun.config.hints import elsewhere
 from recrun.config.origins import NODES, Origins
 from recrun.config.portable import SWEEP
@@ -150,6 +151,7 @@ class Keys:
                 self.value(name, self.config[name], field)
             elif field.required:
                 raise ConfigError(f"the key {name} is missing (conf/config.yaml)")
+        seconds("time_limit", self.config.get("time_limit"))
         device = self.config["device"]
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
             raise ConfigError(f"device={device}: expected auto, cpu, cuda or cuda:N")

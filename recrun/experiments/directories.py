@@ -18,7 +18,7 @@ from recrun.config.portable import portable
 from recrun.config.stored import raw, recompose
 from recrun.config.validate import check
 from recrun.console import report
-from recrun.errors import ConfigError, Interrupted, InUse, RecrunError
+from recrun.errors import ConfigError, Interrupted, InUse, OutOfTime, RecrunError
 from recrun.experiments import preflight
 from recrun.runtime.run_files import open_plain, read_json
 
@@ -33,6 +33,16 @@ class Outcome:
     error: str = ""
     code: int = 0
     in_use: bool = False  # another process is at it
+    out_of_time: bool = False  # its time_limit is over; it can be resumed
+
+    @property
+    def status(self) -> str:
+        """In a word, as run.json has it."""
+        if self.results is not None:
+            return "finished"
+        if self.out_of_time:
+            return "out of time"
+        return "interrupted" if self.code == INTERRUPTED else "failed"
 
 
 def train(overrides: Sequence[str]) -> dict[str, Any]:
@@ -43,6 +53,7 @@ def train(overrides: Sequence[str]) -> dict[str, Any]:
 
     Raises:
         RecrunError: The config is wrong or the run failed.
+        OutOfTime: It has used up its `time_limit`; it is saved and can be resumed.
         KeyboardInterrupt: It was asked to stop; it is saved and can be resumed.
     """
     schema.forget()
@@ -117,6 +128,8 @@ def attempt(directory: Path) -> Outcome:
         return Outcome(execute(directory))
     except RecrunError as error:
         return Outcome(error=str(error), code=error.exit_code, in_use=isinstance(error, InUse))
+    except OutOfTime as limit:
+        return Outcome(error=str(limit), code=INTERRUPTED, out_of_time=True)
     except KeyboardInterrupt as interruption:
         return Outcome(error=str(interruption), code=INTERRUPTED)
     except Exception as error:
@@ -131,6 +144,8 @@ def execute(directory: Path) -> dict[str, Any]:
 
     try:
         results = run.execute(directory)
+    except OutOfTime:
+        raise
     except Interrupted as interruption:
         raise KeyboardInterrupt(str(interruption)) from None
     if raw(directory).get("report"):

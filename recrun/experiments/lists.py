@@ -27,7 +27,8 @@ from recrun.experiments.run_record import RunRecord, now, write_json, write_text
 from recrun.types import Evaluation, Split
 
 HOW = ("evaluator", "eval_limit")  # what runs must share to be compared, whatever was typed: no part of a name
-KEPT = ("dataset", "split", "evaluator", "eval_limit", "seed", "plugins", "output_dir")  # of the config: what decides
+# Of the config: what decides, and what runs are found by.
+KEPT = ("dataset", "split", "evaluator", "eval_limit", "seed", "tags", "plugins", "output_dir")
 
 
 def evaluate_file(composed: Composition, path: Path, split: Split, name: str | None) -> tuple[Path, dict[str, Any]]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from torch import nn
 
 from recrun import __version__
 from recrun.checkpoints import checkpoint
-from recrun.config import stored, targets
+from recrun.config import duration, stored, targets
 from recrun.console import report
 from recrun.console.progress_bar import progress_bar
-from recrun.errors import Interrupted, RecrunError
+from recrun.errors import Interrupted, OutOfTime, RecrunError
 from recrun.experiments import run_record
 from recrun.experiments.build import Config, build_dataset, build_model, build_trainers
 from recrun.experiments.instantiate import instantiate
@@ -34,7 +33,7 @@ from recrun.runtime import memory
 from recrun.runtime.device import Device
 from recrun.runtime.distributed import ProcessGroup
 from recrun.runtime.launch import started
-from recrun.runtime.process import exclusive, log_file, settled, stop_signals
+from recrun.runtime.process import Deadline, exclusive, log_file, settled, stop_signals
 from recrun.runtime.run_files import read_json, refuse_links
 from recrun.training.context import StageContext
 from recrun.training.monitor import which
@@ -56,19 +55,24 @@ def execute(directory: Path) -> Results:
 
     Raises:
         Interrupted: The run was asked to stop; it is saved and can be resumed.
+        OutOfTime: It has used up its `time_limit`; likewise.
         RecrunError: The run failed for a reason that its message explains.
     """
     refuse_links(directory)
     config, written = load_config(directory), stored.raw(directory)
     record = run_record.RunRecord(directory)
     record.refuse_edited(written)
+    deadline = Deadline(duration.seconds("time_limit", config.get("time_limit")))
     with exclusive(directory), log_file(directory), settled(), stop_signals() as stop:
         if record.values.get("status") == "finished":
             return read_json(directory / "results.json")
         record.begin(written)
         try:
-            results = Run(directory, config, record, stop).to_the_end()
+            results = Run(directory, config, record, lambda: stop.is_set() or deadline.is_over()).to_the_end()
         except (Interrupted, KeyboardInterrupt) as interruption:
+            if isinstance(interruption, Interrupted) and deadline.is_over() and not stop.is_set():
+                record.update(status="out of time", end=run_record.now())
+                raise OutOfTime(f"its time_limit of {config['time_limit']} is over: {interruption}") from None
             record.update(status="interrupted", end=run_record.now())
             raise Interrupted(str(interruption)) from None
         except BaseException as error:
@@ -86,7 +90,7 @@ class Run:
         directory: Path,
         config: Config,
         record: run_record.RunRecord,
-        stop: threading.Event,
+        stop: Callable[[], bool],
         rank: int = 0,
     ) -> None:
         self.directory, self.config, self.record, self.stop = directory, config, record, stop
@@ -177,7 +181,7 @@ class Run:
             card=card,
             reporter=reporter,
             log=log,
-            stop=self.stop.is_set,
+            stop=self.stop,
             ranks=ranks,
         )
 

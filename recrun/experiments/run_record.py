@@ -134,7 +134,9 @@ class RunRecord:
     def begin(self, config: Mapping[str, Any]) -> None:
         """Says that the run is under way, and how it was started; further attempts are listed under "resumed"."""
         if "start" not in self.values:
-            self.update(start=now(), config_sha256=config_sha256(config), config=dict(config), **environment())
+            named = {"name": config.get("name"), "tags": list(config.get("tags") or ())}
+            hashed = {"config_sha256": config_sha256(config), "config": dict(config)}
+            self.update(start=now(), **named, **hashed, **environment())
         else:
             self.values.pop("error", None)
             self.update(resumed=[*self.values.get("resumed", []), {"start": now(), **environment()}])

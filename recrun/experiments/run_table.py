@@ -25,6 +25,8 @@ class Listed:
     """A run directory, finished or not.
 
     Attributes:
+        name: What its user calls it; empty for nothing.
+        tags: Words to find it by.
         metrics: Of test, or of validation where nothing was tested; empty before the first stage is done.
     """
 
@@ -32,6 +34,8 @@ class Listed:
     model: str
     status: str
     start: str
+    name: str
+    tags: Sequence[str]
     config: Mapping[str, Any]
     metrics: Mapping[str, float]
 
@@ -115,15 +119,19 @@ def read(directory: Path) -> Listed:
         model=model_name(directory, config),
         status=printable(record.get("status", "prepared")),
         start=printable(record.get("start", ""))[:19],
+        name=printable(record.get("name") or ""),
+        tags=[printable(tag) for tag in record.get("tags") or () if isinstance(tag, str)],
         config=config,
         metrics={printable(name): float(value) for name, value in metrics.items() if isinstance(value, int | float)},
     )
 
 
 def matches(listed: Listed, key: str, wanted: str) -> bool:
-    """Whether a run has a value: of `model`, `status`, or of a key of its config, dotted."""
-    if key in ("model", "status"):
+    """Whether a run has a value: of `model`, `status`, `name`, one of its `tags`, or of a dotted key of its config."""
+    if key in ("model", "status", "name"):
         return str(getattr(listed, key)) == wanted
+    if key == "tags":
+        return wanted in listed.tags
     value: Any = listed.config
     for name in key.split("."):
         if not isinstance(value, Mapping) or name not in value:
@@ -151,6 +159,8 @@ def columns(found: Sequence[Listed], metric: str | None) -> list[Column]:
         Column("status", [listed.status for listed in found], words=True),
         Column("start", [listed.start for listed in found]),
         Column("model", [listed.model for listed in found], words=True),
+        *([Column("name", [listed.name or "-" for listed in found], words=True)] if any(x.name for x in found) else []),
+        *([Column("tags", [" ".join(x.tags) or "-" for x in found], words=True)] if any(x.tags for x in found) else []),
         Column("seed", [printable(listed.config.get("seed", "-")) for listed in found]),
         *(
             Column(name, [f"{listed.metrics[name]:.4f}" if name in listed.metrics else "-" for listed in found])
@@ -164,8 +174,8 @@ def as_csv(found: Sequence[Listed]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = list(dict.fromkeys(name for listed in found for name in listed.metrics))
-    writer.writerow(["run", "status", "start", "model", "seed", *names])
+    writer.writerow(["run", "status", "start", "model", "name", "tags", "seed", *names])
     for listed in found:
-        about = [listed.directory, listed.status, listed.start, listed.model, listed.config.get("seed")]
-        writer.writerow([*about, *(listed.metrics.get(name) for name in names)])
+        about = [listed.directory, listed.status, listed.start, listed.model, listed.name, " ".join(listed.tags)]
+        writer.writerow([*about, listed.config.get("seed"), *(listed.metrics.get(name) for name in names)])
     return text.getvalue()

@@ -12,7 +12,6 @@ from recrun.config.composition import Composition, key_of
 from recrun.config.hints import override_notes
 from recrun.config.portable import SWEEP
 from recrun.config.search_path import search_path
-from recrun.config.stored import raw
 from recrun.config.validate import check, check_sweep
 from recrun.console import report, tables
 from recrun.errors import ConfigError, RecrunError
@@ -20,14 +19,12 @@ from recrun.experiments import directories, preflight, search, sweep_plan
 from recrun.experiments.directories import Outcome
 from recrun.experiments.instantiate import InstantiationError, instantiate
 from recrun.experiments.launchers import Launcher, Serial, Workers
-from recrun.experiments.run_record import write_text
 from recrun.experiments.sweep_jobs import Jobs, Listed, Row
 from recrun.experiments.sweep_plan import Job
-from recrun.experiments.sweep_results import as_csv, found_in
+from recrun.experiments.sweep_results import found_in
+from recrun.experiments.sweep_summary import conclude
 from recrun.runtime.process import exclusive
 from recrun.runtime.run_files import read_json, refuse_links
-
-RESULTS, TABLE = "results.json", "results.csv"
 
 
 def start(
@@ -188,8 +185,7 @@ class Sweep:
         while self.fill():
             directory, outcome = self.workers.wait()
             job = self.running.pop(directory)
-            status = "interrupted" if outcome.code == directories.INTERRUPTED else "failed"
-            self.end(job, self.line(job, outcome, "finished" if outcome.results is not None else status))
+            self.end(job, self.line(job, outcome, outcome.status))
 
     def fill(self) -> bool:
         """Starts jobs where workers are free; False if none is running then."""
@@ -221,6 +217,8 @@ class Sweep:
         if outcome.in_use:
             status = "running"
             report.note(f"job {job.number} ({changes}) is being run by another process")
+        elif status == "out of time":
+            report.note(f"job {job.number} ({changes}) stopped: {outcome.error}")
         elif status == "failed":
             report.error(f"job {job.number} ({changes}) failed: {outcome.error}")
         elif outcome.results is not None:
@@ -257,41 +255,3 @@ def valued(results: Mapping[str, Any]) -> str:
     monitor = results.get("monitor")
     value = (results.get("valid") or {}).get(monitor)
     return f": valid {monitor} {value:.4f}" if isinstance(value, int | float) else ""
-
-
-def conclude(directory: Path, jobs: Jobs, rows: Sequence[Row]) -> int:
-    """The table of all jobs, also as files, and what to do about those that did not finish."""
-    settings, best = jobs.conclude(rows)
-    text = json.dumps({"jobs": rows, "over_seeds": settings, "best": best}, indent=2) + "\n"
-    write_text(directory / RESULTS, text)
-    write_text(directory / TABLE, as_csv(rows, settings))
-    tables.sweep_table(rows, settings, best)
-    if any(raw(directory / job.directory).get("report") for job in jobs.listed if (directory / job.directory).is_dir()):
-        directories.report_on(directory)
-    return 1 if complain(directory, rows) else 0
-
-
-def complain(directory: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Says which jobs did not finish and what to do about them; False if there are none."""
-    of: dict[str, list[str]] = {}
-    for row in rows:
-        of.setdefault(row["status"], []).append(str(row["job"]))
-    failed, running = of.get("failed", []), of.get("running", [])
-    left = [*of.get("interrupted", []), *of.get("not run", [])]
-    if failed:
-        report.error(
-            f"{len(failed)} of {len(rows)} jobs failed: {', '.join(failed)}\ntry them again: recrun resume {directory}"
-        )
-    if left:
-        report.error(
-            f"stopped by the failure, because of --fail-fast; not finished: jobs {', '.join(left)}\n"
-            f"go on with: recrun resume {directory}"
-        )
-    if running:
-        report.error(
-            f"not finished: jobs {', '.join(running)}, which another process runs\n"
-            f"when it has ended: recrun resume {directory}"
-        )
-    if not (failed or left or running):
-        report.text(str(directory))
-    return bool(failed or left or running)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,11 @@ class Silent:
         """Nothing."""
 
 
+def never() -> bool:
+    """Rank 0 alone says when to stop."""
+    return False
+
+
 def main(arguments: Sequence[str]) -> str | None:
     """One rank's life; returns what is to be said of its end, if anything.
 
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str]) -> str | None:
     local_code.install()
     path = Path(directory)
     try:
-        run = Run(path, load_config(path), run_record.RunRecord(path), threading.Event(), rank)
+        run = Run(path, load_config(path), run_record.RunRecord(path), never, rank)
         with joined(rank, size, meeting, run.device.torch) as ranks:
             follow(run, ranks)
     except RecrunError as error:

@@ -6,9 +6,11 @@ import fcntl
 import gc
 import io
 import logging
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +95,21 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Deadline:
+    """When a time limit is over.
+
+    Args:
+        seconds: From now on; None for no limit.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.end = math.inf if seconds is None else time.monotonic() + seconds
+
+    def is_over(self) -> bool:
+        """Whether the time is used up."""
+        return time.monotonic() >= self.end
 
 
 @contextmanager

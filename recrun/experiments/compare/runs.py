@@ -17,7 +17,8 @@ from recrun.experiments.sweep_results import distinct
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FINGERPRINTS = ("dataset_fingerprint", "split_fingerprint")
-OF_NO_SETTING = ("seed", "output_dir", "tracker", "report")  # runs that differ in these are of one setting
+# Runs that differ in these alone are of one setting.
+OF_NO_SETTING = ("seed", "output_dir", "tracker", "report", "name", "tags", "time_limit")
 NOT_IN_NAMES = ("model", *OF_NO_SETTING)
 HOW_MUCH = ("metrics", "ks", "memory_mb", "batch_size", "monitor")  # keys of an evaluator that change no value
 NOTHING = "(not set)"
