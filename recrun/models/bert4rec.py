@@ -38,6 +38,8 @@ class BERT4Rec(Retriever):
         dropout: Of the input, of attention's and of the networks' outputs.
         temperature: Divides the scores.
         normalize: Whether scores are cosines.
+        init_std: Standard deviation of the items' vectors at the start; None = 1 / sqrt(embedding_dim). A smaller one
+            keeps what rare items were given at random from deciding their scores.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class BERT4Rec(Retriever):
         dropout: Probability = 0.1,
         temperature: Positive = 1.0,
         normalize: bool = False,
+        init_std: Positive | None = None,
     ) -> None:
         super().__init__(n_items, temperature, normalize)
         if embedding_dim % head_num:
             raise ConfigError(f"model.embedding_dim={embedding_dim} must be a multiple of model.head_num={head_num}")
         self.dropout = dropout
-        self.table = nn.Parameter(torch.randn(n_items + 1, embedding_dim) / math.sqrt(embedding_dim))  # last: the mask
+        spread = math.sqrt(embedding_dim) if init_std is None else 1 / init_std
+        self.table = nn.Parameter(torch.randn(n_items + 1, embedding_dim) / spread)  # last: the mask
         self.position = nn.Parameter(torch.randn(max_length + 1, embedding_dim) * 0.1)
         self.norm = nn.LayerNorm(embedding_dim)
         self.blocks = nn.ModuleList(BidirectionalBlock(embedding_dim, head_num, dropout) for _ in range(n_layers))

@@ -31,6 +31,7 @@ class ESASRec(SASRec):
         dropout: Of the input, of attention's and of the networks' outputs.
         temperature: Divides the scores.
         normalize: Whether scores are cosines.
+        init_std: Standard deviation of the items' vectors at the start; None = 1 / sqrt(embedding_dim).
     """
 
     def block(self, width: int, heads: int, dropout: float) -> TransformerBlock:

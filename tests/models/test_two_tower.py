@@ -23,8 +23,11 @@ from recrun.experiments.directories import prepare
 from recrun.experiments.load import evaluate
 from recrun.experiments.run import execute, load_config
 from recrun.features import Features, Field
+from recrun.models.bert4rec import BERT4Rec
+from recrun.models.esasrec import ESASRec
 from recrun.models.layers import two_tower
 from recrun.models.layers.two_tower import FeatureTable, Padded, history_means
+from recrun.models.sasrec import SASRec
 from recrun.runtime.device import Device
 from recrun.training.param_groups import carried
 
@@ -218,6 +221,14 @@ def test_the_forward_pass_knows_its_shapes_without_looking_at_values(name, rows,
 def test_the_table_of_items_is_not_written_into_every_checkpoint(made):
     _, _, model = made
     assert not carried(model)
+
+
+@pytest.mark.parametrize(("init_std", "expected"), [(None, 64**-0.5), (0.02, 0.02)])
+@pytest.mark.parametrize("model", [SASRec, ESASRec, BERT4Rec])
+def test_items_start_with_the_spread_asked_for(model, init_std, expected):
+    torch.manual_seed(0)
+    table = model(2000, 5, embedding_dim=64, init_std=init_std).table
+    assert table.std().item() == pytest.approx(expected, rel=0.02)
 
 
 def test_attention_needs_a_width_that_its_heads_divide():

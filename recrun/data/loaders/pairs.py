@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,13 +14,15 @@ from recrun.data.loaders.loader import Arrays, tensors
 from recrun.data.loaders.negatives import Drawing, NegativeSampler, Whose
 from recrun.data.loaders.samplers import SamplerName
 from recrun.data.ragged import Ragged
-from recrun.data.types import Ids, Int64
+from recrun.data.types import Float, Ids, Int64
 from recrun.interfaces import TrainingEvents
 from recrun.types import Batch, Index, NonNegative
 
+Sampling: TypeAlias = Literal["pairs", "users"]
+
 
 class Pairs:
-    """Batches of the distinct pairs of a unit and an item that it took in training, all shuffled.
+    """Batches of the distinct pairs of a unit and an item that it took in training.
 
     Training batch: `user` int64 [B], `target` int64 [B], and fields of negatives as in
     `recrun.data.loaders.histories.Histories`, where each row has one query: `columns` int64 [C] and, with
@@ -34,6 +36,9 @@ class Pairs:
         sampler: The distribution they are drawn from: uniform, count^sample_alpha ("popularity") or log(1 + count).
         sample_alpha: For popularity; None = 0.75.
         avoid_positives: Whether the items that a unit took in training are never negatives to it.
+        sampling: What an epoch is. pairs: each pair once, shuffled. users: as many draws as there are pairs, with
+            replacement, of a unit (all alike) and of one of its items: the authors' code of LightGCN. It gives those
+            with few pairs more weight.
 
     Raises:
         ConfigError: sample_alpha is given where it does nothing.
@@ -49,12 +54,14 @@ class Pairs:
         sampler: SamplerName = "uniform",
         sample_alpha: NonNegative | None = None,
         avoid_positives: bool = True,
+        sampling: Sampling = "pairs",
     ) -> None:
+        self.sampling: Sampling = sampling
         self.drawing = Drawing.of(num_negatives, negatives, sampler, sample_alpha, avoid_positives)
 
     def bind(self, log: SplitLog, features: FeatureTables) -> PairBatches:
         """The batches of a log; features are not read."""
-        return PairBatches(self.drawing, log)
+        return PairBatches(self.drawing, self.sampling, log)
 
 
 class PairBatches:
@@ -62,8 +69,8 @@ class PairBatches:
 
     unit: ClassVar[str] = "pairs"
 
-    def __init__(self, drawing: Drawing, log: SplitLog) -> None:
-        self.drawing, self.names, self.n_items = drawing, log.units, len(log.items)
+    def __init__(self, drawing: Drawing, sampling: Sampling, log: SplitLog) -> None:
+        self.drawing, self.sampling, self.names, self.n_items = drawing, sampling, log.units, len(log.items)
         self.rows = log.train.sets(self.n_items)
         self.user = self.rows.rows()
         pairs = TrainingEvents(self.user.astype(np.int32), self.rows.items, len(log.units), self.n_items)
@@ -72,10 +79,25 @@ class PairBatches:
     @cached_property
     def sampler(self) -> NegativeSampler:
         """Draws negatives; made when training begins, for data that only serve to evaluate need not allow it."""
-        share = np.bincount(self.rows.items, minlength=self.n_items) / len(self.rows.items)
-        sampler = NegativeSampler(self.rows, self.names, self.n_items, share, self.drawing)
+        sampler = NegativeSampler(self.rows, self.names, self.n_items, self.target_share(), self.drawing)
         sampler.refuse_nothing_to_draw()
         return sampler
+
+    def target_share(self) -> Float:
+        """Of each item among the targets of an epoch, float64 [n_items]."""
+        weight = None if self.sampling == "pairs" else 1 / np.diff(self.rows.offsets)[self.user]
+        count = np.bincount(self.rows.items, weight, minlength=self.n_items)
+        share: Float = count / count.sum()
+        return share
+
+    def epoch(self, rng: np.random.Generator) -> Int64:
+        """Positions of an epoch's pairs in `rows`, [train_size]."""
+        if self.sampling == "pairs":
+            return rng.permutation(self.train_size())
+        length = np.diff(self.rows.offsets)
+        user = rng.choice(np.flatnonzero(length), self.train_size())
+        position: Int64 = self.rows.offsets[user] + (rng.random(self.train_size()) * length[user]).astype(np.int64)
+        return position
 
     def train_size(self) -> int:
         """Distinct pairs."""
@@ -86,12 +108,12 @@ class PairBatches:
         return -(-self.train_size() // batch_size)
 
     def train_batches(self, batch_size: int, rng: np.random.Generator, start: int, stride: int) -> Iterator[Batch]:
-        """All pairs once, in the order that `rng` decides; the last batch may be short.
+        """An epoch's pairs, as `rng` decides; the last batch may be short.
 
         With `stride` n, n batches in turn are the parts of one of n * batch_size rows, and have its negatives.
         """
         sampler, key = self.sampler, int(rng.integers(2**63))
-        order, scratch = rng.permutation(self.train_size()), np.zeros(self.n_items, np.int64)
+        order, scratch = self.epoch(rng), np.zeros(self.n_items, np.int64)
         for at in range(start, self.train_steps(batch_size), stride):
             step, before = divmod(at, stride)
             whole = order[step * stride * batch_size : (step + 1) * stride * batch_size]

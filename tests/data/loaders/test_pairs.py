@@ -1,10 +1,12 @@
 """Pairs and their negatives."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 from worlds.event_data import data_of, file_of
 
 from recrun.errors import ConfigError, DataError
@@ -38,6 +40,31 @@ def test_every_training_pair_comes_once_and_in_another_order_each_epoch(data):
     assert data.train_size() == len(pairs[0])
     assert data.train_steps(16) == len(first)
     assert data.train_unit == "pairs"
+
+
+def test_users_can_be_drawn_alike_and_then_one_of_their_items(tmp_path):
+    words = ["objective=in_batch", "loader.sampling=users", "loader.negatives=batch", "loader.num_negatives=3"]
+    data, _ = data_of(file_of(tmp_path, SETS), *SPLIT, *words)
+    epochs = [epoch_of(data, seed=seed) for seed in range(200)]
+    assert all(sum(len(batch["user"]) for batch in epoch) == data.train_size() for epoch in epochs)
+    drawn = Counter(
+        pair
+        for epoch in epochs
+        for batch in epoch
+        for pair in zip(batch["user"].tolist(), batch["target"].tolist(), strict=True)
+    )
+    taken = positives_of(data)
+    length = Counter(user for user, _ in taken)
+    expected = {(user, item): 1 / len(length) / length[user] for user, item in taken}
+    assert drawn.keys() == taken
+    fit = chisquare([drawn[pair] for pair in expected], [share * drawn.total() for share in expected.values()])
+    assert fit.pvalue > 1e-3
+    share = np.zeros(len(data.log.items))
+    for (_, item), value in expected.items():
+        share[item] += value
+    batch = epochs[0][0]
+    n_others = len(batch["user"]) - 1
+    assert batch["in_batch_expected"].numpy() == pytest.approx(n_others * share[batch["columns"].numpy()], rel=1e-6)
 
 
 def test_a_candidate_is_the_target_or_an_item_that_the_user_did_not_take(data):
