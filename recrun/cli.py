@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recrun import __version__
-from recrun.commands import exchange, reporting, show, stored, train
+from recrun.commands import estimating, exchange, reporting, show, stored, train
 from recrun.config import local_code
 from recrun.console import report
 from recrun.errors import ConfigError, RecrunError, did_you_mean
@@ -54,6 +54,7 @@ def command(words: list[str]) -> int:
         "report": reporting.write_report,
         "list": show.show_list,
         "describe": show.describe,
+        "estimate": estimating.estimate,
         "explain": show.explain,
     }
     if words and not words[0].startswith(("-", "~")) and "=" not in words[0]:

@@ -15,6 +15,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun embed RUN --side user|item --output FILE    ids and vectors, .npz or .tsv
   recrun list [WHAT]                 models, datasets, splits, trainers, stages, experiments or runs
   recrun describe dataset=… split=…  what a data set and its split hold, before any training
+  recrun estimate [key=value ...]    memory, disk and time of a run, from a few of its steps
   recrun explain KEY [key=value]     a key's meaning, type, default and present value
   recrun split … --output DIR        the split of a data set as files, for other programs
   recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
@@ -98,6 +99,14 @@ Reads, filters and splits the data as a run would, and shows what there is and w
 events of equal time, units without an input, the share of targets that training has not seen.
 
   key=value   dataset.…, split.…, for example dataset=ml_100k split=temporal""",
+    "estimate": """\
+recrun estimate [key=value ...]
+
+Trains a few steps of every stage, evaluates a few batches, and says what the run would take: memory, disk, seconds of
+an epoch, of an evaluation and in all, with what was timed and what is extrapolated from it. A solver in closed form is
+carried out whole. It leaves no run directory.
+
+  key=value   as for a run""",
     "split": """\
 recrun split [key=value ...] --output DIR [--format tsv|inter]
 
