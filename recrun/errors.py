@@ -25,6 +25,10 @@ class DataError(RecrunError):
     """Input data that cannot be used as they are; the message names the file and, where there is one, the line."""
 
 
+class MissingFile(DataError, FileNotFoundError):
+    """A file of a run directory that is not there."""
+
+
 class CheckpointError(RecrunError):
     """A checkpoint that cannot be read, or does not fit this run."""
 

@@ -43,6 +43,14 @@ T = TypeVar("T")
 FromData: TypeAlias = Annotated[T, "given by the data"]
 
 
+LOWER_IS_BETTER = ("loss", "logloss", "rmse", "mae", "squared_error", "bpr", "warp")
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of a metric that is computed here ("logloss", "income/rmse") means a better model."""
+    return metric.rsplit("/", 1)[-1] in LOWER_IS_BETTER
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What an evaluator finds.

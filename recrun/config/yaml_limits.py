@@ -1,10 +1,12 @@
-"""Limits of YAML files: what contains itself, or is huge once its aliases are written out, is not read."""
+"""YAML files within limits: what contains itself, or is huge once its aliases are written out, is not read."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from recrun.errors import ConfigError
+from recrun.errors import ConfigError, DataError
+from recrun.runtime.run_files import read_text
 
 NODES, DEPTH = 100_000, 100
 
@@ -32,3 +34,21 @@ def refuse_bomb(text: str, path: Path) -> None:
     whole = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if whole is not None and size(whole) > NODES:
         raise ConfigError(f"{path}: more than {NODES:,} values once its aliases are written out")
+
+
+def read_plain(path: Path) -> Any:
+    """What a YAML file of a run directory holds: plain values, interpolations as text, no tags and no aliases.
+
+    Raises:
+        MissingFile: It does not exist.
+        DataError: It cannot be read, or is not what a run writes.
+    """
+    import yaml
+
+    text, loader = read_text(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=loader)):
+            raise DataError(f"{path} is damaged: it has a YAML alias, which no run writes")
+        return yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from None

@@ -21,7 +21,7 @@ from recrun.data.events.split_log import EventSplit, SplitLog, divide
 from recrun.data.events.summary import refuse_empty, summary, warn_of_later_input, warn_of_ties
 from recrun.data.loaders.loader import Loader, tensors
 from recrun.data.ragged import Ragged
-from recrun.data.types import Ids, Int64
+from recrun.data.types import Ids, Int64, as_text
 from recrun.errors import DataError
 from recrun.interfaces import Evaluator, TrainingEvents
 from recrun.types import Batch, Side, Split
@@ -69,7 +69,6 @@ class EventDataset(EventSettings):
             "n_items": len(self.log.items),
             **self.batches.sizes,
         }
-        self._rankings: dict[Split, Rankings] = {}
 
     def refuse_no_order(self) -> None:
         """Raises DataError if the loader makes sequences of events without an order; warns of a look ahead."""
@@ -111,11 +110,6 @@ class EventDataset(EventSettings):
         source: Any = self.source
         return source if hasattr(source, "sides") else None
 
-    @property
-    def sequential(self) -> bool:
-        """Whether a training batch goes on where the one before it ended."""
-        return bool(getattr(self.loader, "sequential", False))
-
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Of the filtered log, of its split, and of the features that the model reads, if it reads any."""
@@ -153,9 +147,7 @@ class EventDataset(EventSettings):
 
     def rankings(self, split: Split) -> Rankings:
         """The units of a split, each with its input, what it has seen and its targets."""
-        if split not in self._rankings:
-            self._rankings[split] = rankings(self.log, split)
-        return self._rankings[split]
+        return rankings(self.log, split)
 
     def next_items(self, split: Split) -> NextItems:
         """The held-out events of a split, each with what precedes it."""
@@ -182,14 +174,18 @@ class EventDataset(EventSettings):
 
     def eval_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
         """The inputs of the units of a split."""
+        return (batch for _, batch in self._evaluated(split, batch_size))
+
+    def _evaluated(self, split: Split, size: int) -> Iterator[tuple[Ids, Batch]]:
+        """The units of a split, `size` at a time: their ids and their inputs."""
         found = self.rankings(split)
-        for at in range(0, len(found), batch_size):
-            index = np.arange(at, min(at + batch_size, len(found)))
-            yield self.inputs(found.inputs.take(index), found.unit[index])
+        for at in range(0, len(found), size):
+            some = found.take(np.arange(at, min(at + size, len(found))))
+            yield some.ids, self.inputs(some.inputs, some.unit)
 
     def units(self, split: Split) -> Ids:
         """Ids of the units of a split, in the order of `eval_batches`."""
-        return as_text(self.rankings(split).ids)
+        return self.rankings(split).ids
 
     def vocabulary(self) -> dict[str, Ids]:
         """Ids of "users" (the units) and "items" by index, and what else the weights depend on."""
@@ -201,15 +197,5 @@ class EventDataset(EventSettings):
         if side == "item":
             index = np.arange(len(self.log.items), dtype=np.int64)
             yield as_text(self.log.items), tensors(item=index)
-            return
-        found = self.rankings(split)
-        for at in range(0, len(found), UNITS_AT_ONCE):
-            index = np.arange(at, min(at + UNITS_AT_ONCE, len(found)))
-            yield as_text(found.ids[index]), self.inputs(found.inputs.take(index), found.unit[index])
-
-
-def as_text(ids: Ids) -> Ids:
-    """Ids as text, in an array of objects: one long id costs no more than itself."""
-    texts = np.empty(len(ids), object)
-    texts[:] = [str(name) for name in ids.tolist()]
-    return texts
+        else:
+            yield from self._evaluated(split, UNITS_AT_ONCE)

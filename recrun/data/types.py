@@ -1,4 +1,4 @@
-"""Names of the array types that data code shares, and the codes of the splits."""
+"""The array types that data code shares, the codes of the splits, and ids as text."""
 
 from __future__ import annotations
 
@@ -18,3 +18,10 @@ Ids: TypeAlias = NDArray[Any]  # int64, unicode or objects
 TRAIN, VALID, TEST = 0, 1, 2  # parts of files that are split already, and what a split assigns
 INPUT = 3  # what a split also assigns: shown to the model at evaluation, never trained on (fold-in)
 DROPPED = -1
+
+
+def as_text(ids: Ids) -> Ids:
+    """Ids as text, in an array of objects: one long id costs no more than itself."""
+    texts = np.empty(len(ids), object)
+    texts[:] = [str(name) for name in ids.tolist()]
+    return texts

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class FullRanking:
         """
         units = dataset.rankings(split)
         if self.mask_seen:
-            units, left_out = units.without_seen_targets(dataset.sizes["n_items"])
+            units, left_out = units.without_seen_targets
             if left_out:
                 logger.info("%d targets of the %s split are left out: their units have seen them", left_out, split)
         if not len(units):
@@ -190,7 +190,7 @@ class RankingAccumulator:
         """Means over the units, and one value per unit."""
         units = {name: torch.cat([part[name] for part in self.parts]).cpu().numpy() for name in self.parts[0]}
         means = {name: float(values.mean()) for name, values in units.items()}
-        return Evaluation({**means, **self.over_catalogue()}, texts_of_ids(ids[: self.count]), units)
+        return Evaluation({**means, **self.over_catalogue()}, ids[: self.count], units)
 
 
 def tensors_of(ranking: M.Ranking) -> tuple[Tensor, Tensor, Tensor]:
@@ -249,8 +249,3 @@ def lines(ids: np.ndarray, items: np.ndarray, top_BK: Tensor, scores_BK: Tensor)
         for position, (item, score) in enumerate(zip(row, scores, strict=True), 1):
             if score > -math.inf:
                 yield f"{name}\t{items[item]}\t{position}\t{score:.7g}"
-
-
-def texts_of_ids(ids: Any) -> np.ndarray:
-    """Ids as text, [U]."""
-    return np.array([str(name) for name in ids.tolist()], dtype=object)

@@ -59,7 +59,7 @@ def evaluate_lists(
     n_items, units = dataset.sizes["n_items"], keys.units(dataset, split)
     found, counts, k = RankingAccumulator(keys, n_items, keys.item_counts(dataset)), ListCounts(), max(keys.ks)
     lists = Ragged(np.append(lists.offsets, lists.offsets[-1]), lists.items)  # the last one is empty
-    number = np.array([list_of.get(str(name), len(lists) - 1) for name in units.ids.tolist()], np.int64)
+    number = np.array([list_of.get(name, len(lists) - 1) for name in units.ids.tolist()], np.int64)
     size = keys.batch_size(n_items)
     for at in islice(range(0, len(units), size), limit):
         index = np.arange(at, min(at + size, len(units)))

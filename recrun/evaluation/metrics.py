@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-LOWER_IS_BETTER = {"loss", "logloss", "rmse", "mae", "bpr", "warp"}
+from recrun.types import lower_is_better
 
 
 @dataclass(frozen=True)
@@ -129,4 +129,4 @@ def greater_is_better(name: str, own: Mapping[str, Metric] | None = None) -> boo
     stem = name.partition("@")[0]
     if own and stem in own:
         return own[stem].greater_is_better
-    return name.rsplit("/", 1)[-1] not in LOWER_IS_BETTER
+    return not lower_is_better(name)

@@ -15,7 +15,7 @@ from recrun.data.events.queries import NextItems
 from recrun.errors import DataError
 from recrun.evaluation.event_data import EventData, sampled
 from recrun.evaluation.finite import NaNLast
-from recrun.evaluation.full_ranking import lines, ragged_fields, row_of, texts_of_ids
+from recrun.evaluation.full_ranking import lines, ragged_fields, row_of
 from recrun.evaluation.metrics import Metric, greater_is_better
 from recrun.evaluation.top_k import top_k
 from recrun.interfaces import ComputeDevice
@@ -111,7 +111,7 @@ class NextItem:
             end = min(begin + size, len(events))
             scores_BI = numbers(score(begin, end))
             target_B1 = device.move({"target": torch.from_numpy(events.target[begin:end])})["target"][:, None]
-            ids = texts_of_ids(events.ids[begin:end])
+            ids = events.ids[begin:end]
             if self.mask_seen:
                 scores_BI, target_B1, kept = self.without_seen(scores_BI, target_B1, events, begin, end)
                 ids = ids[kept]

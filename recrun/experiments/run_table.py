@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recrun.config.yaml_limits import read_plain
 from recrun.console import report
 from recrun.console.tables import Column, room_for, show
 from recrun.errors import ConfigError, DataError, did_you_mean
-from recrun.experiments.compare.result import lower_is_better
-from recrun.experiments.compare.runs import inside, mapping, model_name, printable, read_json, read_yaml, typed_value
+from recrun.experiments.compare.runs import mapping, model_name, printable, typed_value
+from recrun.runtime.run_files import inside, read_json
+from recrun.types import lower_is_better
 
 OPTIONS = ("--sort", "--filter", "--format")
 FORMATS = ("terminal", "csv")
@@ -110,7 +112,7 @@ def read(directory: Path) -> Listed:
         DataError: A file is damaged or missing.
     """
     record = read_json(inside(directory, "run.json"))
-    config = mapping(read_yaml(inside(directory, "config.yaml")))
+    config = mapping(read_plain(inside(directory, "config.yaml")))
     path = inside(directory, "results.json")
     results = read_json(path) if path.is_file() else {}
     metrics = mapping(results.get("test")) or mapping(results.get("valid"))

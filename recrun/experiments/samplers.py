@@ -6,6 +6,7 @@ the results of the trials before it, not on how often the study was interrupted.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(ABC):
     """What all searches have.
 
     Attributes:
@@ -33,9 +34,9 @@ class Search:
     seed: Index = 0
     refit_seeds: Index = 0
 
+    @abstractmethod
     def sampler(self, number: int) -> BaseSampler:
         """The sampler of one trial."""
-        raise NotImplementedError
 
     def seed_of(self, number: int) -> int:
         """The seed of one trial's sampler, below 2**32."""

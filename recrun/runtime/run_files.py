@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import IO, Any
 
-from recrun.errors import RecrunError
+from recrun.errors import DataError, MissingFile
 
 LIMIT = 256 << 20  # bytes of a text file that is read whole; metrics.jsonl of the longest runs has some 20 MB
 
@@ -17,21 +17,33 @@ def refuse_links(directory: Path) -> None:
     """Refuses a run directory with links that lead out of it, or anything that is neither file nor folder.
 
     Raises:
-        RecrunError: Names the first such entry, or a folder that cannot be read.
+        DataError: Names the first such entry, or a folder that cannot be read.
     """
     inside = directory.resolve()
 
     def unreadable(error: OSError) -> None:
-        raise RecrunError(f"{error.filename}: cannot be read ({error.strerror})")
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})")
 
     for folder, folders, files in os.walk(inside, onerror=unreadable):
         for path in (Path(folder) / name for name in [*folders, *files]):
             mode = path.lstat().st_mode
             if stat.S_ISLNK(mode):
                 if not path.resolve().is_relative_to(inside):
-                    raise RecrunError(f"{path} is a link that leads out of {directory}: replace it by what it links to")
+                    raise DataError(f"{path} is a link that leads out of {directory}: replace it by what it links to")
             elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                raise RecrunError(f"{path} is neither a file nor a folder: a run directory holds no others; remove it")
+                raise DataError(f"{path} is neither a file nor a folder: a run directory holds no others; remove it")
+
+
+def inside(directory: Path, *names: str) -> Path:
+    """A file of a run directory.
+
+    Raises:
+        DataError: It is a link, or has a name, that leads out of the directory.
+    """
+    path = directory.joinpath(*names)
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise DataError(f"{path} leads out of {directory}")
+    return path
 
 
 def open_plain(path: Path, flags: int) -> IO[bytes]:
@@ -42,19 +54,19 @@ def open_plain(path: Path, flags: int) -> IO[bytes]:
         flags: Of `os.open`, for example `os.O_RDONLY`; O_CREAT makes it where it is absent.
 
     Raises:
-        FileNotFoundError: It does not exist.
-        RecrunError: It is a link, no plain file, or cannot be opened.
+        MissingFile: It does not exist.
+        DataError: It is a link, no plain file, or cannot be opened.
     """
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except FileNotFoundError:
-        raise
+        raise MissingFile(f"{path} is missing") from None
     except OSError as error:
         what = "is a link" if path.is_symlink() else "is a folder" if path.is_dir() else error.strerror
-        raise RecrunError(f"{path}: cannot be opened ({what})") from None
+        raise DataError(f"{path}: cannot be opened ({what})") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise RecrunError(f"{path} is no plain file")
+        raise DataError(f"{path} is no plain file")
     reading, appending = flags & os.O_ACCMODE == os.O_RDONLY, flags & os.O_APPEND
     return os.fdopen(handle, "rb" if reading else "ab" if appending else "r+b")
 
@@ -63,38 +75,38 @@ def read_text(path: Path, limit: int = LIMIT) -> str:
     """The text of a file.
 
     Raises:
-        FileNotFoundError: It does not exist.
-        RecrunError: It cannot be read, is longer than `limit` bytes, or is not UTF-8.
+        MissingFile: It does not exist.
+        DataError: It cannot be read, is longer than `limit` bytes, or is not UTF-8.
     """
     with open_plain(path, os.O_RDONLY) as file:
         try:
             content = file.read(limit + 1)
         except OSError as error:
-            raise RecrunError(f"{path}: cannot be read ({error.strerror})") from None
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     if len(content) > limit:
-        raise RecrunError(f"{path} is longer than {limit / 2**20:,.0f} MB: not a file that recrun has written")
+        raise DataError(f"{path} is longer than {limit / 2**20:,.0f} MB: not a file that recrun has written")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise RecrunError(f"{path} is damaged: byte {error.start} is not UTF-8") from None
+        raise DataError(f"{path} is damaged: byte {error.start} is not UTF-8") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        FileNotFoundError: It does not exist.
-        RecrunError: It cannot be read, or holds no JSON object.
+        MissingFile: It does not exist.
+        DataError: It cannot be read, or holds no JSON object.
     """
     return json_object(read_text(path), str(path))
 
 
 def json_object(text: str, where: str) -> dict[str, Any]:
-    """The object that a JSON text holds; RecrunError, which begins with `where`, if it holds none."""
+    """The object that a JSON text holds; DataError, which begins with `where`, if it holds none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecrunError(f"{where} is damaged: it is not JSON ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{where} is damaged: it is not JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(value, dict):
-        raise RecrunError(f"{where} is damaged: expected a JSON object")
+        raise DataError(f"{where} is damaged: it holds no object")
     return value

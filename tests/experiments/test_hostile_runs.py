@@ -238,7 +238,7 @@ def test_a_pipe_is_not_waited_for(stranger, tmp_path, capsys, name):
     assert cli.main(["list", "runs", str(tmp_path)]) == 0
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "..", ".", "a/b", "", "x" * 200, "a\x1b[2J", "a b"])
+@pytest.mark.parametrize("name", ["../x", "/x", "..", ".", "a/b", "", "x" * 200, "a\x1b[2J", "a b"])
 def test_a_stage_has_a_plain_name(stranger, capsys, name):
     change(stranger, "stage", {name: {}})
     for verb in VERBS:

@@ -250,7 +250,7 @@ def histories_of_two_colours(folder, like):
         lines += [f"{user},{item},{at}" for at, item in enumerate(2 * rng.permutation(10)[:8] + user % 2)]
     (folder / "ratings.csv").write_text("\n".join(lines))
     drawing = like.batches.drawing
-    keys = {"num_negatives": drawing.size, "negatives": drawing.whose, "rows": like.batches.rows}
+    keys = {"num_negatives": drawing.num_negatives, "negatives": drawing.negatives, "rows": like.batches.rows}
     data = retrieval(folder / "ratings.csv", **keys)
 
     def margins(model):

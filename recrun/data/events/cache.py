@@ -12,7 +12,7 @@ from recrun.data.events.log import EventLog
 from recrun.data.io.cache import Arrays, cached_arrays
 from recrun.data.types import Ids
 
-VERSION = 1  # raise it when the same input and settings would give another log than before
+VERSION = 2  # raise it when the same input and settings would give another log than before
 COLUMNS = ("unit", "item", "rank", "time", "part")
 IDS = ("units", "items", "owners")
 
@@ -31,7 +31,7 @@ def cached_log(folder: str | None, settings: Mapping[str, Any], build: Callable[
 
 
 def _arrays(log: EventLog) -> Arrays:
-    arrays: dict[str, np.ndarray] = {"counts": np.array(json.dumps(dict(log.counts)))}
+    arrays = {"counts": np.array(json.dumps(dict(log.counts))), "fingerprint": np.array(log.fingerprint())}
     for name in COLUMNS:
         column = getattr(log, name)
         if column is not None:
@@ -46,7 +46,8 @@ def _arrays(log: EventLog) -> Arrays:
 def _log(arrays: Arrays) -> EventLog:
     columns = {name: arrays[name] for name in COLUMNS if name in arrays}
     ids = {name: _unpacked(name, arrays) for name in IDS if name in arrays}
-    return EventLog(**columns, **ids, counts=json.loads(str(arrays["counts"])))
+    log = EventLog(**columns, **ids, counts=json.loads(str(arrays["counts"])))
+    return log.with_fingerprint(str(arrays["fingerprint"]))
 
 
 def _packed(name: str, ids: Ids) -> dict[str, np.ndarray]:

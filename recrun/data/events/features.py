@@ -13,7 +13,7 @@ import numpy as np
 
 from recrun.data.events.side_tables import ID, EncodedSide, SideFields, SideTable, encode
 from recrun.data.events.split_log import SplitLog
-from recrun.data.types import TRAIN, Ids
+from recrun.data.types import TRAIN, Ids, as_text
 from recrun.errors import CheckpointError, ConfigError
 
 
@@ -107,13 +107,13 @@ class FeatureTables:
         """Of each unit: the fields of its user."""
         ids = self.log.units if self.log.owners is None else self.log.owners
         trained = self.log.train.lengths() > 0
-        return encode(self._sides[0], _text(ids), trained, self.keys.user, self._names("user"))
+        return encode(self._sides[0], as_text(ids), trained, self.keys.user, self._names("user"))
 
     @cached_property
     def items(self) -> EncodedSide:
         """Of each item of the catalogue."""
         trained = np.bincount(self.log.item[self.log.part == TRAIN], minlength=len(self.log.items)) > 0
-        return encode(self._sides[1], _text(self.log.items), trained, self.keys.item, self._names("item"))
+        return encode(self._sides[1], as_text(self.log.items), trained, self.keys.item, self._names("item"))
 
     def _names(self, side: str) -> Ids | None:
         if self.known is None:
@@ -144,7 +144,3 @@ class FeatureTables:
         if not self.used:
             return {}
         return {"users_without_features": self.users.absent, "items_without_features": self.items.absent}
-
-
-def _text(ids: Ids) -> Ids:
-    return np.array([str(name) for name in ids.tolist()], object)

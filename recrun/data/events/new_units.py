@@ -11,7 +11,7 @@ from recrun.data.events.filters import Filters
 from recrun.data.events.log import Order, UnitName
 from recrun.data.events.split_log import SplitLog
 from recrun.data.io.raw_events import RawEvents
-from recrun.data.types import TEST, TRAIN, Ids
+from recrun.data.types import TEST, TRAIN, Ids, as_text
 from recrun.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,4 @@ def _ids(old: Ids, new: Ids) -> Ids:
     """Ids of both, as numbers where all are."""
     if old.dtype.kind == new.dtype.kind == "i":
         return np.concatenate([old, new])
-    ids = np.empty(len(old) + len(new), object)
-    ids[:] = [str(name) for name in [*old.tolist(), *new.tolist()]]
-    return ids
+    return np.concatenate([as_text(old), as_text(new)])

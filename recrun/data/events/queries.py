@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from recrun.data.events.split_log import CODES, SplitLog
 from recrun.data.ragged import Ragged, joined, offsets_of, spans
-from recrun.data.types import VALID, Ids, Int64, Mask
+from recrun.data.types import VALID, Ids, Int64, Mask, as_text
 from recrun.types import Split
 
 
@@ -17,7 +18,7 @@ class Rankings:
     """Q units, for each of which the catalogue is ranked once.
 
     Attributes:
-        ids: Of the units [Q].
+        ids: Of the units, as text [Q].
         unit: Index of each, int64 [Q].
         inputs: The items that the model is shown, in order.
         seen: Items that a ranking may leave out: the input and, for test, the validation items.
@@ -38,15 +39,16 @@ class Rankings:
         ragged = (rows.take(index) for rows in (self.inputs, self.seen, self.targets))
         return Rankings(self.ids[index], self.unit[index], *ragged)
 
-    def without_seen_targets(self, n_items: int) -> tuple[Rankings, int]:
+    @cached_property
+    def without_seen_targets(self) -> tuple[Rankings, int]:
         """The units whose targets are not all seen, with the unseen ones; and how many targets were left out."""
-        seen = np.unique(self.seen.rows() * n_items + self.seen.items)
-        key = self.targets.rows() * n_items + self.targets.items
-        left = ~np.isin(key, seen, assume_unique=True)
+        size = 1 + max(int(rows.items.max(initial=0)) for rows in (self.seen, self.targets))
+        seen = np.unique(self.seen.rows() * size + self.seen.items)
+        left = ~np.isin(self.targets.rows() * size + self.targets.items, seen, assume_unique=True)
         if left.all():
             return self, 0
         targets = self.targets.keep(left)
-        some = Rankings(self.ids, self.unit, self.inputs, self.seen, targets)
+        some = replace(self, targets=targets)
         return some.take(np.flatnonzero(targets.lengths())), int(np.count_nonzero(~left))
 
 
@@ -127,10 +129,14 @@ class Inputs:
 
 
 def rankings(made: SplitLog, split: Split) -> Rankings:
-    """The units of a split with an input and a target.
+    """The units of a split with an input and a target, worked out once for a log.
 
     Of units that are held out whole the input is all but the last event, or the first event (see `EventSplit`).
     """
+    return made.once(("rankings", split), lambda: _rankings(made, split))
+
+
+def _rankings(made: SplitLog, split: Split) -> Rankings:
     held_out = made.part == CODES[split]
     shown = made.input_mask(split)
     if made.assignment.whole_units:
@@ -141,11 +147,16 @@ def rankings(made: SplitLog, split: Split) -> Rankings:
     if made.assignment.whole_units:
         seen = shown
     index = np.flatnonzero((inputs.lengths() > 0) & (targets.lengths() > 0))
-    return Rankings(made.units[index], index, inputs.take(index), made.select(seen).take(index), targets.take(index))
+    ids, ragged = as_text(made.units[index]), (inputs, made.select(seen), targets)
+    return Rankings(ids, index, *(rows.take(index) for rows in ragged))
 
 
 def next_item_queries(made: SplitLog, split: Split) -> NextItems:
-    """The held-out events of a split that have an input, each with what precedes it."""
+    """The held-out events of a split that have an input, each with what precedes it; worked out once for a log."""
+    return made.once(("next items", split), lambda: _next_item_queries(made, split))
+
+
+def _next_item_queries(made: SplitLog, split: Split) -> NextItems:
     mine = made.part == CODES[split]
     inputs, held_out = made.select(made.input_mask(split)), made.select(mine)
     before, count = inputs.lengths(), held_out.lengths()
@@ -174,7 +185,7 @@ def whole_inputs(made: SplitLog, split: Split) -> Inputs:
     mine = made.select(made.part == CODES[split])
     index = np.flatnonzero(mine.lengths())
     inputs = joined(shown, mine).take(index)
-    return Inputs(made.units[index], index, inputs, inputs)
+    return Inputs(as_text(made.units[index]), index, inputs, inputs)
 
 
 def units_with_targets(made: SplitLog, split: Split) -> int:

@@ -15,7 +15,7 @@ from recrun.data.events.queries import Rankings, rankings
 from recrun.data.events.split_log import CODES, SplitLog
 from recrun.data.io.files import EVENT_SPLITS
 from recrun.data.ragged import Ragged
-from recrun.data.types import DROPPED, TRAIN, Ids, Int64
+from recrun.data.types import DROPPED, TRAIN, Ids, Int64, as_text
 from recrun.errors import DataError
 
 Form: TypeAlias = Literal["tsv", "inter"]
@@ -134,8 +134,7 @@ class SplitFiles:
 
 def texts(ids: Ids, what: str) -> Ids:
     """Ids as text. Raises DataError for one that would not stay in its cell."""
-    found = np.empty(len(ids), object)
-    found[:] = [str(name) for name in ids.tolist()]
+    found = as_text(ids)
     for name in found:
         if any(character in name for character in "\t\n\r"):
             raise DataError(
@@ -152,7 +151,7 @@ def numbers(times: np.ndarray) -> np.ndarray:
 
 def separator_of(items: Ids) -> str:
     """What can stand between ids. Raises DataError if ids contain all that could."""
-    names = [str(name) for name in items.tolist()]
+    names = as_text(items).tolist()
     found = next((mark for mark in SEPARATORS if not any(mark in name for name in names)), None)
     if found is None:
         raise DataError(
@@ -197,8 +196,8 @@ def differences(one: SplitLog, other: SplitLog) -> list[str]:
 
 def contents(made: SplitLog) -> Iterator[tuple[str, list[str]]]:
     """What models are trained and evaluated on, in words and as sorted lines."""
-    units, items = made.units, np.array([str(name) for name in made.items.tolist()], object)
-    yield "training events", lines_of(units, items, made.train)
+    items = as_text(made.items)
+    yield "training events", lines_of(made.units, items, made.train)
     for split in CODES:
         found = rankings(made, split)
         yield f"inputs of {split} units", lines_of(found.ids, items, found.inputs)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from recrun.errors import DataError
 from recrun.types import Split
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CODES: dict[Split, int] = {"valid": VALID, "test": TEST}
 
@@ -46,11 +49,13 @@ class Assignment:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-class EventSplit(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class EventSplit(ABC):
     """Assigns the events of a log; see recrun.data.events.splits for those there are.
 
+    `needs`, a plain literal in the class body, says what the log must have: "order", "times", "split files" or nothing.
+
     Attributes:
-        needs: What the log must have: "order", "times", "split files"; None = nothing. A plain literal.
         catalogue: all: the items of the whole log can be recommended. train: those of the training events; held-out
             events of others are dropped and counted.
         test_input: Whether validation events are part of the input at test time.
@@ -59,15 +64,11 @@ class EventSplit(Protocol):
 
     needs: ClassVar[str | None]
 
-    @property
-    def catalogue(self) -> Catalogue: ...
+    catalogue: Catalogue = "all"
+    test_input: TestInput = "train"
+    targets: WholeTargets = "last"
 
-    @property
-    def test_input(self) -> TestInput: ...
-
-    @property
-    def targets(self) -> WholeTargets: ...
-
+    @abstractmethod
     def assign(self, log: EventLog) -> Assignment:
         """Where each event goes.
 
@@ -106,6 +107,14 @@ class SplitLog:
     owners: Ids | None
     counts: Mapping[str, int]
     log_fingerprint: str
+    _known: dict[Hashable, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` gives, remembered under a key as long as the log is."""
+        if key not in self._known:
+            self._known[key] = compute()
+        found: T = self._known[key]
+        return found
 
     @cached_property
     def train(self) -> Ragged:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from recrun.data.events import split_rules as rules
 from recrun.data.events.log import EventLog
-from recrun.data.events.split_log import Assignment, Catalogue, EventSplit, TestInput, WholeTargets
+from recrun.data.events.split_log import Assignment, Catalogue, EventSplit, TestInput
 from recrun.data.types import DROPPED, INPUT, TEST, TRAIN, VALID, Int8
 from recrun.errors import ConfigError, DataError
 from recrun.types import Count, Fraction, Index, NonNegative, Probability, Split
@@ -29,9 +29,6 @@ class Random(EventSplit):
     valid_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.1
     seed: Index = 0
-    catalogue: Catalogue = "all"
-    test_input: TestInput = "train"
-    targets: WholeTargets = "last"
 
     def assign(self, log: EventLog) -> Assignment:
         """See the protocol."""
@@ -54,9 +51,8 @@ class Temporal(EventSplit):
 
     valid_fraction: Fraction = 0.1
     test_fraction: Fraction = 0.1
-    catalogue: Catalogue = "all"
+    _: KW_ONLY
     test_input: TestInput = "train_valid"
-    targets: WholeTargets = "last"
 
     def assign(self, log: EventLog) -> Assignment:
         """See the protocol."""
@@ -72,9 +68,8 @@ class LeaveLastOut(EventSplit):
 
     needs: ClassVar[str | None] = "order"
 
-    catalogue: Catalogue = "all"
+    _: KW_ONLY
     test_input: TestInput = "train_valid"
-    targets: WholeTargets = "last"
 
     def assign(self, log: EventLog) -> Assignment:
         """See the protocol."""
@@ -101,9 +96,8 @@ class Strong(EventSplit):
     fold_in: Fraction = 0.8
     min_events: Count = 5
     seed: Index = 0
+    _: KW_ONLY
     catalogue: Catalogue = "train"
-    test_input: TestInput = "train"
-    targets: WholeTargets = "last"
 
     def assign(self, log: EventLog) -> Assignment:
         """See the protocol."""
@@ -148,9 +142,8 @@ class LastDays(EventSplit):
 
     test_days: NonNegative = 1.0
     valid_days: NonNegative = 1.0
+    _: KW_ONLY
     catalogue: Catalogue = "train"
-    test_input: TestInput = "train"
-    targets: WholeTargets = "last"
 
     def assign(self, log: EventLog) -> Assignment:
         """See the protocol."""
@@ -172,9 +165,8 @@ class LatestFraction(EventSplit):
 
     test_fraction: Probability = 0.1
     valid_fraction: Probability = 0.1
+    _: KW_ONLY
     catalogue: Catalogue = "train"
-    test_input: TestInput = "train"
-    targets: WholeTargets = "last"
 
     def assign(self, log: EventLog) -> Assignment:
         """See the protocol."""
@@ -206,9 +198,6 @@ class Provided(EventSplit):
     valid_fraction: Probability | None = None
     seed: Index = 0
     in_order: bool | None = None
-    catalogue: Catalogue = "all"
-    test_input: TestInput = "train"
-    targets: WholeTargets = "last"
 
     def assign(self, log: EventLog) -> Assignment:
         """See the protocol."""

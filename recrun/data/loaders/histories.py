@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +11,7 @@ import numpy as np
 from recrun.data.events.features import FeatureTables
 from recrun.data.events.split_log import SplitLog
 from recrun.data.loaders.loader import Arrays, tensors
-from recrun.data.loaders.negatives import Drawing, NegativeSampler, Whose
-from recrun.data.loaders.samplers import SamplerName
+from recrun.data.loaders.negatives import Drawing, NegativeSampler
 from recrun.data.loaders.training_queries import (
     Epoch,
     RowName,
@@ -24,10 +24,11 @@ from recrun.data.loaders.training_queries import (
 from recrun.data.ragged import Ragged, spans
 from recrun.data.types import Ids, Int64
 from recrun.errors import DataError
-from recrun.types import Batch, Count, Index, NonNegative
+from recrun.types import Batch, Count
 
 
-class Histories:
+@dataclass(frozen=True, kw_only=True)
+class Histories(Drawing):
     """Batches of histories, with the negatives that training compares with.
 
     Every batch: `sparse` int32 [R, F], fields of each row's user; `items` int64, ragged, each row's latest items,
@@ -42,36 +43,18 @@ class Histories:
     targets, and drawn, on average. With avoid_positives also which columns a user took: `own_user`, `own_column`
     int64 [P], users numbered as in `owner` int64 [R], each row's one. With negatives=query and none of them: neither.
 
-    Args:
+    Attributes:
         his_size: Items of a history that a model reads.
         rows: A training row per interaction, all shuffled; or per unit, with all positions of a window of `his_size`
             items, another window in each epoch.
-        num_negatives: K, drawn afresh in each epoch; 0 = none.
-        negatives: Whether they are each query's own, or shared by the batch.
-        sampler: The distribution they are drawn from: uniform, count^sample_alpha ("popularity") or log(1 + count).
-        sample_alpha: For popularity; None = 0.75.
-        avoid_positives: Whether the items that a user took in training are never negatives to them.
-
-    Raises:
-        ConfigError: sample_alpha is given where it does nothing.
     """
 
     kind: ClassVar[str] = "histories"
     needs_order: ClassVar[bool] = True
     has_candidates: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        his_size: Count = 50,
-        rows: RowName = "interactions",
-        num_negatives: Index = 4,
-        negatives: Whose = "query",
-        sampler: SamplerName = "uniform",
-        sample_alpha: NonNegative | None = None,
-        avoid_positives: bool = True,
-    ) -> None:
-        self.his_size, self.rows = his_size, rows
-        self.drawing = Drawing.of(num_negatives, negatives, sampler, sample_alpha, avoid_positives)
+    his_size: Count = 50
+    rows: RowName = "interactions"
 
     def bind(self, log: SplitLog, features: FeatureTables) -> HistoryBatches:
         """The batches of a log."""
@@ -92,7 +75,7 @@ class HistoryBatches:
             "item_values": self.items.values,
         }
         self.names = log.units
-        self.drawing = keys.drawing
+        self.drawing: Drawing = keys
         self._sampler: NegativeSampler | None = None
 
     @property

@@ -11,44 +11,45 @@ from recrun.data.loaders.samplers import Positives, Sampler, SamplerName, refuse
 from recrun.data.ragged import Ragged, expand
 from recrun.data.types import Float, Ids, Int64
 from recrun.errors import ConfigError
+from recrun.types import Index, NonNegative
 
 ALPHA = 0.75  # of sampler=popularity, where nothing else is said
 
 Whose: TypeAlias = Literal["query", "batch"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """How negatives are drawn.
+    """How a loader draws negatives.
 
     Attributes:
-        size: Negatives of each query, or of the batch.
-        whose: Whether they are each query's own.
-        distribution, alpha: See `Sampler`.
+        num_negatives: K, drawn afresh in each epoch; 0 = none.
+        negatives: Whether they are each query's own, or shared by the batch.
+        sampler: The distribution they are drawn from: uniform, count^sample_alpha ("popularity") or log(1 + count).
+        sample_alpha: For popularity; None = 0.75.
         avoid_positives: Whether the items that a user took in training are never negatives to them.
+
+    Raises:
+        ConfigError: sample_alpha is given where it does nothing.
     """
 
-    size: int
-    whose: Whose
-    distribution: SamplerName
-    alpha: float
-    avoid_positives: bool
+    num_negatives: Index = 4
+    negatives: Whose = "query"
+    sampler: SamplerName = "uniform"
+    sample_alpha: NonNegative | None = None
+    avoid_positives: bool = True
 
-    @classmethod
-    def of(
-        cls, size: int, whose: Whose, distribution: SamplerName, alpha: float | None, avoid_positives: bool
-    ) -> Drawing:
-        """From a loader's keys.
-
-        Raises:
-            ConfigError: sample_alpha is given where it does nothing.
-        """
-        if alpha is not None and distribution != "popularity":
+    def __post_init__(self) -> None:
+        if self.sample_alpha is not None and self.sampler != "popularity":
             raise ConfigError(
-                f"loader.sample_alpha={alpha} does nothing with loader.sampler={distribution}; "
+                f"loader.sample_alpha={self.sample_alpha} does nothing with loader.sampler={self.sampler}; "
                 "it is for loader.sampler=popularity"
             )
-        return cls(size, whose, distribution, ALPHA if alpha is None else alpha, avoid_positives)
+
+    @property
+    def alpha(self) -> float:
+        """The exponent of sampler=popularity."""
+        return ALPHA if self.sample_alpha is None else self.sample_alpha
 
 
 class NegativeSampler:
@@ -64,7 +65,7 @@ class NegativeSampler:
 
     def __init__(self, train: Ragged, units: Ids, n_items: int, target_share: Float, how: Drawing) -> None:
         self.target_share, self.how, self.units = target_share, how, units
-        self.sampler = Sampler(np.bincount(train.items, minlength=n_items), how.distribution, how.alpha)
+        self.sampler = Sampler(np.bincount(train.items, minlength=n_items), how.sampler, how.alpha)
         self.positives = Positives.of(train.rows(), train.items.astype(np.int64), len(units), n_items)
 
     def refuse_nothing_to_draw(self) -> None:
@@ -74,8 +75,8 @@ class NegativeSampler:
             ConfigError: More are wanted than the catalogue has.
             DataError: A user took everything that can be drawn.
         """
-        refuse_too_many(self.how.size, self.positives.n_items)
-        if self.how.size and self.how.whose == "query" and self.how.avoid_positives:
+        refuse_too_many(self.how.num_negatives, self.positives.n_items)
+        if self.how.num_negatives and self.how.negatives == "query" and self.how.avoid_positives:
             self.sampler.refuse_if_nothing_is_left(self.positives, self.units)
 
     def draw(self, rng: np.random.Generator, unit_Q: Int64, part: slice) -> Int64:
@@ -89,11 +90,11 @@ class NegativeSampler:
             part: Which of the queries.
         """
         how = self.how
-        if how.whose == "batch":
-            return self.sampler.draw(rng, how.size)
+        if how.negatives == "batch":
+            return self.sampler.draw(rng, how.num_negatives)
         if how.avoid_positives:
-            return self.sampler.draw_others(rng, unit_Q, how.size, self.positives)[part]
-        return self.sampler.draw(rng, len(unit_Q) * how.size).reshape(len(unit_Q), how.size)[part]
+            return self.sampler.draw_others(rng, unit_Q, how.num_negatives, self.positives)[part]
+        return self.sampler.draw(rng, len(unit_Q) * how.num_negatives).reshape(len(unit_Q), how.num_negatives)[part]
 
     def fields(self, target_Q: Int64, unit_R: Int64, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
         """Fields of a training batch with what `draw` gave for it.
@@ -104,9 +105,9 @@ class NegativeSampler:
             drawn: From `draw`.
             scratch: int64 [n_items], overwritten.
         """
-        if self.how.whose == "batch":
+        if self.how.negatives == "batch":
             return self._shared(target_Q, unit_R, drawn, scratch)
-        return self._candidates(target_Q, drawn, scratch) if self.how.size else {}
+        return self._candidates(target_Q, drawn, scratch) if self.how.num_negatives else {}
 
     def _candidates(self, target_Q: Int64, drawn: Int64, scratch: Int64) -> dict[str, np.ndarray]:
         """Each target, and negatives of its own behind it, as positions among the batch's distinct items."""
@@ -125,7 +126,7 @@ class NegativeSampler:
             "column": column,
             "sampled": np.bincount(sampled, minlength=len(columns)).astype(np.float32),
             "in_batch_expected": ((len(target_Q) - 1) * self.target_share[columns]).astype(np.float32),
-            "sampled_expected": (self.how.size * self.sampler.share[columns]).astype(np.float32),
+            "sampled_expected": (self.how.num_negatives * self.sampler.share[columns]).astype(np.float32),
         }
         if self.how.avoid_positives:
             users, owner = np.unique(unit_R, return_inverse=True)

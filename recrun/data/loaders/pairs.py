@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -11,17 +12,17 @@ import numpy as np
 from recrun.data.events.features import FeatureTables
 from recrun.data.events.split_log import SplitLog
 from recrun.data.loaders.loader import Arrays, tensors
-from recrun.data.loaders.negatives import Drawing, NegativeSampler, Whose
-from recrun.data.loaders.samplers import SamplerName
+from recrun.data.loaders.negatives import Drawing, NegativeSampler
 from recrun.data.ragged import Ragged
 from recrun.data.types import Float, Ids, Int64
 from recrun.interfaces import TrainingEvents
-from recrun.types import Batch, Index, NonNegative
+from recrun.types import Batch, Index
 
 Sampling: TypeAlias = Literal["pairs", "users"]
 
 
-class Pairs:
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Drawing):
     """Batches of the distinct pairs of a unit and an item that it took in training.
 
     Training batch: `user` int64 [B], `target` int64 [B], and fields of negatives as in
@@ -30,38 +31,21 @@ class Pairs:
 
     Batch for evaluation: `user` int64 [B] and, ragged, `items` int64, ascending, without repetition.
 
-    Args:
-        num_negatives: K, drawn afresh in each epoch; 0 = none.
-        negatives: Whether they are each pair's own, or shared by the batch.
-        sampler: The distribution they are drawn from: uniform, count^sample_alpha ("popularity") or log(1 + count).
-        sample_alpha: For popularity; None = 0.75.
-        avoid_positives: Whether the items that a unit took in training are never negatives to it.
+    Attributes:
         sampling: What an epoch is. pairs: each pair once, shuffled. users: as many draws as there are pairs, with
             replacement, of a unit (all alike) and of one of its items: the authors' code of LightGCN. It gives those
             with few pairs more weight.
-
-    Raises:
-        ConfigError: sample_alpha is given where it does nothing.
     """
 
     kind: ClassVar[str] = "pairs"
     has_candidates: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        num_negatives: Index = 1,
-        negatives: Whose = "query",
-        sampler: SamplerName = "uniform",
-        sample_alpha: NonNegative | None = None,
-        avoid_positives: bool = True,
-        sampling: Sampling = "pairs",
-    ) -> None:
-        self.sampling: Sampling = sampling
-        self.drawing = Drawing.of(num_negatives, negatives, sampler, sample_alpha, avoid_positives)
+    num_negatives: Index = 1
+    sampling: Sampling = "pairs"
 
     def bind(self, log: SplitLog, features: FeatureTables) -> PairBatches:
         """The batches of a log; features are not read."""
-        return PairBatches(self.drawing, self.sampling, log)
+        return PairBatches(self, log)
 
 
 class PairBatches:
@@ -69,8 +53,8 @@ class PairBatches:
 
     unit: ClassVar[str] = "pairs"
 
-    def __init__(self, drawing: Drawing, sampling: Sampling, log: SplitLog) -> None:
-        self.drawing, self.sampling, self.names, self.n_items = drawing, sampling, log.units, len(log.items)
+    def __init__(self, keys: Pairs, log: SplitLog) -> None:
+        self.drawing, self.sampling, self.names, self.n_items = keys, keys.sampling, log.units, len(log.items)
         self.rows = log.train.sets(self.n_items)
         self.user = self.rows.rows()
         pairs = TrainingEvents(self.user.astype(np.int32), self.rows.items, len(log.units), self.n_items)

@@ -15,10 +15,11 @@ from recrun.console.tables import room_for
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.compare import paired_tests
 from recrun.experiments.compare.bootstrap import Floats, bca, resampled_means, seed_weights, spread
-from recrun.experiments.compare.result import Comparison, ComparisonResult, Correction, Summary, lower_is_better
-from recrun.experiments.compare.runs import Setting, StoredRun, inside, printable
+from recrun.experiments.compare.result import Comparison, ComparisonResult, Correction, Summary
+from recrun.experiments.compare.runs import Setting, StoredRun, printable
 from recrun.experiments.compare.units import MatchedUnits, UnitValues, matched, metric_names, read_units
-from recrun.types import Split
+from recrun.runtime.run_files import inside
+from recrun.types import Split, lower_is_better
 
 Pair: TypeAlias = tuple[int, int]  # settings: the one compared, and the one that it is compared with
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from recrun.experiments.compare.bootstrap import Interval
-from recrun.types import Split
+from recrun.types import Split, lower_is_better
 
 Correction: TypeAlias = Literal["holm", "bh"]
 
 ALPHA = 0.05  # of a corrected p-value
-LOWER_IS_BETTER = ("loss", "logloss", "rmse", "mae", "squared_error", "bpr", "warp")
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,3 @@ class ComparisonResult:
     def summary(self, setting: str, metric: str) -> Summary:
         """One setting's value of a metric."""
         return next(one for one in self.summaries if (one.setting, one.metric) == (setting, metric))
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value means a better model."""
-    return metric.rsplit("/", 1)[-1] in LOWER_IS_BETTER

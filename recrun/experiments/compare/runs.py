@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from recrun.config.composition import key_of
+from recrun.config.yaml_limits import read_plain
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.sweep_results import distinct
+from recrun.runtime.run_files import inside, read_json
 
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FINGERPRINTS = ("dataset_fingerprint", "split_fingerprint")
 # Runs that differ in these alone are of one setting.
 OF_NO_SETTING = ("seed", "output_dir", "tracker", "report", "name", "tags", "time_limit")
@@ -66,54 +67,10 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def inside(directory: Path, *names: str) -> Path:
-    """A file of a run directory.
-
-    Raises:
-        DataError: It is a link, or has a name, that leads out of the directory.
-    """
-    path = directory.joinpath(*names)
-    if not path.resolve().is_relative_to(directory.resolve()):
-        raise DataError(f"{path} leads out of {directory}")
-    return path
-
-
-def read_text(path: Path) -> str:
-    """A text file of a run directory."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-
-
-def read_json(path: Path) -> Mapping[str, Any]:
-    """A JSON file that holds an object."""
-    try:
-        value = json.loads(read_text(path))
-    except (ValueError, RecursionError):
-        raise DataError(f"{path} is damaged: it is not JSON") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path} is damaged: it holds no object")
-    return value
-
-
-def read_yaml(path: Path) -> Any:
-    """A YAML file of plain values: no tags, and no aliases, which can make a small file huge."""
-    text = read_text(path)
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=YAML_LOADER)):
-            raise DataError(f"{path} is damaged: it has a YAML alias, which no run writes")
-        return yaml.load(text, Loader=YAML_LOADER)  # a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-
-
 def typed_value(text: str) -> Any:
     """A typed value as YAML reads it; the text itself where it is none."""
     try:
-        return yaml.load(text, Loader=YAML_LOADER)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
 
@@ -128,10 +85,10 @@ def read_run(directory: Path) -> StoredRun:
     record = read_json(inside(directory, "run.json"))
     if record.get("status") != "finished":
         raise ConfigError(f"{directory} is not finished: its status is {record.get('status')!r}; recrun resume goes on")
-    config = read_yaml(inside(directory, "config.yaml"))
+    config = read_plain(inside(directory, "config.yaml"))
     if not isinstance(config, Mapping):
         raise DataError(f"{directory / 'config.yaml'} is damaged: it holds no mapping")
-    overrides = read_yaml(path) if (path := inside(directory, ".hydra", "overrides.yaml")).is_file() else []
+    overrides = read_plain(path) if (path := inside(directory, ".hydra", "overrides.yaml")).is_file() else []
     words = tuple(printable(word) for word in overrides) if isinstance(overrides, list) else ()
     results = read_json(inside(directory, "results.json"))
     return StoredRun(directory, config, record, results, words, model_name(directory, config))
@@ -140,7 +97,7 @@ def read_run(directory: Path) -> StoredRun:
 def model_name(directory: Path, config: Mapping[str, Any]) -> str:
     """The option of the group `model`, else the class."""
     path = inside(directory, ".hydra", "hydra.yaml")
-    found: Any = read_yaml(path) if path.is_file() else {}
+    found: Any = read_plain(path) if path.is_file() else {}
     for key in ("hydra", "runtime", "choices"):
         found = mapping(found).get(key)
     target = str(mapping(config.get("model")).get("_target_", "model"))

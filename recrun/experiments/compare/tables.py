@@ -13,7 +13,8 @@ from string import ascii_lowercase
 from recrun.console import report
 from recrun.console.tables import Column, show
 from recrun.experiments.compare.bootstrap import LEVEL
-from recrun.experiments.compare.result import ALPHA, Comparison, ComparisonResult, Summary, lower_is_better
+from recrun.experiments.compare.result import ALPHA, Comparison, ComparisonResult, Summary
+from recrun.types import lower_is_better
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 DIGITS = 4

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from recrun.errors import RecrunError
 from recrun.experiments.compare.bootstrap import Interval, spread
 from recrun.experiments.compare.compare import Estimates, blocks_of
-from recrun.experiments.compare.runs import Setting, inside
+from recrun.experiments.compare.runs import Setting
 from recrun.experiments.compare.units import MatchedUnits, metric_names
+from recrun.runtime.run_files import inside
 from recrun.types import Split
 
 MOST_RESAMPLED = 50_000  # units; the mean of more is normal enough, and drawing them takes minutes

@@ -9,23 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recrun.config.yaml_limits import read_plain
 from recrun.errors import RecrunError
 from recrun.experiments.compare.runs import (
     Setting,
-    inside,
     mapping,
     model_name,
     printable,
-    read_json,
     read_run,
-    read_text,
-    read_yaml,
 )
 from recrun.experiments.reports.charts import Chart, Points, histogram, line_chart
 from recrun.experiments.reports.estimates import Value, unit_values, values_of
 from recrun.experiments.reports.page import Page, Section, Table
 from recrun.experiments.run_record import MetricsLog
-from recrun.runtime.run_files import refuse_links
+from recrun.runtime.run_files import inside, read_json, read_text, refuse_links
 from recrun.types import Split
 
 SPLITS: tuple[Split, ...] = ("valid", "test")
@@ -71,12 +68,12 @@ def read(directory: Path) -> Stored:
         RecrunError: A file is damaged, or leads out of the directory.
     """
     refuse_links(directory)
-    config = mapping(read_yaml(inside(directory, "config.yaml")))
+    config = mapping(read_plain(inside(directory, "config.yaml")))
     found = {
         name: read_json(path) if (path := inside(directory, name)).is_file() else {}
         for name in ("run.json", "results.json")
     }
-    typed = read_yaml(path) if (path := inside(directory, ".hydra", "overrides.yaml")).is_file() else []
+    typed = read_plain(path) if (path := inside(directory, ".hydra", "overrides.yaml")).is_file() else []
     return Stored(
         directory=directory,
         model=model_name(directory, config),

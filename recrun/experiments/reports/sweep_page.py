@@ -15,11 +15,9 @@ from recrun.experiments.compare.runs import (
     Setting,
     find_runs,
     gather_settings,
-    inside,
     jobs_of,
     mapping,
     printable,
-    read_json,
     refuse_other_evaluations,
 )
 from recrun.experiments.reports.charts import Chart, Estimate, Points, interval_chart, line_chart
@@ -36,7 +34,7 @@ from recrun.experiments.reports.run_page import (
     read,
 )
 from recrun.experiments.sweep_results import distinct
-from recrun.runtime.run_files import refuse_links
+from recrun.runtime.run_files import inside, read_json, refuse_links
 from recrun.types import Split
 
 MOST_METRICS = 4  # of the table of settings

@@ -223,7 +223,7 @@ def test_an_empty_batch_has_no_longest(five):
 
 def test_sizes_and_vocabulary(five):
     data = retrieval(five)
-    assert (Histories.kind, data.sequential) == ("histories", False)
+    assert Histories.kind == "histories"
     assert (data.sizes["n_users"], data.sizes["n_items"], data.sizes["max_length"]) == (4, 7, 50)
     assert data.vocabulary()["user_features"].tolist() == ["id=?", "id=a", "id=b", "id=c", "id=d"]
     assert set(data.vocabulary()) == {"users", "items", "user_features", "item_features"}
@@ -234,8 +234,8 @@ def test_a_key_that_would_do_nothing_is_refused(sampler):
     told = rf"loader.sample_alpha=0 does nothing with loader.sampler={sampler}; it is for loader.sampler=popularity"
     with pytest.raises(ConfigError, match=told):
         Histories(sampler=sampler, sample_alpha=0)
-    assert Histories(sampler="popularity").drawing.alpha == 0.75
-    assert Histories(sampler="popularity", sample_alpha=0).drawing.alpha == 0
+    assert Histories(sampler="popularity").alpha == 0.75
+    assert Histories(sampler="popularity", sample_alpha=0).alpha == 0
 
 
 def test_what_cannot_be_drawn_is_refused_when_training_begins(five, tmp_path):

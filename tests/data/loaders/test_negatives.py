@@ -23,7 +23,9 @@ def sampler(whose="query", size=3, distribution="uniform", avoid=True, rows=TRAI
     train = ragged(rows)
     shares = target_shares(train, "interactions", 5, n_items)
     names = np.array([f"u{at}" for at in range(len(rows))], object)
-    return NegativeSampler(train, names, n_items, shares, Drawing(size, whose, distribution, 1.0, avoid))
+    alpha = 1.0 if distribution == "popularity" else None
+    how = Drawing(num_negatives=size, negatives=whose, sampler=distribution, sample_alpha=alpha, avoid_positives=avoid)
+    return NegativeSampler(train, names, n_items, shares, how)
 
 
 def batch_of(negatives, seed=0):

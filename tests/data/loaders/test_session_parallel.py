@@ -147,6 +147,6 @@ def test_sessions_of_one_event_teach_nothing():
 
 def test_what_it_is():
     data = sessions_of([[0, 1, 2]])
-    assert (SessionParallel.kind, data.train_unit, data.sequential) == ("session_parallel", "events", True)
+    assert (SessionParallel.kind, data.train_unit, SessionParallel.sequential) == ("session_parallel", "events", True)
     assert data.sizes == {"n_users": 1, "n_items": 3}
     assert set(data.vocabulary()) == {"users", "items"}

@@ -98,6 +98,6 @@ def test_the_last_batch_may_be_of_one_unit():
 
 def test_what_it_is():
     data = synthetic()
-    assert (UserRows.kind, data.train_unit, data.sequential) == ("user_rows", "users", False)
+    assert (UserRows.kind, data.train_unit) == ("user_rows", "users")
     assert data.sizes == {"n_users": 30, "n_items": 40}
     assert set(data.vocabulary()) == {"users", "items"}

@@ -148,7 +148,7 @@ def test_damaged_files_are_one_line_that_names_them(tmp_path, monkeypatch, name,
 def test_missing_files_and_bytes_that_are_no_text_are_named(tmp_path):
     run = store_run(tmp_path / "a", UNITS)
     (run / "results.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"results.json cannot be read: 'utf-8'"):
+    with pytest.raises(DataError, match=r"results.json is damaged: byte 0 is not UTF-8"):
         find_runs([run])
     (run / "results.json").unlink()
     with pytest.raises(DataError, match=r"results.json is missing"):
