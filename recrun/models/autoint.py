@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recrun.features import Features, Task
-from recrun.models.layers.embedding import FeatureEmbedding, single_task
+from recrun.models.layers.embedding import FeatureEmbedding, NumberEmbedding, single_task
 from recrun.models.layers.mlp import hidden_layers, output_width
 from recrun.types import Batch, Count, FromData, Positive, Probability
 
@@ -52,7 +52,7 @@ class AutoInt(nn.Module):
         super().__init__()
         self.tasks = single_task(tasks, "autoint")
         self.embedding = FeatureEmbedding(features, embedding_dim, init_std)
-        self.dense_vectors = nn.Parameter(torch.randn(len(features.dense), embedding_dim) * init_std)
+        self.numbers = NumberEmbedding(len(features.dense), embedding_dim, init_std)
         n_vectors = features.n_vectors + len(features.dense)
         widths = [embedding_dim, *[head_num * head_dim] * attention_layers]
         self.attention = nn.Sequential(*(Interacting(width, head_num, head_dim) for width in widths[:-1]))
@@ -63,8 +63,7 @@ class AutoInt(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits [B, 1]."""
-        numbers_BDE = batch["dense"][..., None] * self.dense_vectors
-        vectors_BFE = torch.cat([self.embedding(batch), numbers_BDE], 1)
+        vectors_BFE = torch.cat([self.embedding(batch), self.numbers(batch)], 1)
         logits: Tensor = self.of_attention(self.attention(vectors_BFE).flatten(1))
         return logits if self.of_mlp is None else logits + self.of_mlp(self.mlp(vectors_BFE.flatten(1)))
 

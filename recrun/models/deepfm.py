@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding, single_task
 from recrun.models.layers.mlp import RowLayers
+from recrun.models.layers.pairs import pairs
 from recrun.types import Batch, Count, FromData, Positive, Probability
 
 
@@ -56,28 +56,3 @@ class DeepFM(nn.Module):
         linear_B1 = first_order_B1 + batch["dense"] @ self.linear
         logits: Tensor = linear_B1 + pairs(vectors_BFE) + self.output(hidden_BH)
         return logits
-
-
-def pairs(vectors_BFE: Tensor) -> Tensor:
-    """Sum over all pairs of a row's vectors of their inner product, [B, 1], as half of (sum)^2 - sum of squares."""
-    total: Tensor = _Pairs.apply(vectors_BFE)  # type: ignore[no-untyped-call]
-    return total
-
-
-class _Pairs(torch.autograd.Function):
-    """The gradient in v_i is the sum of the others: one pass over the vectors, where autograd would make six."""
-
-    @staticmethod
-    def forward(ctx: Any, vectors_BFE: Tensor) -> Tensor:
-        sum_BE = vectors_BFE.sum(1)
-        ctx.save_for_backward(vectors_BFE, sum_BE)
-        norms = (torch.linalg.vector_norm(part, dim=1, keepdim=True) for part in (sum_BE, vectors_BFE.flatten(1)))
-        of_sum_B1, of_all_B1 = norms
-        total_B1: Tensor = (of_sum_B1.square() - of_all_B1.square()) / 2
-        return total_B1
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_B1: Tensor) -> Tensor:
-        vectors_BFE, sum_BE = ctx.saved_tensors
-        return torch.addcmul((sum_BE * grad_B1)[:, None], vectors_BFE, grad_B1[:, None], value=-1)

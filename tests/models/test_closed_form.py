@@ -12,8 +12,9 @@ from recrun.errors import ConfigError
 from recrun.interfaces import TrainingEvents
 from recrun.models.als import ALS, blocks
 from recrun.models.ease import EASE, invert_
-from recrun.models.item_knn import ItemKNN, highest
+from recrun.models.item_knn import ItemKNN
 from recrun.models.layers import sparse_rows
+from recrun.models.layers.nearest_items import highest
 from recrun.models.pure_svd import PureSVD
 from recrun.models.slim import SLIM
 from recrun.models.user_knn import UserKNN

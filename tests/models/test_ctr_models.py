@@ -1,28 +1,47 @@
 """Models of clicks against plain formulations: pairs one by one, outer products, loops over rows, attention by hand."""
 
+import inspect
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn import linear_model
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from recrun.config.compose import compose
 from recrun.config.validate import check
 from recrun.errors import ConfigError
 from recrun.features import Features, Field, Task
 from recrun.models.autoint import AutoInt, Interacting
-from recrun.models.dcn_v2 import Cross, DCNv2
-from recrun.models.deepfm import DeepFM, pairs
+from recrun.models.dcn_v2 import Cross, DCNv2, MixedCross
+from recrun.models.deepfm import DeepFM
 from recrun.models.din import DIN, Dice
+from recrun.models.dnn import DNN
+from recrun.models.final_mlp import FinalMLP
+from recrun.models.fm import FactorizationMachine
 from recrun.models.layers.mlp import BatchNorm
+from recrun.models.layers.pairs import pairs
 from recrun.models.layers.ragged import for_entries, softmax_in_rows, weighted_sum
+from recrun.models.lr import LogisticRegression
 from recrun.models.wide_deep import WideDeep
+from recrun.models.xdeepfm import CompressedInteractions, XDeepFM
 
 FIELDS = (Field("user", 0, 6), Field("item", 6, 9), Field("place", 15, 4))
 HISTORY, TAGS = Field("history", 6, 9), Field("tags", 19, 5)
 WITH_PAST = Features(FIELDS, ("age", "price"), (HISTORY, TAGS))
 CLICK = [Task("click")]
 SMALL = {"embedding_dim": 4, "mlp_hidden_size": [8, 5], "init_std": 0.5}
+STREAMS = {"mlp_1_hidden_size": [8, 6], "mlp_2_hidden_size": [4], "gate_hidden_size": [3]}
 MODELS = [
+    (LogisticRegression, {}),
+    (FactorizationMachine, {}),
+    (DNN, {}),
+    (XDeepFM, {"cin_hidden_size": [3, 2]}),
+    (FinalMLP, {**STREAMS, "head_num": 2}),
+    (FinalMLP, {**STREAMS, "context_1": ["user"], "context_2": ["item", "tags"]}),
+    (FinalMLP, {**STREAMS, "feature_selection": False, "head_num": 2}),
+    (DCNv2, {"rank": 3, "experts": 2}),
     (WideDeep, {}),
     (DeepFM, {}),
     (DCNv2, {}),
@@ -38,7 +57,9 @@ MODELS = [
 
 def make(model, features=WITH_PAST, **settings):
     torch.manual_seed(0)
-    made = model(features, CLICK, **{**SMALL, **settings})
+    own = inspect.signature(model).parameters
+    small = {key: value for key, value in {**SMALL, "batch_norm": False, **settings}.items() if key in own}
+    made = model(features, CLICK, **small)
     for name, parameter in made.named_parameters():
         if not name.startswith("embedding.table"):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -106,6 +127,73 @@ def wide_and_deep(model, batch, at):
     return linear_part(model, batch, at) + deep
 
 
+def linear_alone(model, batch, at):
+    weights = sum(vector[0] for vector in vectors_of(model, batch, at))
+    return weights + model.bias[0] + sum(x * w for x, w in zip(batch["dense"][at], model.linear[:, 0], strict=True))
+
+
+def with_numbers(model, batch, at):
+    """Vectors of ids and sequences, then of numbers."""
+    numbers = [x * vector for x, vector in zip(batch["dense"][at], model.numbers.vectors, strict=True)]
+    return [*vectors_of(model, batch, at), *numbers]
+
+
+def factorized(model, batch, at):
+    vectors = with_numbers(model, batch, at)
+    crossed = sum(vectors[i] @ vectors[j] for i in range(len(vectors)) for j in range(i))
+    return model.bias[0] + linear_part(model, batch, at) + crossed
+
+
+def deep_alone(model, batch, at):
+    return of_row(model.mlp, model.output, vectors_of(model, batch, at), batch["dense"][at])
+
+
+def compressed(model, batch, at):
+    """Equations 6 to 8, a feature map at a time."""
+    start = maps = with_numbers(model, batch, at)
+    logit = wide_and_deep(model, batch, at)
+    output = iter(model.of_cin.weight[0])
+    for layer in model.cin.layers:
+        weights = layer.weight.view(len(layer.weight), len(maps), len(start))
+        pairs_of = [(i, j) for i in range(len(maps)) for j in range(len(start))]
+        maps = [sum(weight[i, j] * maps[i] * start[j] for i, j in pairs_of) for weight in weights]
+        logit = logit + sum(next(output) * one.sum() for one in maps)
+    return logit
+
+
+def two_streams(model, batch, at):
+    vectors = vectors_of(model, batch, at)
+    start = torch.cat([*vectors, batch["dense"][at]])
+    outputs = []
+    for number, stream in enumerate(model.streams):
+        x = start
+        if len(model.gates):
+            gate = model.gates[number]
+            context = torch.cat([vectors[i] for i in gate.columns]) if gate.columns else gate.context[0]
+            hidden = deep_part(gate.mlp, None, context)
+            x = 2 * torch.sigmoid(gate.output.weight @ hidden + gate.output.bias) * start
+        outputs.append(deep_part(stream, None, x))
+    logit = model.fusion.linear.weight[0] @ torch.cat(outputs) + model.fusion.linear.bias[0]
+    heads = len(model.fusion.weight)
+    for first, second, weight in zip(
+        outputs[0].chunk(heads), outputs[1].chunk(heads), model.fusion.weight, strict=True
+    ):
+        logit = logit + first @ weight @ second
+    return logit
+
+
+def mixed(cross, x0, x):
+    """A cross layer of DCN-Mix, expert by expert."""
+    experts, rank = cross.shape
+    shares = (cross.gate.weight @ x).softmax(0)
+    total = x
+    for k in range(experts):
+        own = slice(k * rank, (k + 1) * rank)
+        inner = torch.tanh(cross.inner[k] @ torch.tanh(cross.into.weight[own] @ x))
+        total = total + shares[k] * x0 * (cross.out.weight[:, own] @ inner + cross.out.bias)
+    return total
+
+
 def with_pairs(model, batch, at):
     vectors = vectors_of(model, batch, at)
     crossed = sum(vectors[i] @ vectors[j] for i in range(len(vectors)) for j in range(i))
@@ -116,6 +204,9 @@ def crosses(model, batch, at):
     x0 = torch.cat([*vectors_of(model, batch, at), batch["dense"][at]])
     x = x0
     for cross in model.crosses:
+        if isinstance(cross, MixedCross):
+            x = mixed(cross, x0, x)
+            continue
         into = cross.into.weight if cross.matrix.weight.shape[0] != cross.matrix.weight.shape[1] else torch.eye(len(x))
         # (x0 outer x) W^T summed along x: entry i is x0_i * sum_j W_ij x_j
         x = (torch.outer(x0, x) * (cross.matrix.weight @ into)).sum(1) + x0 * cross.matrix.bias + x
@@ -141,8 +232,7 @@ def attention_by_hand(layer, vectors, head_num, head_dim):
 
 
 def attended_fields(model, batch, at):
-    numbers = [x * vector for x, vector in zip(batch["dense"][at], model.dense_vectors, strict=True)]
-    start = vectors = [*vectors_of(model, batch, at), *numbers]
+    start = vectors = with_numbers(model, batch, at)
     for layer in model.attention:
         vectors = attention_by_hand(layer, vectors, 2, 3)
     logit = model.of_attention.weight[0] @ torch.cat(vectors) + model.of_attention.bias[0]
@@ -176,7 +266,18 @@ def attended_past(model, batch, at):
     return of_row(model.mlp, model.output, [user, item, place, tags, interest], batch["dense"][at])
 
 
-PLAIN = {WideDeep: wide_and_deep, DeepFM: with_pairs, DCNv2: crosses, AutoInt: attended_fields, DIN: attended_past}
+PLAIN = {
+    LogisticRegression: linear_alone,
+    FactorizationMachine: factorized,
+    DNN: deep_alone,
+    XDeepFM: compressed,
+    FinalMLP: two_streams,
+    WideDeep: wide_and_deep,
+    DeepFM: with_pairs,
+    DCNv2: crosses,
+    AutoInt: attended_fields,
+    DIN: attended_past,
+}
 
 
 @pytest.mark.parametrize(("model", "settings"), MODELS)
@@ -200,7 +301,7 @@ def test_gradients_are_those_of_the_plain_formulation(model, settings):
 @pytest.mark.parametrize(("model", "settings"), MODELS)
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_last_batch_of_one_row_can_be_learned_from(model, settings, size):
-    made, batch = make(model, batch_norm=True, **settings).train(), make_batch(size)
+    made, batch = make(model, **{**settings, "batch_norm": True}).train(), make_batch(size)
     loss = made(batch).sum()
     loss.backward()
     assert loss.isfinite()
@@ -208,14 +309,14 @@ def test_a_last_batch_of_one_row_can_be_learned_from(model, settings, size):
 
 
 @pytest.mark.parametrize("features", [Features(FIELDS), Features((), ("age", "price"))], ids=["ids", "numbers"])
-@pytest.mark.parametrize("model", [WideDeep, DeepFM, DCNv2, AutoInt])
+@pytest.mark.parametrize("model", [one for one in PLAIN if one is not DIN])
 def test_ids_alone_and_numbers_alone(model, features):
     made = make(model, features)
     made(make_batch(5, features)).sum().backward()
     assert all(p.grad.to_dense().isfinite().all() for p in made.parameters())
 
 
-@pytest.mark.parametrize("model", [WideDeep, DeepFM, DCNv2, AutoInt, DIN])
+@pytest.mark.parametrize("model", PLAIN)
 def test_several_tasks_are_refused(model):
     with pytest.raises(ConfigError, match="predicts one classification"):
         model(WITH_PAST, [Task("a"), Task("b")])
@@ -224,6 +325,58 @@ def test_several_tasks_are_refused(model):
 def test_din_needs_a_past_of_what_is_offered():
     with pytest.raises(ConfigError, match=r"shares its ids .* sequences here: tags"):
         DIN(Features(FIELDS, (), (TAGS,)), CLICK)
+
+
+def test_contexts_are_columns_of_ids():
+    with pytest.raises(ConfigError, match=r"model.context_2 names price; .*: user, item, place, history, tags"):
+        FinalMLP(WITH_PAST, CLICK, context_1=["user"], context_2=["item", "price"])
+
+
+def test_heads_divide_both_streams():
+    with pytest.raises(ConfigError, match=r"head_num=3 must divide .*\(6\) and .*\(4\)"):
+        FinalMLP(WITH_PAST, CLICK, **STREAMS, head_num=3)
+
+
+def test_experts_have_a_rank():
+    with pytest.raises(ConfigError, match=r"set model\.rank"):
+        DCNv2(WITH_PAST, CLICK, experts=2)
+
+
+def test_a_closed_gate_takes_nothing_and_a_learned_context_is_the_same_for_all_rows():
+    made = make(FinalMLP, **STREAMS)
+    first = made.gates[0](torch.randn(5, 5, 4))
+    assert first.shape == (1, made.gates[0].output.out_features)
+    torch.nn.init.zeros_(made.gates[0].output.weight)
+    torch.nn.init.zeros_(made.gates[0].output.bias)
+    assert torch.equal(made.gates[0](torch.randn(5, 5, 4)), torch.ones_like(first))
+
+
+def test_interactions_by_hand():
+    cin = CompressedInteractions(2, [1, 1])
+    torch.nn.init.ones_(cin.layers[0].weight)
+    torch.nn.init.ones_(cin.layers[1].weight)
+    # all products of fields: (1 + 3)^2 = 16 and (2 + 0)^2 = 4; again by the fields: 16 * 4 and 4 * 2
+    assert cin(torch.tensor([[[1.0, 2.0], [3.0, 0.0]]])).tolist() == [[20.0, 72.0]]
+
+
+def test_logistic_regression_is_that_of_scikit_learn():
+    """At its optimum our logits are its, and our gradient is the one that its penalty, |w|^2 / 2, balances."""
+    rng, features = np.random.default_rng(0), Features((Field("a", 0, 3), Field("b", 3, 4)), ("x",))
+    ids = np.stack([rng.integers(0, 3, 200), rng.integers(3, 7, 200)], 1)
+    dense = rng.normal(size=(200, 1)).astype(np.float32)
+    label = rng.random(200) < 1 / (1 + np.exp(-(0.8 * dense[:, 0] + (ids[:, 0] == 1) - 0.5)))
+    columns = np.concatenate([ids[:, :1] == np.arange(3), ids[:, 1:] == np.arange(3, 7), dense], 1)
+    theirs = linear_model.LogisticRegression(C=1.0, tol=1e-8, solver="newton-cholesky").fit(columns, label)
+
+    made, weights = LogisticRegression(features, CLICK), torch.from_numpy(theirs.coef_).float()
+    made.embedding.table.data, made.linear.data = weights[0, :7, None].clone(), weights[0, 7:, None].clone()
+    made.bias.data = torch.from_numpy(theirs.intercept_).float()
+    logits = made({"sparse": torch.from_numpy(ids).int(), "dense": torch.from_numpy(dense)})
+    torch.testing.assert_close(logits[:, 0], torch.from_numpy(theirs.decision_function(columns)).float())
+    losses = binary_cross_entropy_with_logits(logits[:, 0], torch.from_numpy(label).float(), reduction="sum")
+    losses.backward()
+    slopes = torch.cat([made.embedding.table.grad.to_dense(), made.linear.grad, made.bias.grad[:, None]])
+    torch.testing.assert_close(slopes, -torch.cat([weights.T, torch.zeros(1, 1)]), rtol=1e-4, atol=1e-4)
 
 
 def test_pairs_and_their_gradient():

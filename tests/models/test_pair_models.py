@@ -15,18 +15,19 @@ from recrun.models.light_gcn import LightGCN
 
 N_ITEMS = 20
 SETS = [np.random.default_rng(unit).permutation(N_ITEMS)[: 4 + unit % 7].tolist() for unit in range(30)]
-MODELS = ["bpr_mf", "light_gcn"]
+MODELS = ["bpr_mf", "light_gcn", "ultra_gcn"]
 OBJECTIVES = {
-    "pairwise": ["loader.num_negatives=2"],
-    "listwise": ["loader.num_negatives=5"],
-    "pointwise": ["loader.num_negatives=2"],
+    "pairwise": ["loader.num_negatives=2", "loader.negatives=query"],
+    "listwise": ["loader.num_negatives=5", "loader.negatives=query"],
+    "pointwise": ["loader.num_negatives=2", "loader.negatives=query"],
     "in_batch": ["loader.num_negatives=5", "loader.negatives=batch"],
     "catalogue_softmax": ["loader.num_negatives=0"],
 }
 
 
 def made(tmp_path, name, *words, sets=SETS):
-    data, config = data_of(file_of(tmp_path, sets), f"model={name}", "model.embedding_dim=6", *words)
+    few = ["loader.num_negatives=8"] if name == "ultra_gcn" else []
+    data, config = data_of(file_of(tmp_path, sets), f"model={name}", "model.embedding_dim=6", *few, *words)
     return build_model(config, data), data, config
 
 
@@ -126,6 +127,55 @@ def test_bpr_mf_takes_the_papers_step(tmp_path):
     assert torch.equal(model.users[others], w[others])
 
 
+def graph_by_hand(data):
+    """X, beta of all users and items, and omega of all items, with loops as in the paper."""
+    train = data.log.train
+    x = np.zeros((len(data.log.units), N_ITEMS))
+    x[train.rows(), train.items] = 1
+    users, items, g = x.sum(1), x.sum(0), x.T @ x
+    beta = [[np.sqrt((users[u] + 1) / (items[i] + 1)) / users[u] for i in range(N_ITEMS)] for u in range(len(x))]
+    omega = np.zeros((N_ITEMS, N_ITEMS))
+    for i in range(N_ITEMS):
+        for j in range(N_ITEMS):
+            if i != j:
+                omega[i, j] = g[i, j] / (g[i].sum() - g[i, i]) * np.sqrt(g[i].sum() / g[j].sum())
+    return x, np.array(beta), omega
+
+
+def test_ultra_gcn_has_the_papers_losses_and_their_gradient(tmp_path):
+    """Pair by pair, with the neighbours by a full sort, in float64 and differentiated by torch."""
+    words = ["model.neighbors=3", "model.init_std=0.3", "model.temperature=0.5", "loader.num_negatives=9"]
+    weights = {"w1": 0.1, "w2": 0.7, "w3": 0.2, "w4": 0.9, "negative_weight": 3.0, "neighbor_weight": 0.4}
+    words += [f"trainer.objective.{key}={value}" for key, value in weights.items()]
+    model, data, config = made(tmp_path, "ultra_gcn", *words)
+    objective, batch = next(iter(build_trainers(config).values())).objective, first_batch(data)
+    losses = objective(model.train(), batch)
+    objective.backward(losses, model, lambda loss: loss)
+
+    x, beta, omega = graph_by_hand(data)
+    users = model.users.detach().double().requires_grad_()
+    items = model.items.detach().double().requires_grad_()
+    sampled, columns = batch["sampled"].int().tolist(), batch["columns"].tolist()
+    drawn = [item for item, count in zip(columns, sampled, strict=True) for _ in range(count)]
+    assert len(drawn) == 9
+    w = weights
+    pairs = list(zip(batch["user"].tolist(), batch["target"].tolist(), strict=True))
+    expected = {"edges": 0.0, "negatives": 0.0, "neighbors": 0.0}
+    for u, i in pairs:
+        s = 2 * items @ users[u]
+        expected["edges"] += -(w["w1"] + w["w2"] * beta[u, i]) * torch.log(torch.sigmoid(s[i]))
+        others = [j for j in drawn if not x[u, j]]
+        of_others = [-(w["w3"] + w["w4"] * beta[u, j]) * torch.log(torch.sigmoid(-s[j])) for j in others]
+        expected["negatives"] += w["negative_weight"] * sum(of_others) / max(len(others), 1)
+        for j in np.argsort(-omega[i], kind="stable")[:3]:
+            expected["neighbors"] += -w["neighbor_weight"] * omega[i, j] * torch.log(torch.sigmoid(s[j]))
+    for name, total in expected.items():
+        assert losses[name].item() == pytest.approx(total.item() / len(pairs), rel=1e-4), name
+    (sum(expected.values()) / len(pairs)).backward()
+    np.testing.assert_allclose(model.users.grad.to_dense(), users.grad, atol=1e-5)
+    np.testing.assert_allclose(model.items.grad.to_dense(), items.grad, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_user_without_training_pairs_has_the_mean_of_their_items(tmp_path, name):
     model, data, _ = made(tmp_path, name, "split=strong", "split.heldout_users=5", "split.catalogue=all")
@@ -183,7 +233,14 @@ def test_scores_do_not_depend_on_the_batch_and_predict_is_one_of_them(tmp_path, 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_run_is_evaluated_again_and_refuses_other_users(tmp_path, name):
     path = file_of(tmp_path, SETS)
-    words = [f"model={name}", "dataset=interactions", f"dataset.path={path}", "dataset.cache=null", "epochs=2"]
+    words = [
+        f"model={name}",
+        "loader.num_negatives=8",
+        "dataset=interactions",
+        f"dataset.path={path}",
+        "dataset.cache=null",
+        "epochs=2",
+    ]
     words += ["device=cpu", "threads=1", f"output_dir={tmp_path}", "trainer.batch_size=32"]
     directory = prepare(compose(words))
     results = execute(directory)

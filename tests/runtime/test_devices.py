@@ -54,6 +54,7 @@ CASES = {
     "deepfm": ["model=deepfm", *PLAIN, *PENALTIES, "trainer.clip_norm=0.5"],
     "dcn_v2": ["model=dcn_v2", *PLAIN],
     "autoint": ["model=autoint", *PLAIN],
+    "final_mlp": ["model=final_mlp", *PLAIN],
     "din": ["model=din", "model.activation=prelu", *PLAIN],
     "shared_bottom": ["model=shared_bottom", *TASKS, "weighting=fixed", "trainer.weighting.weights={click: 2}"],
     "mmoe": ["model=mmoe", *TASKS, "weighting=uwl"],

@@ -74,6 +74,24 @@ class FeatureEmbedding(nn.Module):
         return Bags(ids_N, torch.cat(begins).int())
 
 
+class NumberEmbedding(nn.Module):
+    """A number as a vector: the vector of its column, times the number.
+
+    Args:
+        n_dense: How many columns of numbers, D.
+        width: Of the vectors, E.
+        std: Standard deviation of the normal distribution they start from.
+    """
+
+    def __init__(self, n_dense: int, width: int, std: float) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(n_dense, width) * std)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B, D, E]."""
+        return batch["dense"][..., None] * self.vectors
+
+
 class Bags:
     """Ids to look up, int32 [N], and where each bag of them begins, int32 [R]; without it, each is a bag of its own."""
 
