@@ -45,6 +45,12 @@ class OutOfTime(Interrupted):
     """The run has used up its `time_limit`; its state is saved and it can be resumed."""
 
 
+class Pruned(RecrunError):
+    """A search stopped a trial that was worse than others; its metrics are kept. Not a failure."""
+
+    exit_code = 0
+
+
 class Diverged(RecrunError):
     """The loss became NaN or infinite."""
 

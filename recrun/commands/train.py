@@ -37,7 +37,7 @@ def train(words: list[str]) -> int:
     from recrun.experiments import directories
 
     for word in overrides:
-        if key_of(word).partition(".")[0] in ("launcher", "search"):
+        if key_of(word).partition(".")[0] in ("launcher", "search", "pruner"):
             raise ConfigError(f"{word} is for the jobs of a sweep: recrun -m …")
     composed = compose(overrides, folders)
     check(composed)
@@ -78,6 +78,8 @@ def carry_out(directory: Path) -> int:
         report.note(f"stopped, {outcome.error}; go on with: recrun resume {directory}")
     elif outcome.code == directories.INTERRUPTED:
         report.note(f"interrupted{': ' if outcome.error else ''}{outcome.error}; go on with: recrun resume {directory}")
+    elif outcome.pruned:
+        report.note(outcome.pruned)
     elif outcome.results is None:
         report.error(outcome.error)
     else:

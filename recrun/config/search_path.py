@@ -22,6 +22,7 @@ GROUPS = (
     "scheduler",
     "tracker",
     "search",
+    "pruner",
     "launcher",
     "experiment",
 )

@@ -236,6 +236,8 @@ class Keys:
             return None
         keys, part, wanted = fault(field.kind, value)
         hint = did_you_mean(part, choices(wanted)) if isinstance(part, str) else ""
+        group = path.rpartition(".")[2]
+        hint = f"; choose {group}={value}" if isinstance(value, str) and group in (*NODES, "pruner") else hint
         shown = "null" if part is None else str(part).lower() if isinstance(part, bool) else part
         raise ConfigError(f"{path}{keys}={shown}: expected {wanted}{hint}{self.origins.of(path)}")
 

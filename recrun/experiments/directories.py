@@ -18,7 +18,7 @@ from recrun.config.portable import portable
 from recrun.config.stored import raw, recompose
 from recrun.config.validate import check
 from recrun.console import report
-from recrun.errors import ConfigError, Interrupted, InUse, OutOfTime, RecrunError
+from recrun.errors import ConfigError, Interrupted, InUse, OutOfTime, Pruned, RecrunError
 from recrun.experiments import preflight
 from recrun.runtime.run_files import open_plain, read_json
 
@@ -34,12 +34,15 @@ class Outcome:
     code: int = 0
     in_use: bool = False  # another process is at it
     out_of_time: bool = False  # its time_limit is over; it can be resumed
+    pruned: str = ""  # why a search stopped it
 
     @property
     def status(self) -> str:
         """In a word, as run.json has it."""
         if self.results is not None:
             return "finished"
+        if self.pruned:
+            return "pruned"
         if self.out_of_time:
             return "out of time"
         return "interrupted" if self.code == INTERRUPTED else "failed"
@@ -126,6 +129,8 @@ def attempt(directory: Path) -> Outcome:
     try:
         check(recompose(directory, []))
         return Outcome(execute(directory))
+    except Pruned as end:
+        return Outcome(pruned=str(end))
     except RecrunError as error:
         return Outcome(error=str(error), code=error.exit_code, in_use=isinstance(error, InUse))
     except OutOfTime as limit:

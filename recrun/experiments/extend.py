@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ from recrun.config.composition import key_of
 from recrun.config.schema import signature
 from recrun.config.stored import raw
 from recrun.errors import ConfigError
-from recrun.experiments.run_record import RunRecord, config_sha256, now, write_json, write_text
+from recrun.experiments.run_record import (
+    RunRecord,
+    config_sha256,
+    now,
+    typed_in,
+    write_json,
+    write_text,
+)
 from recrun.runtime.process import exclusive
 from recrun.runtime.run_files import read_json
 
@@ -35,6 +43,9 @@ def extend(directory: Path, words: Sequence[str]) -> None:
     with exclusive(directory):
         config, record = read(directory), RunRecord(directory)
         record.refuse_edited(config)
+        if record.values.get("status") == "pruned":
+            again = f"recrun {' '.join(map(shlex.quote, typed_in(directory)))}"
+            raise ConfigError(f"{directory} was stopped by its search; a run that is trained to its end: {again}")
         before = refuse_no_more(config, record, epochs)
         set_epochs(config, epochs)
         record.update(

@@ -22,8 +22,8 @@ from recrun.checkpoints import checkpoint
 from recrun.config import duration, stored, targets
 from recrun.console import report
 from recrun.console.progress_bar import progress_bar
-from recrun.errors import Interrupted, OutOfTime, RecrunError
-from recrun.experiments import run_record
+from recrun.errors import Interrupted, OutOfTime, Pruned, RecrunError
+from recrun.experiments import pruning, run_record
 from recrun.experiments.build import Config, build_dataset, build_model, build_trainers
 from recrun.experiments.instantiate import instantiate
 from recrun.experiments.results import Results, earlier_results, evaluate_splits, save_units, stage_results
@@ -36,6 +36,7 @@ from recrun.runtime.launch import started
 from recrun.runtime.process import Deadline, exclusive, log_file, settled, stop_signals
 from recrun.runtime.run_files import read_json, refuse_links
 from recrun.training.context import StageContext
+from recrun.training.epoch_batches import most_validations
 from recrun.training.monitor import which
 from recrun.training.trainer import Trainer
 
@@ -56,6 +57,7 @@ def execute(directory: Path) -> Results:
     Raises:
         Interrupted: The run was asked to stop; it is saved and can be resumed.
         OutOfTime: It has used up its `time_limit`; likewise.
+        Pruned: The search that the run is a trial of has stopped it.
         RecrunError: The run failed for a reason that its message explains.
     """
     refuse_links(directory)
@@ -66,6 +68,7 @@ def execute(directory: Path) -> Results:
     with exclusive(directory), log_file(directory), settled(), stop_signals() as stop:
         if record.values.get("status") == "finished":
             return read_json(directory / "results.json")
+        pruning.refuse_pruned(record.values)
         record.begin(written)
         try:
             results = Run(directory, config, record, lambda: stop.is_set() or deadline.is_over()).to_the_end()
@@ -75,6 +78,9 @@ def execute(directory: Path) -> Results:
                 raise OutOfTime(f"its time_limit of {config['time_limit']} is over: {interruption}") from None
             record.update(status="interrupted", end=run_record.now())
             raise Interrupted(str(interruption)) from None
+        except Pruned as end:
+            record.update(status="pruned", end=run_record.now(), pruned=str(end))
+            raise
         except BaseException as error:
             record.update(status="failed", end=run_record.now(), error=f"{type(error).__name__}: {error}")
             raise
@@ -104,6 +110,7 @@ class Run:
         self.model = build_model(config, self.dataset).to(self.device.torch)
         self.log = run_record.MetricsLog(directory)
         self.results = earlier_results(directory)
+        self.watched: pruning.WatchedLog | None = None  # in a trial that may be stopped
 
     def to_the_end(self) -> Results:
         """Stages in order; of those that an earlier attempt finished only the weights are loaded."""
@@ -122,11 +129,36 @@ class Run:
             started(self.config["devices"], self.device.torch, command) as ranks,
             progress_bar() as reporter,
         ):
+            self.watched = self.watch(log)
             for name, trainer in self.trainers.items():
-                context = self.context(name, reporter, log, ranks)
+                context = self.context(name, reporter, self.watched or log, ranks)
                 if not self.load_finished(trainer, context):
                     self.run_stage(trainer, context)
+        if self.watched is not None:
+            self.record.update(evaluations=self.watched.as_record())
         return self.results
+
+    def watch(self, log: pruning.RowLog) -> pruning.WatchedLog | None:
+        """The log of a trial of a search that stops what is worse than others; None in any other run."""
+        bounds = pruning.read_bounds(self.directory)
+        if bounds is None:
+            return None
+        *_, last = self.trainers.values()
+        monitor = which(last.monitor, last.earlystop_taskid, self.dataset)
+        stages = {
+            name: pruning.StagePlan(
+                most_validations(trainer, self.dataset, self.config["step_limit"]), trainer.keep == "best"
+            )
+            for name, trainer in self.trainers.items()
+        }
+        greater = self.dataset.evaluator.greater_is_better(monitor)
+        watched = pruning.WatchedLog(log, bounds, monitor, greater, stages)
+        watched.look()
+        return watched
+
+    def stops(self) -> bool:
+        """Whether the run is to stop after its step."""
+        return self.stop() or (self.watched is not None and self.watched.stops)
 
     def tracker(self) -> Tracker | None:
         """What shows the metrics elsewhere, if anything does."""
@@ -181,7 +213,7 @@ class Run:
             card=card,
             reporter=reporter,
             log=log,
-            stop=self.stop,
+            stop=self.stops,
             ranks=ranks,
         )
 
@@ -189,7 +221,13 @@ class Run:
         """Trains one stage, evaluates the weights it keeps and writes the results."""
         earlier = sum(row["stage"] in self.results["stages"] for row in self.log.rows())
         logger.info("%s begins, after %d earlier lines of metrics.jsonl", context.stage, earlier)
-        progress = trainer.fit(self.model, self.dataset, context, rows=earlier)
+        try:
+            progress = trainer.fit(self.model, self.dataset, context, rows=earlier)
+        except Interrupted:
+            if self.watched is None or not self.watched.stops:
+                raise
+            self.record.update(evaluations=self.watched.as_record())
+            raise Pruned(self.watched.reason) from None
         found = evaluate_splits(self.model, self.dataset, self.device, self.config["eval_limit"])
         results = stage_results(progress, found, self.dataset.evaluator.greater_is_better(progress.monitor))
         kept = progress.best_epoch if trainer.keep == "best" else progress.in_epoch

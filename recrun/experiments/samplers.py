@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from recrun.experiments.pruners import Pruner
 from recrun.types import Count, Index, Positive
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Search(ABC):
         trials: How many.
         seed: Of the choices; `seed` is that of each training.
         refit_seeds: With how many further seeds the best trial is trained afterwards.
+        pruner: What stops trials that are worse than others; None for nothing.
     """
 
     package: ClassVar[str | tuple[str, ...]] = "optuna"
@@ -33,6 +35,7 @@ class Search(ABC):
     trials: Count = 20
     seed: Index = 0
     refit_seeds: Index = 0
+    pruner: Pruner | None = None
 
     @abstractmethod
     def sampler(self, number: int) -> BaseSampler:

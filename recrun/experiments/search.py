@@ -25,12 +25,15 @@ from recrun.console import report
 from recrun.errors import ConfigError, RecrunError
 from recrun.experiments import directories, preflight, sweep_plan
 from recrun.experiments.best_experiment import write_best
+from recrun.experiments.pruners import Bounds, Trajectory
+from recrun.experiments.pruning import trajectory, write_bounds
 from recrun.experiments.run_record import first_difference
 from recrun.experiments.samplers import Search
 from recrun.experiments.study import Study, loss_of
 from recrun.experiments.sweep_jobs import Row
 from recrun.experiments.sweep_plan import Job, Plan
 from recrun.experiments.sweep_results import over_seeds
+from recrun.runtime.run_files import read_json
 
 
 def checked(words: Sequence[str], folders: Sequence[Path]) -> tuple[Space, Composition]:
@@ -105,6 +108,7 @@ class Trials:
         self.study = Study(search, self.space.dimensions)
         self.asked = self.told = 0
         self.rows: dict[int, Row] = {}
+        self.trajectories: dict[int, Trajectory] = {}  # of trials that have ended, where trials are stopped
         for job in plan.jobs[: search.trials]:
             self.refuse_strange(job)
         self.refuse_other_files()
@@ -127,15 +131,27 @@ class Trials:
     def trial(self, number: int, known: int) -> Job:
         """A trial that was stored, or a new one, after the study knows the values of the first `known`."""
         for earlier in range(self.told, known):
-            self.study.tell(earlier, loss_of(self.rows[earlier]))
-            self.told = earlier + 1
+            self.tell(earlier)
         if number < len(self.plan.jobs):
             job = self.plan.jobs[number]
             self.study.ask(number, job.values)
         else:
             values = self.study.ask(number)
             job = self.add(Job(number, self.space.overrides(values), str(number), values))
-        return self.prepared(job)
+        return self.prepared(job, self.bounds(number, known))
+
+    def tell(self, number: int) -> None:
+        """Tells the study how a trial ended."""
+        row = self.rows[number]
+        self.study.tell(number, loss_of(row), self.trajectories[number] if row["status"] == "pruned" else None)
+        self.told = number + 1
+
+    def bounds(self, number: int, known: int) -> Bounds | None:
+        """What a trial must reach, given the first `known` trials; None where trials are not stopped."""
+        if self.search.pruner is None:
+            return None
+        earlier = [self.trajectories[other] for other in range(known) if other in self.trajectories]
+        return self.search.pruner.bounds(number, earlier)
 
     def refit(self, number: int) -> Job | None:
         """The best trial with another seed; None if no trial finished."""
@@ -169,13 +185,20 @@ class Trials:
         preflight.check(found.config)
         return found
 
-    def prepared(self, job: Job) -> Job:
-        """A job with its run directory, which is made whole or not at all."""
+    def prepared(self, job: Job, bounds: Bounds | None = None) -> Job:
+        """A job with its run directory, which is made whole or not at all.
+
+        Args:
+            job: The job.
+            bounds: What stops it early; None for nothing.
+        """
         directory = self.directory / job.directory
         if not job.refused and not directory.exists():
             fresh = directory.with_name(f"{directory.name}.new")
             shutil.rmtree(fresh, ignore_errors=True)
             directories.prepare(self.composed(job), fresh)
+            if bounds is not None:
+                write_bounds(bounds, fresh)
             fresh.rename(directory)
         return job
 
@@ -193,6 +216,10 @@ class Trials:
             raise RecrunError(f"job {job.number} was evaluated by another metric or on other data than earlier trials")
         loss_of(row)
         self.rows[job.number] = row
+        if self.search.pruner is not None and row["status"] in ("finished", "pruned"):
+            path = self.directory / job.directory / "run.json"
+            found = trajectory(job.number, read_json(path), path)
+            self.trajectories |= {job.number: found} if found is not None else {}
 
     def changes(self, job: Job) -> str:
         """See Jobs."""

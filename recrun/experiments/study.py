@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recrun.config.search_space import Choices, Dimension, Interval, Value
 from recrun.errors import RecrunError
+from recrun.experiments.pruners import Trajectory
 from recrun.experiments.samplers import Search
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Study:
         self.search = search
         self.study = optuna.create_study(direction="minimize")
         self.dimensions = dimensions
+        self.trials: list[Trial] = []  # by number
 
     def ask(self, number: int, values: Mapping[str, Value] | None = None) -> dict[str, Value]:
         """The values of a trial.
@@ -47,15 +49,26 @@ class Study:
                 self.study.enqueue_trial(dict(values))
             trial = self.study.ask()
             assert trial.number == number
+            self.trials.append(trial)
             if self.search.keeps_state:  # in the study, also of trials whose values are given
                 _ = trial.relative_params
             return {key: suggest(trial, dimension) for key, dimension in self.dimensions.items()}
 
-    def tell(self, number: int, loss: float | None) -> None:
-        """A trial's value, the lower the better; None, or a value that is no number, if it failed."""
+    def tell(self, number: int, loss: float | None, stopped: Trajectory | None = None) -> None:
+        """How a trial ended.
+
+        Args:
+            number: The trial's.
+            loss: Its value, the lower the better; None, or a value that is no number, if it failed.
+            stopped: What it had, if it was stopped early.
+        """
         from optuna.trial import TrialState
 
-        if loss is None or not math.isfinite(loss):
+        if stopped is not None:
+            for evaluation, value in stopped.losses.items():
+                self.trials[number].report(value, evaluation)
+            self.study.tell(number, state=TrialState.PRUNED)
+        elif loss is None or not math.isfinite(loss):
             self.study.tell(number, state=TrialState.FAIL)
         else:
             self.study.tell(number, loss)

@@ -21,7 +21,8 @@ from recrun.experiments.instantiate import InstantiationError, instantiate
 from recrun.experiments.launchers import Launcher, Serial, Workers
 from recrun.experiments.sweep_jobs import Jobs, Listed, Row
 from recrun.experiments.sweep_plan import Job
-from recrun.experiments.sweep_results import found_in
+from recrun.experiments.sweep_results import found_in, stopped_in, valued
+from recrun.experiments.sweep_summary import conclude
 from recrun.experiments.sweep_summary import conclude
 from recrun.runtime.process import exclusive
 from recrun.runtime.run_files import read_json, refuse_links
@@ -60,6 +61,7 @@ def start_search(
     settings: Mapping[str, Any], words: Sequence[str], folders: Sequence[Path], *, dry_run: bool, fail_fast: bool
 ) -> int:
     """The same for a search, whose jobs are not known yet."""
+    instantiate(settings["search"])  # refuses what its parts do not take
     if dry_run:
         search.show(settings["search"], words, folders)
         return 0
@@ -68,7 +70,7 @@ def start_search(
 
 def for_sweep(word: str) -> bool:
     """Whether a word says how the jobs of a sweep are run, or which."""
-    return key_of(word).partition(".")[0] in SWEEP
+    return key_of(word).partition(".")[0] in (*SWEEP, "pruner")
 
 
 def settings_of(overrides: Sequence[str], compose: Composer) -> dict[str, Any]:
@@ -84,6 +86,8 @@ def settings_of(overrides: Sequence[str], compose: Composer) -> dict[str, Any]:
     experiment = [word for word in overrides if key_of(word) == "experiment"]
     single = [override.input_line for override in compose.parse(experiment) if not override.is_sweep_override()]
     composed = compose([*map(str, single), *words])
+    if composed.config["search"] is None and composed.option("pruner") != "none":
+        raise ConfigError(f"pruner={composed.option('pruner')} stops trials of a search: add search=…")
     check_sweep(composed)
     return {section: composed.config[section] for section in SWEEP}
 
@@ -205,8 +209,11 @@ class Sweep:
         if job.refused:
             return self.line(job, Outcome(error=job.refused, code=1), "failed")
         try:
-            if directories.status(directory) == "finished":
-                return self.line(job, Outcome(read_json(directory / "results.json")), "finished")
+            status = directories.status(directory)
+            if status == "finished":
+                return self.line(job, Outcome(read_json(directory / "results.json")), status)
+            if status == "pruned":
+                return self.line(job, Outcome(pruned=str(read_json(directory / "run.json").get("pruned"))), status)
         except (OSError, RecrunError) as error:
             return self.line(job, Outcome(error=str(error), code=1), "failed")
         return None
@@ -223,8 +230,10 @@ class Sweep:
             report.error(f"job {job.number} ({changes}) failed: {outcome.error}")
         elif outcome.results is not None:
             report.note(f"job {job.number} finished{valued(outcome.results)}")
-        found = {"job": job.number, "changes": changes, "status": status, **found_in(outcome.results or {})}
-        return {**found, "overrides": list(job.overrides)}
+        elif status == "pruned":
+            report.note(f"job {job.number} {outcome.pruned}")
+        found = stopped_in(self.directory / job.directory) if status == "pruned" else found_in(outcome.results or {})
+        return {"job": job.number, "changes": changes, "status": status, **found, "overrides": list(job.overrides)}
 
     def end(self, job: Job, row: Row) -> None:
         """Takes note of a job that ended; a failure may stop all, an interruption does."""
@@ -248,10 +257,3 @@ class Sweep:
         if job.number not in self.rows:
             return self.line(job, Outcome(), "not run")
         return self.rows[job.number]
-
-
-def valued(results: Mapping[str, Any]) -> str:
-    """What a job found, for a note: the metric that decided, on validation."""
-    monitor = results.get("monitor")
-    value = (results.get("valid") or {}).get(monitor)
-    return f": valid {monitor} {value:.4f}" if isinstance(value, int | float) else ""

@@ -7,10 +7,12 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from recrun.config.composition import key_of
+from recrun.runtime.run_files import read_json
 
 Row = Mapping[str, Any]
 SPLITS = ("valid", "test")
@@ -20,6 +22,23 @@ def found_in(results: Mapping[str, Any]) -> dict[str, Any]:
     """What the line of a job shows: the metric that decided, and all of validation, then of test."""
     chosen = {key: results.get(key) for key in ("monitor", "greater_is_better", "split_fingerprint")}
     return {**chosen, **{split: results.get(split) or {} for split in SPLITS}}
+
+
+def stopped_in(directory: Path) -> dict[str, Any]:
+    """The same for a trial that its search stopped: the metric that would have decided, as far as it came."""
+    record = read_json(directory / "run.json")
+    evaluations = record.get("evaluations") or {}
+    monitor, greater = evaluations.get("monitor"), evaluations.get("greater_is_better")
+    values = [value for _, value in evaluations.get("values", []) if value is not None]
+    results = {"monitor": monitor, "greater_is_better": greater, "split_fingerprint": record.get("split_fingerprint")}
+    return found_in({**results, "valid": {monitor: values[-1]} if values else {}})
+
+
+def valued(results: Mapping[str, Any]) -> str:
+    """What a job found, for a note: the metric that decided, on validation."""
+    monitor = results.get("monitor")
+    value = (results.get("valid") or {}).get(monitor)
+    return f": valid {monitor} {value:.4f}" if isinstance(value, int | float) else ""
 
 
 def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:

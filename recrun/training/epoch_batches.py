@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from recrun.interfaces import Dataset
 from recrun.runtime import seeds
 from recrun.training.context import StageContext
+from recrun.training.settings import TrainerSettings
 from recrun.types import Batch
 
 
@@ -17,6 +19,21 @@ def steps_per_epoch(dataset: Dataset, batch_size: int, limit: int | None) -> int
     exactly = getattr(dataset, "train_steps", None)
     steps = exactly(batch_size) if exactly else math.ceil(dataset.train_size() / batch_size)
     return steps if limit is None else min(steps, limit)
+
+
+def most_validations(trainer: Any, dataset: Dataset, limit: int | None) -> int:
+    """Validations of a stage that patience does not end early; 1 where it is solved in closed form.
+
+    Args:
+        trainer: The stage's.
+        dataset: What it trains on.
+        limit: Steps of an epoch at most.
+    """
+    if not isinstance(trainer, TrainerSettings):
+        return 1
+    if trainer.eval_every_steps is None:
+        return math.ceil(trainer.epochs / trainer.eval_every)
+    return math.ceil(trainer.epochs * steps_per_epoch(dataset, trainer.batch_size, limit) / trainer.eval_every_steps)
 
 
 def batches_left(
