@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 OPTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")  # becomes the name of a folder
 BRINGS = {"dataset": ("split", "evaluator", "filters")}  # sections that an option of a group decides besides its own
 
+FileCache = dict[tuple[str, ...], "DictConfig"]  # what Hydra made of each choice of files
+
 _folders: list[Path] = []  # searched before ours by the composition under way; read by Hydra's plugin
 
 
@@ -45,8 +47,13 @@ def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Compositi
 
 
 @contextmanager
-def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
-    """Sets Hydra up once for any number of compositions."""
+def composer(folders: Sequence[Path] = (), files: FileCache | None = None) -> Iterator[Composer]:
+    """Sets Hydra up once for any number of compositions.
+
+    Args:
+        folders: The conf folders, those that win first.
+        files: What an earlier composer with the same folders has read; taken over and added to.
+    """
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -59,7 +66,7 @@ def composer(folders: Sequence[Path] = ()) -> Iterator[Composer]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), job_name="recrun", version_base="1.3"):
-            yield Composer(folders)
+            yield Composer(folders, {} if files is None else files)
     finally:
         GlobalHydra.instance().hydra = standing  # of a program that uses Hydra itself
 
@@ -116,7 +123,7 @@ class Composer:
     """
 
     folders: list[Path]
-    files: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)  # what Hydra made of a choice of files
+    files: FileCache = field(default_factory=dict)
 
     def __call__(self, overrides: Sequence[str]) -> Composition:
         """Composes one config; see `compose`."""

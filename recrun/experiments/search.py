@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recrun.config.compose import composer
+from recrun.config.compose import FileCache, composer
 from recrun.config.composition import Composition, key_of
 from recrun.config.hints import override_notes
 from recrun.config.portable import portable
@@ -102,7 +102,9 @@ class Trials:
     ) -> None:
         self.directory, self.search, self.folders = directory, search, folders
         self.plan = plan if plan.lag else replace(plan, lag=at_a_time)
-        with composer(folders or ()) as compose:
+        self.files: FileCache = {}
+        self.latest: Composition | None = None  # composed to be checked, then to be written
+        with composer(folders or (), self.files) as compose:
             self.space = read_space(plan.overrides, compose)
         self.count = search.trials + search.refit_seeds
         self.study = Study(search, self.space.dimensions)
@@ -177,12 +179,15 @@ class Trials:
 
     def composed(self, job: Job) -> Composition:
         """The checked config of a job."""
-        with composer(self.folders or ()) as compose:
+        if self.latest is not None and self.latest.overrides == [*job.overrides]:
+            return self.latest
+        with composer(self.folders or (), self.files) as compose:
             found = compose(job.overrides)
         if self.folders is None:  # a stored search names no code but what was allowed anew
             found = replace(found, run=self.directory)
         check(found)
         preflight.check(found.config)
+        self.latest = found
         return found
 
     def prepared(self, job: Job, bounds: Bounds | None = None) -> Job:
