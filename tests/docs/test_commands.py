@@ -19,7 +19,10 @@ from recrun.experiments import search, sweep
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage", "search", "launcher")
-NODES = ("objective", "optimizer", "scheduler", "weighting")  # keys of a trainer that hold a class
+NODES = {
+    "trainer": ("objective", "optimizer", "scheduler", "weighting"),
+    "search": ("pruner",),
+}  # keys that hold a class
 LOOKS = ("--cfg", "job", "-p", "dataset", "--help", "--version")
 FILE_ENDINGS = ("pth", "json", "yaml", "safetensors")  # `model.json` is no key
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -119,7 +122,7 @@ def known_keys():
     """The keys of every section, over all options of its group; of a trainer's nodes those too."""
     keys = {section: {"_target_"} for section in SECTIONS}
     for section in SECTIONS:
-        for group in (section, *(NODES if section == "trainer" else ())):
+        for group in (section, *NODES.get(section, ())):
             for path in options(group, [conf_dir()]).values():
                 keys[section].update(signature(target).fields if (target := target_in(path)) else ())
     for target in targets_in([conf_dir()]):
