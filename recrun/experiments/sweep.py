@@ -23,7 +23,6 @@ from recrun.experiments.sweep_jobs import Jobs, Listed, Row
 from recrun.experiments.sweep_plan import Job
 from recrun.experiments.sweep_results import found_in, stopped_in, valued
 from recrun.experiments.sweep_summary import conclude
-from recrun.experiments.sweep_summary import conclude
 from recrun.runtime.process import exclusive
 from recrun.runtime.run_files import read_json, refuse_links
 
