@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check smoke bench audit clean
+.PHONY: help setup demo test test-all check docs smoke bench audit clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ check: setup  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup  ## Build the site in build/site
+	@$(BIN)/python -c "import zensical, mkdocstrings" 2>/dev/null || $(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/python docs/generate.py build/docs
+	$(BIN)/python -m zensical build --clean --strict
+
 smoke: setup  ## Run every model for a few steps
 	$(BIN)/recrun -m "model=glob(*)" step_limit=3 epochs=1 output_dir=$(VENV)/smoke
 
@@ -41,5 +46,5 @@ audit: setup  ## Look for known vulnerabilities in what is installed, if pip-aud
 	@if $(BIN)/python -c "import pip_audit" 2>/dev/null; then $(BIN)/python -m pip_audit --skip-editable; \
 	else echo "pip-audit is not installed: $(BIN)/pip install pip-audit"; fi
 
-clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## Remove the virtual environment, caches and the site
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

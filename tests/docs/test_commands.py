@@ -17,7 +17,7 @@ from recrun.errors import ConfigError
 from recrun.experiments import search, sweep
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage", "search", "launcher")
 NODES = {
     "trainer": ("objective", "optimizer", "scheduler", "weighting"),
