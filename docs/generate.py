@@ -50,6 +50,8 @@ def generate(target: Path) -> None:
     for source, name in ELSEWHERE.items():
         if not (target / name).exists():
             shutil.copy(ROOT / "docs" / source, target / name)
+    with (target / "models.md").open("a", encoding="utf-8") as page:
+        page.write(model_list())
     pages = {**key_pages(), **model_pages(), **api_pages()}
     for name, text in pages.items():
         (target / name).parent.mkdir(exist_ok=True)
@@ -181,6 +183,13 @@ def top_lines() -> Iterator[tuple[str, str, str]]:
 
 
 # Models
+
+
+def model_list() -> str:
+    """The end of the page on models: a link to the page of each."""
+    about = {name: escaped(description(path, whole=False)) for name, path in found("model").items()}
+    rows = [f"| [{name}](models/{name}.md) | {line} |" for name, line in about.items()]
+    return "\n".join(["\n## All pages\n", "| page | model |", "|---|---|", *rows, ""])
 
 
 def model_pages() -> dict[str, str]:
