@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from recrun.optim.row_gradients import put_rows, take_rows
+from recrun.optim.uncompiled import Uncompiled
 from recrun.types import NonNegative, Positive, Probability
 
 
@@ -32,7 +33,7 @@ def clip_norm(parameters: Iterable[Tensor], largest: float) -> None:
         torch._foreach_mul_(values, scale)
 
 
-class RowOptimizer(torch.optim.Optimizer, ABC):
+class RowOptimizer(Uncompiled, ABC):
     """What the optimizers share: the walk over the parameters, and the rows of each.
 
     Attributes:

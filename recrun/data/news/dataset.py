@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from recrun.data.news.files import Behaviors, Names, News
+from recrun.data.io.positions import positions
+from recrun.data.news.files import Behaviors, News
 from recrun.data.news.parts import FILES, Fields, draw, load, prepare
 from recrun.data.news.vocabulary import (
     dictionary,
@@ -112,7 +113,7 @@ class Mind:
         categories = read["train"][0].categories
         self._parts = {
             name: prepare(
-                news, behaviors, word_numbers(news.words, self._words), _among(news.categories, categories),
+                news, behaviors, word_numbers(news.words, self._words), positions(news.categories, categories),
                 (title_size, his_size),
             )
             for name, (news, behaviors, _) in read.items()
@@ -280,13 +281,6 @@ def _known_words(
     found = read_vectors(Path(vectors), others | set(words))
     words += sorted(found.keys() - set(words))
     return words, vector_table(words, found)
-
-
-def _among(names: Names, known: Names) -> Int64:
-    """The number of each name among the known ones, -1 if it is not there."""
-    import pandas as pd
-
-    return pd.Index(known).get_indexer(pd.Index(names)).astype(np.int64)
 
 
 def _tensors(fields: Fields) -> Batch:

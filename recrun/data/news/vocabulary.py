@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from recrun.data.io.positions import positions
 from recrun.data.news.files import Names, News
 from recrun.errors import DataError
 
@@ -50,9 +51,7 @@ def given_dictionary(path: Path) -> list[str]:
 
 def word_numbers(words: Names, known: list[str]) -> npt.NDArray[np.int32]:
     """Each word's number in a dictionary, 0 if it is not there."""
-    import pandas as pd
-
-    return np.maximum(pd.Index(known).get_indexer(pd.Index(words)), 0).astype(np.int32)
+    return np.maximum(positions(words, known), 0).astype(np.int32)
 
 
 def read_vectors(path: Path, wanted: Iterable[str]) -> dict[str, Float32]:

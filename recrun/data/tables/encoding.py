@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from recrun.data.io.escapes import escaped, unescaped
+from recrun.data.io.positions import positions
 from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import CheckpointError
 
@@ -42,13 +43,13 @@ class Vocabulary:
 
     def encode(self, texts: Ids) -> Int32:
         """Rows of texts, int32 of the same length."""
-        import pandas as pd
-
         if self.values is None:
+            import pandas as pd
+
             hashes = pd.util.hash_array(texts, categorize=False) if len(texts) else np.zeros(0, np.uint64)
             row = (hashes % np.uint64(self.buckets)).astype(np.int64)
         else:
-            row = pd.Index(self.values, dtype=object).get_indexer(pd.Index(texts, dtype=object))
+            row = positions(texts, self.values)
         return (row + 1 + self.first).astype(np.int32)
 
     def lines(self) -> Iterator[str]:
