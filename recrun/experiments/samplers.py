@@ -25,6 +25,7 @@ class Search(ABC):
         trials: How many.
         seed: Of the choices; `seed` is that of each training.
         refit_seeds: With how many further seeds the best trial is trained afterwards.
+        space: A file with a space, or its name in conf/space, besides what is typed.
         pruner: What stops trials that are worse than others; None for nothing.
     """
 
@@ -35,6 +36,7 @@ class Search(ABC):
     trials: Count = 20
     seed: Index = 0
     refit_seeds: Index = 0
+    space: str | None = None
     pruner: Pruner | None = None
 
     @abstractmethod

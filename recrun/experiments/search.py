@@ -19,6 +19,7 @@ from recrun.config.composition import Composition, key_of
 from recrun.config.hints import override_notes
 from recrun.config.portable import portable
 from recrun.config.search_space import Space, read_space
+from recrun.config.space_files import with_space
 from recrun.config.stored import load, raw
 from recrun.config.validate import check
 from recrun.console import report
@@ -55,6 +56,15 @@ def checked(words: Sequence[str], folders: Sequence[Path]) -> tuple[Space, Compo
                 whole = "; whole numbers: int(interval(…))" if "expected a whole number" in str(error) else ""
                 raise ConfigError(f"{error}{whole}\nin a trial with {space.label(values)}") from None
     return space, found[0]
+
+
+def with_file(words: Sequence[str], space: str | None, folders: Sequence[Path]) -> list[str]:
+    """Typed words with those of the file of a space, if there is one."""
+    if space is None:
+        return [*words]
+    with composer(folders) as compose:
+        single = [str(word.input_line) for word in compose.parse(words) if not word.is_sweep_override()]
+        return with_space(words, space, folders, compose(single).config)
 
 
 def show(search: Mapping[str, Any], words: Sequence[str], folders: Sequence[Path]) -> None:

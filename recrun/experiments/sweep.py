@@ -61,6 +61,7 @@ def start_search(
 ) -> int:
     """The same for a search, whose jobs are not known yet."""
     instantiate(settings["search"])  # refuses what its parts do not take
+    words = search.with_file(words, settings["search"].get("space"), folders or search_path())
     if dry_run:
         search.show(settings["search"], words, folders)
         return 0

@@ -10,7 +10,7 @@ import pytest
 from recrun import cli, train
 from recrun.config.compose import compose, composer
 from recrun.config.schema import signature
-from recrun.config.search_path import conf_dir, options, target_in, targets_in
+from recrun.config.search_path import conf_dir, options, search_path, target_in, targets_in
 from recrun.config.validate import check
 from recrun.console.usage import VERBS
 from recrun.errors import ConfigError
@@ -109,7 +109,7 @@ def test_a_command_of_the_documentation_can_be_typed(line, after, project):
             for job in [] if searched else compose_one.jobs(listed):
                 check(compose_one(job))
         if searched:
-            search.checked(listed, ())
+            search.checked(search.with_file(listed, searched.get("space"), search_path()), ())
     elif verb:
         options = [word for word in words if word.startswith("--")]
         assert not [option for option in options if option not in VERBS[verb]]
