@@ -146,7 +146,7 @@ def train(args: argparse.Namespace) -> Record:
     from recrun.objectives.candidates import Pointwise
     from recrun.optim.row_optimizers import RowAdam
     from recrun.runtime.device import Device
-    from recrun.training.context import StageContext
+    from recrun.training.settings import StageContext
     from recrun.training.trainer import Trainer
 
     torch.set_num_threads(args.threads)

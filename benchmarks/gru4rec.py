@@ -54,8 +54,8 @@ def fit_of(words, folder):
     from recrun.experiments.build import build_dataset, build_model, build_trainers
     from recrun.experiments.run_record import MetricsLog
     from recrun.runtime.device import Device
-    from recrun.training.context import StageContext
     from recrun.training.loop import TrainingLoop
+    from recrun.training.settings import StageContext
 
     torch.set_num_threads(1)
     composed = compose(["model=gru4rec", *words, "trainer.save_seconds=1e9"])

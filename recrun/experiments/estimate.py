@@ -31,9 +31,8 @@ from recrun.experiments.run import ALL_THREADS, vocabulary_text
 from recrun.interfaces import Dataset, TrainingStatus
 from recrun.runtime import memory
 from recrun.runtime.device import Device
-from recrun.training.context import StageContext
-from recrun.training.epoch_batches import steps_per_epoch
-from recrun.training.settings import TrainerSettings
+from recrun.training.settings import StageContext, TrainerSettings
+from recrun.training.stage_data import steps_per_epoch
 from recrun.types import Split
 
 WARM_UP = 3  # steps that are not timed: the first ones load code and reserve memory

@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,15 @@ from recrun.experiments import pruning, run_record
 from recrun.experiments.build import Config, build_dataset, build_model, build_trainers
 from recrun.experiments.instantiate import instantiate
 from recrun.experiments.results import Results, earlier_results, evaluate_splits, save_units, stage_results
-from recrun.experiments.trackers import tracked
-from recrun.interfaces import Dataset, Log, Reporter, Tracker
+from recrun.interfaces import Dataset, Log, Reporter
 from recrun.runtime import memory
 from recrun.runtime.device import Device
-from recrun.runtime.distributed import ProcessGroup
-from recrun.runtime.launch import started
 from recrun.runtime.process import Deadline, exclusive, log_file, settled, stop_signals
+from recrun.runtime.ranks import Ranks
 from recrun.runtime.run_files import read_json, refuse_links
-from recrun.training.context import StageContext
-from recrun.training.epoch_batches import most_validations
 from recrun.training.monitor import which
+from recrun.training.settings import StageContext
+from recrun.training.stage_data import most_validations
 from recrun.training.trainer import Trainer
 
 ALL_THREADS = torch.get_num_threads()  # before a run of this process asked for fewer
@@ -122,13 +121,7 @@ class Run:
         if pre_model is not None:
             self.record.update(pre_model=pre_model)
             say_start(pre_model)
-        allowed = json.dumps(sorted(targets.granted().checked))
-        command = ["-m", "recrun.experiments.worker", str(self.directory), allowed]
-        with (
-            tracked(self.log, self.tracker()) as log,
-            started(self.config["devices"], self.device.torch, command) as ranks,
-            progress_bar() as reporter,
-        ):
+        with self.tracked() as log, self.ranks() as ranks, progress_bar() as reporter:
             self.watched = self.watch(log)
             for name, trainer in self.trainers.items():
                 context = self.context(name, reporter, self.watched or log, ranks)
@@ -160,10 +153,24 @@ class Run:
         """Whether the run is to stop after its step."""
         return self.stop() or (self.watched is not None and self.watched.stops)
 
-    def tracker(self) -> Tracker | None:
-        """What shows the metrics elsewhere, if anything does."""
+    def tracked(self) -> AbstractContextManager[Log]:
+        """The log, with what shows its rows elsewhere if a tracker was chosen."""
         node = self.config["tracker"]
-        return instantiate(node, directory=self.directory, config=self.config) if node else None
+        if not node:
+            return nullcontext(self.log)
+        from recrun.experiments.trackers import tracked
+
+        return tracked(self.log, instantiate(node, directory=self.directory, config=self.config))
+
+    def ranks(self) -> AbstractContextManager[Ranks]:
+        """This process alone, or with the others of a run on several devices."""
+        if self.config["devices"] == 1:
+            return nullcontext(Ranks())
+        from recrun.runtime.launch import started
+
+        allowed = json.dumps(sorted(targets.granted().checked))
+        command = ["-m", "recrun.experiments.worker", str(self.directory), allowed]
+        return started(self.config["devices"], self.device.torch, command)
 
     def note(self) -> None:
         """Writes down what this run is made of."""
@@ -195,7 +202,7 @@ class Run:
         checkpoint.load_weights(context.directory / trainer.keep, self.model, self.dataset.fingerprints)
         return True
 
-    def context(self, name: str, reporter: Reporter, log: Log, ranks: ProcessGroup) -> StageContext:
+    def context(self, name: str, reporter: Reporter, log: Log, ranks: Ranks) -> StageContext:
         """Where a stage runs."""
         card = {
             "recrun": __version__,

@@ -135,11 +135,8 @@ class Tracked:
 
 
 @contextmanager
-def tracked(log: MetricsLog, tracker: Tracker | None) -> Iterator[MetricsLog | Tracked]:
-    """The log with a tracker, if there is one, for as long as the block lasts."""
-    if tracker is None:
-        yield log
-        return
+def tracked(log: MetricsLog, tracker: Tracker) -> Iterator[Tracked]:
+    """The log with a tracker, for as long as the block lasts."""
     try:
         yield Tracked(log, tracker)
     finally:

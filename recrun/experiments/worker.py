@@ -13,8 +13,8 @@ from recrun.errors import RecrunError
 from recrun.experiments import run_record
 from recrun.experiments.run import Run, load_config
 from recrun.interfaces import TrainingStatus
-from recrun.runtime.distributed import ProcessGroup
 from recrun.runtime.launch import joined
+from recrun.runtime.ranks import Ranks
 
 
 class Silent:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def follow(run: Run, ranks: ProcessGroup) -> None:
+def follow(run: Run, ranks: Ranks) -> None:
     """The stages that are left."""
     run.start_weights()
     for name, trainer in run.trainers.items():

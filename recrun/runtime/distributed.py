@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributed import Store  # type: ignore[attr-defined]  # exported at run time
 
 from recrun.errors import RecrunError
+from recrun.runtime.ranks import Ranks
 
 T = TypeVar("T")
 
@@ -36,26 +36,21 @@ PATIENCE = timedelta(days=7)  # others wait while rank 0 evaluates; a rank that 
 NO_GRADIENT, DENSE = -2, -1  # what a parameter has, besides a count of rows
 
 
-@dataclass(frozen=True)
-class ProcessGroup:
-    """This process among those of a run: its number, and how many there are. Alone, nothing here costs anything."""
+class ProcessGroup(Ranks):
+    """This process among the several of a run."""
 
-    rank: int = 0
-    size: int = 1
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
 
     def agree(self, *wishes: bool) -> list[bool]:
-        """For each wish, whether any rank has it."""
-        if self.size == 1:
-            return list(wishes)
+        """See `Ranks`."""
         wished = torch.tensor(wishes, dtype=torch.int32)
         with talking():
             dist.all_reduce(wished, dist.ReduceOp.MAX)
         return [bool(wish) for wish in wished.tolist()]
 
     def from_first(self, compute: Callable[[], T]) -> T:
-        """What rank 0 computes, on every rank."""
-        if self.size == 1:
-            return compute()
+        """See `Ranks`."""
         box: list[Any] = [compute() if self.rank == 0 else None]
         with talking():
             dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
@@ -63,18 +58,14 @@ class ProcessGroup:
         return found
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, by rank."""
+        """See `Ranks`."""
         values: list[Any] = [value] * self.size
-        if self.size > 1:
-            with talking():
-                dist.all_gather_object(values, value)
+        with talking():
+            dist.all_gather_object(values, value)
         return values
 
     def in_step(self, items: Iterable[T]) -> Iterator[T | None]:
-        """The items, then None as long as another rank still has some."""
-        if self.size == 1:
-            yield from items
-            return
+        """See `Ranks`."""
         left = iter(items)
         item = next(left, None)
         while self.agree(item is not None)[0]:
@@ -82,25 +73,13 @@ class ProcessGroup:
             item = next(left, None)
 
     def total(self, count: int) -> int:
-        """The sum of every rank's count."""
-        return count if self.size == 1 else int(self._gather_integers([count]).sum())
+        """See `Ranks`."""
+        return int(self._gather_integers([count]).sum())
 
     def average(
         self, parameters: Sequence[nn.Parameter], losses: Mapping[str, Tensor], units: int, terms: int
     ) -> tuple[dict[str, Tensor], int]:
-        """Replaces the gradients by their mean over the terms of all ranks.
-
-        Args:
-            parameters: The same on every rank, their gradients dense, sparse by rows, or absent.
-            losses: Scalars under the same names on every rank.
-            units: In this rank's part of the batch; 0 if it has none, and then no gradients.
-            terms: Over which this rank's losses are means.
-
-        Returns:
-            The losses' means, and the units of all ranks.
-        """
-        if self.size == 1:
-            return dict(losses), units
+        """See `Ranks`."""
         table_RP = self._gather_integers([units, terms, *map(form_of, parameters)])
         all_units, all_terms = table_RP[:, :2].sum(0).tolist()
         weight, forms_RP = terms / all_terms, table_RP[:, 2:]
@@ -119,13 +98,7 @@ class ProcessGroup:
         return dict(zip(losses, means.unbind(), strict=True)), all_units
 
     def pool(self, tensors: Sequence[Tensor], moved: Sequence[bool], weight: float) -> None:
-        """Makes those of some tensors that moved on any rank the same on all, in place.
-
-        Args:
-            tensors: The same on every rank but for their values.
-            moved: Which of them moved on this rank.
-            weight: Of this rank in the means of floating numbers; other tensors become those of rank 0.
-        """
+        """See `Ranks`."""
         flags = self._gather_integers([*map(int, moved)]).amax(0).tolist()
         chosen = [tensor for tensor, flag in zip(tensors, flags, strict=True) if flag]
         numbers = [tensor for tensor in chosen if tensor.is_floating_point()]

@@ -17,24 +17,22 @@ import torch
 from torch.distributed import FileStore, Store  # type: ignore[attr-defined]  # exported at run time
 
 from recrun.errors import RecrunError
-from recrun.runtime.distributed import ProcessGroup, RankLost, group
+from recrun.runtime.distributed import RankLost, group
+from recrun.runtime.ranks import Ranks
 
 
 @contextmanager
-def started(size: int, device: torch.device, command: Sequence[str]) -> Iterator[ProcessGroup]:
+def started(size: int, device: torch.device, command: Sequence[str]) -> Iterator[Ranks]:
     """Starts ranks 1 to `size` - 1 and ends them afterwards, however that comes.
 
     Args:
-        size: How many ranks, this one included.
+        size: How many ranks, this one included, at least 2.
         device: This rank's.
         command: Arguments for Python; each rank gets `rank size meeting` after them and calls `joined` with them.
 
     Raises:
         RecrunError: One of them ended before its time.
     """
-    if size == 1:
-        yield ProcessGroup()
-        return
     with tempfile.TemporaryDirectory(prefix="recrun-") as private:  # which no other user can enter: no open port
         meeting = str(Path(private) / "meeting")
         store = FileStore(meeting)
@@ -51,7 +49,7 @@ def started(size: int, device: torch.device, command: Sequence[str]) -> Iterator
 
 
 @contextmanager
-def joined(rank: int, size: int, meeting: str, device: torch.device) -> Iterator[ProcessGroup]:
+def joined(rank: int, size: int, meeting: str, device: torch.device) -> Iterator[Ranks]:
     """Takes part as one of the ranks that `started` started, which meet in the file `meeting`."""
     store = FileStore(meeting)
     store.set(ready(rank), "yes")

@@ -13,9 +13,9 @@ from recrun.capabilities import Solvable
 from recrun.checkpoints import checkpoint
 from recrun.errors import Interrupted
 from recrun.interfaces import EventsDataset
-from recrun.training.context import StageContext
 from recrun.training.monitor import monitored_value, which
 from recrun.training.progress import Progress
+from recrun.training.settings import StageContext
 
 logger = logging.getLogger(__name__)
 

@@ -15,20 +15,13 @@ from recrun.interfaces import Dataset, TrainingStatus
 from recrun.objectives.base import units_in
 from recrun.optim.row_optimizers import clip_norm
 from recrun.runtime import seeds
-from recrun.training import divergence
-from recrun.training.context import StageContext
-from recrun.training.epoch_batches import batches_left, steps_per_epoch
-from recrun.training.loss_meter import LossMeter
-from recrun.training.loss_weighting import weighting_group
 from recrun.training.monitor import monitored_value, which
-from recrun.training.param_groups import freeze_others, hold_frozen_norms, parameter_groups
-from recrun.training.preconditions import refuse_idle_ranks, refuse_missing_splits
-from recrun.training.progress import Progress
-from recrun.training.reporting import metrics_row, row_text, training_status
+from recrun.training.param_groups import freeze_others, hold_frozen_norms, parameter_groups, weighting_group
+from recrun.training.progress import LossMeter, Progress, diverged, refuse_diverged
 from recrun.training.schedulers import make_scheduler, needs_metric
-from recrun.training.settings import TrainerSettings
-from recrun.training.shared_buffers import SharedBuffers
-from recrun.training.state import TrainingState
+from recrun.training.settings import StageContext, TrainerSettings
+from recrun.training.stage_data import batches_left, refuse_idle_ranks, refuse_missing_splits, steps_per_epoch
+from recrun.training.state import SharedBuffers, TrainingState, metrics_row, row_text, training_status
 from recrun.types import Batch, Evaluation, Metrics, Split
 
 logger = logging.getLogger(__name__)
@@ -93,7 +86,7 @@ class TrainingLoop:
         if self.trainer.keep == "best":
             if self.progress.best is None:
                 what = f"{self.monitor} was not finite at any validation, so that no weights are the best"
-                raise divergence.diverged(what, self.context.stage, self.context.directory)
+                raise diverged(what, self.context.stage, self.context.directory)
             checkpoint.load_weights(self.context.directory / "best", self.model)
         return self.progress
 
@@ -266,7 +259,7 @@ class TrainingLoop:
 
     def check_finite(self) -> None:
         """Raises Diverged if the training went astray. Waits for the device."""
-        divergence.check(self.state.losses, self.moved, self.progress, self.context.stage, self.context.directory)
+        refuse_diverged(self.state.losses, self.moved, self.progress, self.context.stage, self.context.directory)
 
     def save(self, name: str) -> None:
         """Writes a checkpoint of the stage; `last` carries the state that `restore` reads."""

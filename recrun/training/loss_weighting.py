@@ -257,12 +257,6 @@ class MetaBalance(Weighting):
         return self.factors().mean(1)
 
 
-def weighting_group(weighting: Weighting | None, lr: float) -> list[dict[str, Any]]:
-    """The optimizer's group of what a weighting learns, if anything: at its own rate, without weight decay."""
-    learned = [*weighting.parameters()] if weighting is not None else []
-    return [{"params": learned, "lr": weighting.lr or lr, "weight_decay": 0.0}] if weighting and learned else []
-
-
 def total_loss(own: list[Tensor], others: list[Tensor], weight_T: Tensor) -> Tensor:
     """What is minimised: the tasks' losses by their weights, and the others."""
     return torch.stack([*(torch.stack(own) * weight_T).unbind(), *others]).sum()

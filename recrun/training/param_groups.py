@@ -1,13 +1,14 @@
-"""Parts of a model: which of them move and how fast, and what they hold besides weights."""
+"""Parts of a model: which of them move, and how fast."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from recrun.errors import ConfigError
+from recrun.training.loss_weighting import Weighting
 
 
 def freeze_others(model: nn.Module, prefixes: Sequence[str] | None, stage: str) -> list[nn.Parameter]:
@@ -49,6 +50,12 @@ def parameter_groups(
     ]
 
 
+def weighting_group(weighting: Weighting | None, lr: float) -> list[dict[str, Any]]:
+    """The optimizer's group of what a weighting learns, if anything: at its own rate, without weight decay."""
+    learned = [*weighting.parameters()] if weighting is not None else []
+    return [{"params": learned, "lr": weighting.lr or lr, "weight_decay": 0.0}] if weighting and learned else []
+
+
 def is_part(name: str, prefix: str) -> bool:
     """Whether a parameter's name lies under a prefix: `actor.mean.weight` under `actor` and `actor.mean`."""
     return name == prefix or name.startswith(prefix.rstrip(".") + ".")
@@ -74,18 +81,3 @@ def learned_around(model: nn.Module, name: str) -> list[nn.Parameter]:
     """Parameters of a module or, if it has none, of the smallest part around it that has."""
     found = [*model.get_submodule(name).parameters()]
     return found if found or not name else learned_around(model, name.rpartition(".")[0])
-
-
-def carried(model: nn.Module) -> dict[str, Tensor]:
-    """What a model takes from one batch to the next besides its weights: buffers that its modules name in `carries`."""
-    modules = model.named_modules()
-    names = [f"{path}.{name}".lstrip(".") for path, module in modules for name in getattr(module, "carries", ())]
-    return {name: model.get_buffer(name) for name in names}
-
-
-def carry_on(model: nn.Module, buffers: Mapping[str, Tensor]) -> None:
-    """Puts back what `carried` gave, on the device of what is there."""
-    for name, buffer in buffers.items():
-        holder, _, last = name.rpartition(".")
-        module = model.get_submodule(holder)
-        setattr(module, last, buffer.to(getattr(module, last).device))

@@ -1,14 +1,18 @@
-"""Every key of the group `trainer`."""
+"""What a stage trains with: every key of the group `trainer`, and what belongs to the run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from recrun.interfaces import Log, Reporter
 from recrun.objectives.base import Objective
+from recrun.runtime.device import Device
+from recrun.runtime.ranks import Ranks
 from recrun.training.loss_weighting import Weighting
 from recrun.training.regularization import Regularization
 from recrun.types import Count, Index, NonNegative, Positive
@@ -69,3 +73,34 @@ class TrainerSettings:
     save_step: Count | None = None
     save_seconds: NonNegative = 30.0
     show_step: Count | None = None
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Directory, device, limits and loggers of a stage: what belongs to the run and not to the trainer.
+
+    Attributes:
+        stage: The stage's name.
+        directory: Its directory in the run, for checkpoints.
+        seed: The run's seed.
+        device: Where model and batches are.
+        step_limit: Training steps per epoch, None for all.
+        eval_limit: Evaluation batches, None for all.
+        card: Metadata of every checkpoint.
+        reporter: Shows the progress.
+        log: Takes the rows of metrics.jsonl.
+        stop: Says whether the run was asked to stop.
+        ranks: This process among those that train together.
+    """
+
+    stage: str
+    directory: Path
+    seed: int
+    device: Device
+    step_limit: int | None
+    eval_limit: int | None
+    card: Mapping[str, Any]
+    reporter: Reporter
+    log: Log
+    stop: Callable[[], bool]
+    ranks: Ranks = Ranks()  # noqa: RUF009  # it has no state

@@ -7,10 +7,9 @@ from typing import ClassVar
 from torch import nn
 
 from recrun.interfaces import Dataset
-from recrun.training.context import StageContext
 from recrun.training.loop import TrainingLoop
 from recrun.training.progress import Progress
-from recrun.training.settings import TrainerSettings
+from recrun.training.settings import StageContext, TrainerSettings
 
 
 class Trainer(TrainerSettings):

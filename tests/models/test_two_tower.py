@@ -29,7 +29,7 @@ from recrun.models.layers import two_tower
 from recrun.models.layers.two_tower import FeatureTable, Padded, history_means
 from recrun.models.sasrec import SASRec
 from recrun.runtime.device import Device
-from recrun.training.param_groups import carried
+from recrun.training.state import carried
 
 NAMES = ("dssm", "youtube_dnn", "sasrec")
 

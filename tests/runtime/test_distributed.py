@@ -25,6 +25,7 @@ from recrun.objectives.retrieval import CatalogueSoftmax
 from recrun.runtime import launch
 from recrun.runtime.distributed import ProcessGroup
 from recrun.runtime.launch import started
+from recrun.runtime.ranks import Ranks
 from recrun.training.loop import TrainingLoop
 
 CPU = torch.device("cpu")
@@ -103,9 +104,9 @@ def test_what_losses_are_means_over(objective, batch, terms):
 def test_alone_there_is_nothing_to_agree_on():
     parameter = torch.nn.Parameter(torch.ones(2))
     parameter.grad = torch.tensor([1.0, 2.0])
-    assert ProcessGroup().average([parameter], {"loss": torch.tensor(3.0)}, 7, 9) == ({"loss": torch.tensor(3.0)}, 7)
+    assert Ranks().average([parameter], {"loss": torch.tensor(3.0)}, 7, 9) == ({"loss": torch.tensor(3.0)}, 7)
     assert parameter.grad.tolist() == [1, 2]
-    assert list(ProcessGroup().in_step("ab")) == ["a", "b"]
+    assert list(Ranks().in_step("ab")) == ["a", "b"]
 
 
 @pytest.mark.parametrize("words", [TABLE, TASKS, HISTORIES], ids=["deepfm", "mmoe", "dssm"])

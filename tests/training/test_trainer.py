@@ -16,10 +16,8 @@ from recrun.experiments.instantiate import instantiate
 from recrun.experiments.results import stage_results
 from recrun.features import Task
 from recrun.runtime import seeds
-from recrun.training.divergence import largest
 from recrun.training.loop import TrainingLoop
-from recrun.training.loss_meter import LossMeter
-from recrun.training.progress import Progress
+from recrun.training.progress import LossMeter, Progress, largest
 from recrun.training.regularization import Regularization
 from recrun.types import Evaluation
 

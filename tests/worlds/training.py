@@ -10,7 +10,7 @@ from recrun.evaluation.metrics import greater_is_better
 from recrun.experiments.run_record import MetricsLog
 from recrun.objectives.base import Objective
 from recrun.runtime.device import Device
-from recrun.training.context import StageContext
+from recrun.training.settings import StageContext
 from recrun.training.trainer import Trainer
 from recrun.types import Evaluation
 
