@@ -1,7 +1,6 @@
 """One rank of many runs, one after the other in the same processes."""
 
 import sys
-import threading
 from pathlib import Path
 
 from recrun.config import targets
@@ -13,16 +12,14 @@ def lead(directory, ranks):
     """What rank 0 does in a run."""
     config = run.load_config(directory)
     record = run_record.RunRecord(directory)
-    led = run.Run(directory, config, record, threading.Event())
+    led = run.Run(directory, config, record, worker.never)
     for name, trainer in led.trainers.items():
         led.run_stage(trainer, led.context(name, worker.Silent(), led.log, ranks))
 
 
 def follow(directory, ranks):
     """What the others do."""
-    followed = run.Run(
-        directory, run.load_config(directory), run_record.RunRecord(directory), threading.Event(), ranks.rank
-    )
+    followed = run.Run(directory, run.load_config(directory), run_record.RunRecord(directory), worker.never, ranks.rank)
     worker.follow(followed, ranks)
 
 
