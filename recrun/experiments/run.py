@@ -153,7 +153,7 @@ class Run:
         """Whether the run is to stop after its step."""
         return self.stop() or (self.watched is not None and self.watched.stops)
 
-    def tracked(self) -> AbstractContextManager[Log]:
+    def tracked(self) -> AbstractContextManager[pruning.RowLog]:
         """The log, with what shows its rows elsewhere if a tracker was chosen."""
         node = self.config["tracker"]
         if not node:
