@@ -164,6 +164,11 @@ class EventDataset(EventSettings):
         found = self.rankings(split)
         return Inputs(found.ids, found.unit, found.inputs, found.seen)
 
+    def known_inputs(self, unit: Int64) -> Inputs:
+        """Units by index, with all their events: training, validation and test."""
+        events = Ragged(self.log.offsets, self.log.item).take(unit)
+        return Inputs(as_text(self.log.units[unit]), unit, events, events)
+
     def inputs(self, sequences: Ragged, unit: Int64) -> Batch:
         """A batch of what the model reads of some units, given their items; `user` int64 [B] is their index."""
         return tensors(**{**self.batches.inputs(sequences, unit), "user": unit})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import ClassVar, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recrun.data.events.queries import Rankings
+from recrun.data.events.queries import Inputs, Rankings
 from recrun.data.ragged import Ragged
 from recrun.errors import DataError
 from recrun.evaluation import metrics as M
@@ -127,16 +127,12 @@ class FullRanking:
     def predict(self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each of a unit's best items, as many as the largest cut-off: unit, item, rank, score."""
         model.eval()
-        units, items = dataset.prediction_inputs(split), dataset.vocabulary()["items"]
-        numbers, size = NaNLast(f"the {split} split"), self.batch_size(len(items))
-        for at in range(0, len(units), size):
-            index = np.arange(at, min(at + size, len(units)))
-            seen = ragged_fields("seen", units.seen.take(index))
-            batch = device.move({**dataset.inputs(units.inputs.take(index), units.unit[index]), **seen})
-            with device.autocast():
-                scores_BI = full_sort_scores(model, batch, numbers, self.mask_seen)
-            top_BK = top_k(scores_BI, max(self.ks))
-            yield from lines(units.ids[index], items, top_BK, scores_BI.gather(1, top_BK))
+        items = dataset.vocabulary()["items"]
+        numbers = NaNLast(f"the {split} split")
+        score = scorer(model, dataset, device, numbers, self.mask_seen)
+        units, size = dataset.prediction_inputs(split), self.batch_size(len(items))
+        for ids, top_BK, scores_BK in best_items(score, units, max(self.ks), size):
+            yield from lines(ids, items, top_BK, scores_BK)
         numbers.warn()
 
 
@@ -236,6 +232,33 @@ def full_sort_scores(model: nn.Module, batch: Batch, numbers: NaNLast, mask_seen
     if mask_seen:
         scores_BI[row_of(batch["seen_offsets"]), batch["seen"]] = -torch.inf
     return scores_BI
+
+
+def scorer(
+    model: nn.Module, dataset: EventData, device: ComputeDevice, numbers: NaNLast, mask_seen: bool = True
+) -> Callable[[Inputs], Tensor]:
+    """What scores the catalogue for some units, float [B, I]; see `full_sort_scores`."""
+
+    def score(units: Inputs) -> Tensor:
+        batch = {**dataset.inputs(units.inputs, units.unit), **ragged_fields("seen", units.seen)}
+        with device.autocast():
+            return full_sort_scores(model, device.move(batch), numbers, mask_seen)
+
+    return score
+
+
+def best_items(
+    score: Callable[[Inputs], Tensor], units: Inputs, k: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    """The best items of units, some units at a time: their ids [B], items int64 [B, K] and scores [B, K].
+
+    A score of -inf means that nothing is left to recommend.
+    """
+    for at in range(0, len(units), batch_size):
+        some = units.take(np.arange(at, min(at + batch_size, len(units))))
+        scores_BI = score(some)
+        top_BK = top_k(scores_BI, k)
+        yield some.ids, top_BK, scores_BI.gather(1, top_BK)
 
 
 def row_of(offsets: Tensor) -> Tensor:

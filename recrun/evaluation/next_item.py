@@ -15,9 +15,8 @@ from recrun.data.events.queries import NextItems
 from recrun.errors import DataError
 from recrun.evaluation.event_data import EventData, sampled
 from recrun.evaluation.finite import NaNLast
-from recrun.evaluation.full_ranking import lines, ragged_fields, row_of
+from recrun.evaluation.full_ranking import best_items, lines, ragged_fields, row_of, scorer
 from recrun.evaluation.metrics import Metric, greater_is_better
-from recrun.evaluation.top_k import top_k
 from recrun.interfaces import ComputeDevice
 from recrun.types import Count, Counts, Evaluation, Metrics, Split
 
@@ -159,21 +158,12 @@ class NextItem:
     def predict(self, model: nn.Module, dataset: EventData, split: Split, device: ComputeDevice) -> Iterator[str]:
         """A line for each of a unit's best next items, up to the largest cut-off: unit, item, rank, score."""
         model.eval()
-        units, items = dataset.whole_inputs(split), dataset.vocabulary()["items"]
-        numbers, size = NaNLast(f"the {split} split"), max(1, self.memory_mb * MB // (4 * len(items)))
-        for at in range(0, len(units), size):
-            index = np.arange(at, min(at + size, len(units)))
-            batch = dataset.inputs(units.inputs.take(index), units.unit[index])
-            with device.autocast():
-                found: Tensor = model(device.move(batch))
-            scores_BI = numbers(found.float())
-            if self.mask_seen:
-                seen = ragged_fields("seen", units.seen.take(index))
-                scores_BI[
-                    row_of(seen["seen_offsets"]).to(scores_BI.device), seen["seen"].to(scores_BI.device)
-                ] = -math.inf
-            top_BK = top_k(scores_BI, max(self.ks))
-            yield from lines(units.ids[index], items, top_BK, scores_BI.gather(1, top_BK))
+        items = dataset.vocabulary()["items"]
+        size = max(1, self.memory_mb * MB // (4 * len(items)))
+        numbers = NaNLast(f"the {split} split")
+        score = scorer(model, dataset, device, numbers, self.mask_seen)
+        for ids, top_BK, scores_BK in best_items(score, dataset.whole_inputs(split), max(self.ks), size):
+            yield from lines(ids, items, top_BK, scores_BK)
         numbers.warn()
 
     def values(self, rank: np.ndarray, bpr: np.ndarray) -> dict[str, np.ndarray]:

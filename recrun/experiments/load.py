@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -42,7 +42,12 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
         DataError: There is nothing to evaluate.
     """
     config = config or load_config(directory)
-    model, dataset, device, card = load(directory, config)
+    return evaluate_loaded(directory, config, load(directory, config))
+
+
+def evaluate_loaded(directory: Path, config: Config, loaded: Loaded) -> Results:
+    """The same, of what was loaded with a config."""
+    model, dataset, device, card = loaded
     found = evaluate_splits(model, dataset, device, config["eval_limit"])
     if not found:
         raise DataError("the valid and the test split have nothing to evaluate: empty, or without labels")
@@ -54,8 +59,17 @@ def evaluate(directory: Path, config: Config | None = None) -> Results:
     return results
 
 
-def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset, Device, Mapping[str, Any]]:
-    """The model of a run with the weights it kept, the data, the device, and the checkpoint's card.
+class Loaded(NamedTuple):
+    """The model of a run with the weights it kept, the data, the device, and the checkpoint's card."""
+
+    model: nn.Module
+    dataset: Dataset
+    device: Device
+    card: Mapping[str, Any]
+
+
+def load(directory: Path, config: Mapping[str, Any]) -> Loaded:
+    """A finished run, to be used.
 
     Args:
         directory: A run directory.
@@ -87,7 +101,7 @@ def load(directory: Path, config: Mapping[str, Any]) -> tuple[nn.Module, Dataset
         )
     if changed and same_source(config["dataset"], trained):
         logger.warning("the data split differs from the training run's: evaluated rows may overlap its training rows")
-    return model, dataset, device, card
+    return Loaded(model, dataset, device, card)
 
 
 def refuse_other_model(weights: Path, model: Mapping[str, Any]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, TypeAlias
@@ -18,7 +20,7 @@ from recrun.errors import ConfigError, DataError, RecrunError
 from recrun.evaluation.finite import NaNLast
 from recrun.evaluation.top_k import top_k
 from recrun.experiments.build import build_model
-from recrun.experiments.load import load, refuse_other_model, vocabulary
+from recrun.experiments.load import Loaded, load, refuse_other_model, vocabulary
 from recrun.experiments.outputs import refuse_overwriting
 from recrun.interfaces import Dataset
 from recrun.types import Side, Split
@@ -48,13 +50,8 @@ def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Pa
     refuse_folder(output, "")
     refuse_overwriting(output, directory, config)
     refuse_k(config, k)
-    model, dataset, device, _ = load(directory, config)
-    if k is not None:
-        dataset.evaluator.ks = [k]  # type: ignore[attr-defined]  # as `refuse_k` found
-    lines = (f"{line}\n" for line in dataset.evaluator.predict(model, dataset, split, device))
-    first = next(lines, None)
-    if first is None:
-        raise nothing_in(dataset, split, "nothing to predict for")
+    lines = (f"{line}\n" for line in predictions(load(directory, config), split, k))
+    first = next(lines)
     count = 0
 
     def write(file: IO[bytes]) -> None:
@@ -67,6 +64,23 @@ def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Pa
 
     replace(output, write)
     return count
+
+
+def predictions(loaded: Loaded, split: Split, k: int | None = None) -> Iterator[str]:
+    """The lines of `predict`, at least one.
+
+    Raises:
+        DataError: The data have no such split.
+    """
+    model, dataset, device, _ = loaded
+    evaluator: Any = copy(dataset.evaluator)
+    if k is not None:
+        evaluator.ks = [k]  # as `refuse_k` found
+    lines: Iterator[str] = evaluator.predict(model, dataset, split, device)
+    first = next(lines, None)
+    if first is None:
+        raise nothing_in(dataset, split, "nothing to predict for")
+    return chain([first], lines)
 
 
 def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, output: Path) -> int:
@@ -87,18 +101,8 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
     """
     refuse_folder(output, ".npz", ".tsv")
     refuse_overwriting(output, directory, config)
-    target = config["model"]["_target_"]
-    if f"embed_{side}s" not in signature(target).members:
-        raise ConfigError(f"{target} has no {side} embeddings: it has no method embed_{side}s")
-    model, dataset, device, _ = load(directory, config)
-    ids, vectors = [], []
-    with torch.inference_mode(), device.autocast():
-        for names, batch in dataset.entities(side, split):
-            ids.append(names.astype(str))
-            vectors.append(getattr(model.eval(), f"embed_{side}s")(device.move(batch)).float().cpu().numpy())
-    if not ids:
-        raise nothing_in(dataset, split, f"no {side}s")
-    table, names = np.concatenate(vectors), np.concatenate(ids)
+    refuse_no_vectors(config, side)
+    names, table = vectors(load(directory, config), side, split)
 
     def write(file: IO[bytes]) -> None:
         if output.suffix == ".npz":
@@ -109,6 +113,30 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
 
     replace(output, write)
     return len(names)
+
+
+def refuse_no_vectors(config: Mapping[str, Any], side: Side) -> None:
+    """Raises ConfigError if a model has no vectors of users, or of items."""
+    target = config["model"]["_target_"]
+    if f"embed_{side}s" not in signature(target).members:
+        raise ConfigError(f"{target} has no {side} embeddings: it has no method embed_{side}s")
+
+
+def vectors(loaded: Loaded, side: Side, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Ids, text [n], and vectors, float32 [n, width], of a split's users or items.
+
+    Raises:
+        DataError: There are none.
+    """
+    model, dataset, device, _ = loaded
+    ids, rows = [], []
+    with torch.inference_mode(), device.autocast():
+        for names, batch in dataset.entities(side, split):
+            ids.append(names.astype(str))
+            rows.append(getattr(model.eval(), f"embed_{side}s")(device.move(batch)).float().cpu().numpy())
+    if not ids:
+        raise nothing_in(dataset, split, f"no {side}s")
+    return np.concatenate(ids), np.concatenate(rows)
 
 
 def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str], k: int) -> tuple[list[Score], int]:

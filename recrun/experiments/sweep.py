@@ -41,31 +41,36 @@ def start(
     Returns:
         The exit code.
     """
+    planned = prepare(overrides, folders, dry_run=dry_run)
+    return 0 if planned is None else carry_out(planned[0], fail_fast=fail_fast, folders=planned[1])
+
+
+def prepare(
+    overrides: Sequence[str], folders: Sequence[Path] = (), *, dry_run: bool = False
+) -> tuple[Path, Sequence[Path] | None] | None:
+    """Checks a sweep or a search and makes its directory.
+
+    Returns:
+        The directory, and for a search the conf folders; None if nothing was to be written.
+    """
     with composer(folders) as compose:
         settings = settings_of(overrides, compose)
         words = [word for word in overrides if not for_sweep(word)]
         if settings["search"] is None:
             composed = compose_all(words, compose)
     if settings["search"] is not None:
-        return start_search(settings, words, folders, dry_run=dry_run, fail_fast=fail_fast)
+        instantiate(settings["search"])  # refuses what its parts do not take
+        words = search.with_file(words, settings["search"].get("space"), folders or search_path())
+        if dry_run:
+            search.show(settings["search"], words, folders)
+            return None
+        return search.begin(settings, words, folders), folders or search_path()
     for note in dict.fromkeys(note for job in composed for note in override_notes(job)):
         report.note(note)
     if dry_run:
         show_plan(composed)
-        return 0
-    return carry_out(plan(composed, settings), fail_fast=fail_fast)
-
-
-def start_search(
-    settings: Mapping[str, Any], words: Sequence[str], folders: Sequence[Path], *, dry_run: bool, fail_fast: bool
-) -> int:
-    """The same for a search, whose jobs are not known yet."""
-    instantiate(settings["search"])  # refuses what its parts do not take
-    words = search.with_file(words, settings["search"].get("space"), folders or search_path())
-    if dry_run:
-        search.show(settings["search"], words, folders)
-        return 0
-    return carry_out(search.begin(settings, words, folders), fail_fast=fail_fast, folders=folders or search_path())
+        return None
+    return plan(composed, settings), None
 
 
 def for_sweep(word: str) -> bool:

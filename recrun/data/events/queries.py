@@ -127,6 +127,10 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.unit)
 
+    def take(self, index: Int64) -> Inputs:
+        """Some of the units."""
+        return Inputs(self.ids[index], self.unit[index], self.inputs.take(index), self.seen.take(index))
+
 
 def rankings(made: SplitLog, split: Split) -> Rankings:
     """The units of a split with an input and a target, worked out once for a log.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any, Protocol, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recrun.data.io.chunks import Chunk, DataFile, Lists, NotIntegers, Numbers, Texts, Times, Wanted
+from recrun.data.io.chunks import CHUNK_ROWS, Chunk, DataFile, Lists, NotIntegers, Numbers, Texts, Times, Wanted
 from recrun.data.io.numerals import numbers_of_texts
 from recrun.data.io.times import times_of_texts
 from recrun.data.types import Int64, Mask
@@ -106,6 +106,24 @@ def chunk_of(columns: Mapping[str, Cells], size: int, wanted: Wanted, file: Data
         row, name, fault = bad
         raise DataError(f"{file.location(begin + row)}: column {name} {fault}")
     return chunk
+
+
+def chunks_of(columns: Mapping[str, NDArray[Any]], wanted: Wanted, file: DataFile) -> Iterator[Chunk]:
+    """The wanted columns of whole arrays, some rows at a time.
+
+    Args:
+        columns: Arrays [R] by name.
+        wanted: What is read.
+        file: Where they are from, for messages.
+
+    Raises:
+        DataError: As `chunk_of`.
+    """
+    arrays = {name: columns[name] for name in wanted.columns}
+    size, step = len(next(iter(arrays.values()))), wanted.rows or CHUNK_ROWS
+    for begin in range(0, size, step):
+        some = {name: ArrayColumn(array[begin : begin + step]) for name, array in arrays.items()}
+        yield chunk_of(some, min(step, size - begin), wanted, file, begin)
 
 
 def texts_of(array: NDArray[Any], missing: Mask | None = None) -> Texts:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from recrun.data.io import memory
 from recrun.data.types import INPUT, TEST, TRAIN, VALID
 from recrun.errors import ConfigError, DataError
 
@@ -36,7 +37,10 @@ def possible_paths(path: str, root: str | None) -> list[Path]:
 
 
 def existing(path: str, root: str | None, key: str = "path") -> Path:
-    """A file or folder. Raises DataError, naming the config key, if there is none."""
+    """A file, a folder or a table in memory. Raises DataError, naming the config key, if there is none."""
+    if memory.is_name(path):
+        memory.held(path, key)
+        return Path(path)
     found = next((candidate for candidate in possible_paths(path, root) if candidate.exists()), None)
     if found is None:
         looked = " and ".join(str(candidate.absolute()) for candidate in possible_paths(path, root))
@@ -100,6 +104,8 @@ def _split(folder: Path, split: str) -> list[Path]:
 
 def sha256(path: Path) -> str:
     """Hash of a file's content. Raises DataError if it cannot be read."""
+    if memory.is_name(path):
+        return str(path).removeprefix(memory.PREFIX)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from recrun.data.io import memory
 from recrun.data.io.chunks import DataFile
 from recrun.data.io.files import ALLOWED, TEXT_ENDINGS, compression, kind
 from recrun.data.io.npz import ArrayFile
@@ -19,13 +20,15 @@ def data_file(
     """A file as rows with named columns.
 
     Args:
-        path: The file.
+        path: The file, or the name of a table in memory.
         names, separator, skip_blanks: See `TextFile`; a file for which the first two are given is text, whatever its
             ending, and so is one without an ending (train.gz).
 
     Raises:
         DataError: It is of no kind that can be read.
     """
+    if memory.is_name(path):
+        return memory.held(path).called(names)  # type: ignore[no-any-return]  # a MemoryTable
     if kind(path) == ".parquet" and not compression(path):
         return ParquetFile(path)
     if kind(path) == ".npz" and not compression(path):

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from recrun.data.io.arrays import ArrayColumn, chunk_of
-from recrun.data.io.chunks import CHUNK_ROWS, Chunk, Wanted
+from recrun.data.io.arrays import chunks_of
+from recrun.data.io.chunks import Chunk, Wanted
 from recrun.errors import DataError
 
 
@@ -37,11 +37,7 @@ class ArrayFile:
             DataError: A cell cannot be used; names row and column.
             NotIntegers: An id that is wanted as an integer is none.
         """
-        columns = {name: self._columns[name] for name in wanted.columns}
-        size, step = len(next(iter(columns.values()))), wanted.rows or CHUNK_ROWS
-        for begin in range(0, size, step):
-            some = {name: ArrayColumn(column[begin : begin + step]) for name, column in columns.items()}
-            yield chunk_of(some, min(step, size - begin), wanted, self, begin)
+        return chunks_of(self._columns, wanted, self)
 
     def location(self, row: int) -> str:
         """The file and number of a row; the file alone below 0."""

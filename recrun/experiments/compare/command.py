@@ -54,6 +54,13 @@ def run(words: Sequence[str]) -> int:
         DataError: A file of a run is damaged.
     """
     options = parse(words)
+    table, runs = compared(options)
+    write(table, options, runs)
+    return 0
+
+
+def compared(options: Options) -> tuple[ComparisonResult, Sequence[StoredRun]]:
+    """What a comparison finds, and the runs that it is of."""
     runs, notes = find_runs(options.paths)
     if options.output is not None:
         refuse_output_in_runs(options.output, [*options.paths, *(run.directory for run in runs)])
@@ -62,9 +69,7 @@ def run(words: Sequence[str]) -> int:
     refuse_other_evaluations(runs)
     settings = gather_settings(runs)
     baseline = None if options.all_pairs else setting_called(settings, options.baseline) if options.baseline else 0
-    table = compare(settings, options.metrics, options.split, baseline, options.correction)
-    write(table, options, runs)
-    return 0
+    return compare(settings, options.metrics, options.split, baseline, options.correction), runs
 
 
 def write(table: ComparisonResult, options: Options, runs: Sequence[StoredRun]) -> None:
