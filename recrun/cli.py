@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recrun import __version__
-from recrun.commands import estimating, exchange, reporting, show, stored, train
+from recrun.commands import cleaning, estimating, exchange, reporting, show, stored, train
 from recrun.config import local_code
 from recrun.console import report
 from recrun.errors import ConfigError, RecrunError, did_you_mean
@@ -52,6 +52,7 @@ def command(words: list[str]) -> int:
         "split": exchange.split,
         "compare": show.compare,
         "report": reporting.write_report,
+        "clean": cleaning.clean,
         "list": show.show_list,
         "describe": show.describe,
         "estimate": estimating.estimate,

@@ -60,9 +60,21 @@ def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapp
     Raises:
         CheckpointError: The disk is full or cannot be written; the earlier checkpoint is untouched.
     """
+    return write(directory, weights_of(model), card, state)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A model's parameters and buffers on the CPU; those that are there already are not copied."""
+    return {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+
+
+def write(
+    directory: Path, weights: Mapping[str, Tensor], card: Mapping[str, Any], state: Mapping[str, Any] | None
+) -> str:
+    """What `save` does, of weights on the CPU."""
     fresh = directory.with_name(directory.name + ".new")
     try:
-        digest = write_files(fresh, model, card, state)
+        digest = write_files(fresh, weights, card, state)
         replace_directory(fresh, directory)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -72,12 +84,13 @@ def save(directory: Path, model: nn.Module, card: Mapping[str, Any], state: Mapp
     return digest
 
 
-def write_files(fresh: Path, model: nn.Module, card: Mapping[str, Any], state: Mapping[str, Any] | None) -> str:
+def write_files(
+    fresh: Path, weights: Mapping[str, Tensor], card: Mapping[str, Any], state: Mapping[str, Any] | None
+) -> str:
     """Writes the files of a checkpoint through to the disk."""
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    weights = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_file(weights, fresh / WEIGHTS)
+    save_file(dict(weights), fresh / WEIGHTS)
     digest = sha256(fresh / WEIGHTS)
     if state is not None:
         torch.save(dict(state), fresh / STATE)

@@ -10,7 +10,8 @@ from recrun.types import Split
 
 TRAINING = (
     *("trainer", "stage", "objective", "weighting", "optimizer", "scheduler", "tracker"),
-    *("seed", "epochs", "devices", "pre_model_path", "output_dir", "report", "name", "tags", "time_limit"),
+    *("seed", "epochs", "devices", "pre_model_path", "output_dir", "report", "name", "tags"),
+    *("time_limit", "keep_state"),
 )  # keys that change nothing once weights are stored
 
 
@@ -72,7 +73,7 @@ def run_directory(verb: str, words: list[str]) -> Path:
     if not words:
         raise ConfigError(f"{verb} needs a run directory: recrun {verb} outputs/… (recrun list runs shows them)")
     directory = Path(words[0])
-    holds = ["config.yaml"] + (["sweep.json"] if verb == "resume" else [])
+    holds = ["config.yaml"] + (["sweep.json"] if verb in ("resume", "clean") else [])
     if not any((directory / name).is_file() for name in holds):
         raise ConfigError(f"{directory} is not a run directory: it has no {' or '.join(holds)}")
     return directory

@@ -69,6 +69,13 @@ def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
     return flags, overrides, extra
 
 
+def more_epochs(directory: Path) -> str:
+    """How a finished run gets more epochs."""
+    if any(directory.glob("*/last/state.pt")):
+        return f"for more epochs: recrun resume {directory} epochs=N"
+    return f"for more epochs, a new run with pre_model_path={directory} (with keep_state=last a run can be extended)"
+
+
 def carry_out(directory: Path) -> int:
     """Runs a prepared directory and says how it ended."""
     from recrun.experiments import directories
@@ -133,6 +140,6 @@ def resume(words: list[str]) -> int:
     from recrun.experiments import directories
 
     if directories.status(directory) == "finished":
-        report.text(f"{directory} is finished: nothing to resume; for more epochs: recrun resume {directory} epochs=N")
+        report.text(f"{directory} is finished: nothing to resume; {more_epochs(directory)}")
         return 0
     return carry_out(directory)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from recrun.config.hydra_errors import one_line
 from recrun.config.search_path import conf_dir, options, targets_in
@@ -39,6 +39,7 @@ class Settings:
     name: str | None = None
     tags: Sequence[str] = ()
     time_limit: float | str | None = None
+    keep_state: Literal["last", "none"] = "last"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun [key=value ...]             train and evaluate: the stages of a model, in one run directory
   recrun -m key=a,b [key=value ...]  a run for every combination of the values
   recrun -m search=tpe 'trainer.lr=tag(log,interval(1e-4,1e-2))'    trials chosen by validation; see explain search
-  recrun resume RUN [epochs=N]       go on with an interrupted run or sweep, exactly; give a finished run more epochs
+  recrun resume RUN [epochs=N]       go on with an interrupted run or sweep, exactly; or give a run more epochs
   recrun evaluate RUN [key=value]    evaluate the stored weights again, or on other data
   recrun predict RUN --output FILE   what the model predicts for a split, in the data's own format (MIND: .txt or .zip)
   recrun predict RUN --session ITEM,ITEM,... [--k K]    the best next items of one session
@@ -20,6 +20,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun split … --output DIR        the split of a data set as files, for other programs
   recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
   recrun report RUN|SWEEP            an HTML file: curves, metrics, losses, times, what the run is
+  recrun clean RUN|SWEEP             remove what finished runs no longer need
   recrun VERB --help                 the options of a verb
 
   recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
@@ -49,7 +50,8 @@ Goes on with a run that was interrupted, killed or failed, to the same bits; of 
 finished, with the launcher that it began with; of a search also with the trials that are left.
 
   --fail-fast  stops at the first job that fails
-  epochs=N   the last stage gets N epochs in all, with the state of its optimizer; also for a finished run
+  epochs=N   the last stage gets N epochs in all, with the state of its optimizer; of a finished run if it has kept that
+             (keep_state=last)
 """
     + TRUST,
     "evaluate": """\
@@ -148,6 +150,14 @@ intervals, their distribution over units, losses, times, data, code and machine,
 sweep its settings over seeds. With report=true a run writes it when it has finished.
 
   --output FILE   default: report.html in the directory""",
+    "clean": """\
+recrun clean RUN|SWEEP [--dry-run]
+
+Removes what a finished run, or each finished run of a sweep, no longer needs, and says what that was: optimizer state,
+the last weights where the best are kept, writes that were interrupted. Results, kept weights and the checkpoints of
+save_step stay. Afterwards the run takes no more epochs (recrun resume RUN epochs=N).
+
+  --dry-run   only says what would be removed""",
     "list": """\
 recrun list [WHAT]
 recrun list runs [FOLDER] [--sort METRIC] [--filter KEY=VALUE] [--format terminal|csv]

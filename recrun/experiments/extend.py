@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recrun.checkpoints.metadata import STATE
 from recrun.config.composition import key_of
 from recrun.config.schema import signature
 from recrun.config.stored import raw
@@ -47,6 +48,7 @@ def extend(directory: Path, words: Sequence[str]) -> None:
             again = f"recrun {' '.join(map(shlex.quote, typed_in(directory)))}"
             raise ConfigError(f"{directory} was stopped by its search; a run that is trained to its end: {again}")
         before = refuse_no_more(config, record, epochs)
+        refuse_without_state(directory, record, last_stage(config)[0], epochs)
         set_epochs(config, epochs)
         record.update(
             status="interrupted",
@@ -91,6 +93,15 @@ def refuse_no_more(config: dict[str, Any], record: RunRecord, epochs: int) -> in
             "which are over; start a new run with pre_model_path"
         )
     return before
+
+
+def refuse_without_state(directory: Path, record: RunRecord, stage: str, epochs: int) -> None:
+    """Raises ConfigError if a finished stage has not kept what its training goes on from."""
+    if stage in record.values["stages"] and not (directory / stage / "last" / STATE).is_file():
+        raise ConfigError(
+            f"epochs={epochs}: stage {stage} is finished and has no optimizer state any more (keep_state=none, or "
+            "recrun clean); start a new run with pre_model_path=RUN, and give keep_state=last to runs that may go on"
+        )
 
 
 def last_stage(config: dict[str, Any]) -> tuple[str, Any]:

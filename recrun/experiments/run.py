@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from recrun import __version__
 from recrun.checkpoints import checkpoint
 from recrun.config import duration, stored, targets
 from recrun.console import report
 from recrun.console.progress_bar import progress_bar
-from recrun.errors import Interrupted, OutOfTime, Pruned, RecrunError
+from recrun.errors import Interrupted, OutOfTime, Pruned
 from recrun.experiments import pruning, run_record
 from recrun.experiments.build import Config, build_dataset, build_model, build_trainers
+from recrun.experiments.disk import refuse_full_disk, tidy
 from recrun.experiments.instantiate import instantiate
 from recrun.experiments.results import Results, earlier_results, evaluate_splits, save_units, stage_results
 from recrun.interfaces import Dataset, Log, Reporter
@@ -189,7 +188,8 @@ class Run:
     def start_weights(self) -> dict[str, Any] | None:
         """Loads `pre_model_path`, if there is one, before the first stage begins, and says what that was."""
         name, first = next(iter(self.config["stage"].items()))
-        if self.config["pre_model_path"] is None or checkpoint.exists(self.directory / name / "last"):
+        begun = name in self.results["stages"] or checkpoint.exists(self.directory / name / "last")
+        if self.config["pre_model_path"] is None or begun:
             return None
         source = checkpoint.find(Path(self.config["pre_model_path"]), (first or {}).get("follows") or (), name)
         card = checkpoint.load_weights(source, self.model, self.dataset.fingerprints)
@@ -200,6 +200,7 @@ class Run:
         if context.stage not in self.results["stages"]:
             return False
         checkpoint.load_weights(context.directory / trainer.keep, self.model, self.dataset.fingerprints)
+        tidy(context.directory, self.config)
         return True
 
     def context(self, name: str, reporter: Reporter, log: Log, ranks: Ranks) -> StageContext:
@@ -253,6 +254,7 @@ class Run:
             rows=len(self.log.rows()),
         )
         self.write_results(context.stage, results)
+        tidy(context.directory, self.config)
 
     def write_results(self, stage: str, results: Results) -> None:
         """results.json so far; a stage that is in it is done."""
@@ -272,19 +274,6 @@ def say_start(pre_model: Mapping[str, Any]) -> None:
     text = "starts from stage {stage}, epoch {epoch}: {path} (sha256 {weights_sha256:.12}…)".format(**pre_model)
     report.note(text)
     logger.info(text)
-
-
-def refuse_full_disk(directory: Path, model: nn.Module, trainers: Collection[Trainer]) -> None:
-    """Raises RecrunError if the checkpoints will not fit on the disk: better now than after the first epoch."""
-    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    copies = [trainer.copies for trainer in trainers]
-    needed = weights * (sum(copies) + max(copies))  # a checkpoint is written beside the one that it replaces
-    free = shutil.disk_usage(directory).free
-    if needed > free:
-        raise RecrunError(
-            f"{directory}: checkpoints need up to {needed / 2**20:,.0f} MB, the disk has {free / 2**20:,.0f} MB left; "
-            "free some space or give another output_dir"
-        )
 
 
 def load_config(directory: Path) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from recrun.checkpoints import checkpoint
+from recrun.checkpoints.writer import CheckpointWriter
 from recrun.errors import Interrupted
 from recrun.interfaces import Dataset, TrainingStatus
 from recrun.objectives.base import units_in
@@ -17,7 +19,7 @@ from recrun.optim.row_optimizers import clip_norm
 from recrun.runtime import seeds
 from recrun.training.monitor import monitored_value, which
 from recrun.training.param_groups import freeze_others, hold_frozen_norms, parameter_groups, weighting_group
-from recrun.training.progress import LossMeter, Progress, diverged, refuse_diverged
+from recrun.training.progress import LossMeter, Progress, diverged, what_blew_up
 from recrun.training.schedulers import make_scheduler, needs_metric
 from recrun.training.settings import StageContext, TrainerSettings
 from recrun.training.stage_data import batches_left, refuse_idle_ranks, refuse_missing_splits, steps_per_epoch
@@ -45,7 +47,8 @@ class TrainingLoop:
         losses = LossMeter(context.device.torch)
         self.state = TrainingState(model, self.objective, self.weighting, self.optimizer, self.scaler, losses, progress)
         self.state.scheduler = self.make_scheduler()
-        self.saved_at = time.monotonic()
+        writes = context.ranks.rank == 0
+        self.writer = CheckpointWriter(trainer.save_seconds if writes else math.inf)
         self.validates = dataset.eval_size("valid") > 0
         refuse_missing_splits(context.stage, trainer, dataset, self.scheduler)
         refuse_idle_ranks(context.stage, context.ranks.size, trainer.batch_size, dataset)
@@ -78,11 +81,12 @@ class TrainingLoop:
         if checkpoint.exists(self.context.directory / "last"):
             self.restore()
         self.context.log.keep(self.progress.rows)
-        while self.progress.epoch < self.trainer.epochs and not self.out_of_patience():
-            self.train_epoch()
-            if not self.out_of_patience():
-                self.finish_epoch()
-        self.save("last")
+        with self.writer:
+            while self.progress.epoch < self.trainer.epochs and not self.out_of_patience():
+                self.train_epoch()
+                if not self.out_of_patience():
+                    self.finish_epoch()
+            self.save("last")
         if self.trainer.keep == "best":
             if self.progress.best is None:
                 what = f"{self.monitor} was not finite at any validation, so that no weights are the best"
@@ -178,14 +182,13 @@ class TrainingLoop:
             self.scheduler.step()
 
     def pause(self) -> None:
-        """Between two steps: stop if asked to, save if the last checkpoint is old."""
-        old = time.monotonic() - self.saved_at >= self.trainer.save_seconds
-        stop, old = self.context.ranks.agree(self.context.stop(), old)
+        """Between two steps: stop if asked to, save beside the next ones if the last checkpoint is old."""
+        stop, old = self.context.ranks.agree(self.context.stop(), self.writer.due())
         if stop:
             self.save("last")
             raise Interrupted(f"stage {self.context.stage}, epoch {self.progress.epoch + 1}, step {self.progress.step}")
         if old:
-            self.save("last")
+            self.save("last", beside=True)
 
     def batches(self) -> Iterator[Batch | None]:
         """What is left of this epoch's batches for this rank."""
@@ -259,10 +262,13 @@ class TrainingLoop:
 
     def check_finite(self) -> None:
         """Raises Diverged if the training went astray. Waits for the device."""
-        refuse_diverged(self.state.losses, self.moved, self.progress, self.context.stage, self.context.directory)
+        what = what_blew_up(self.state.losses, self.moved, self.progress)
+        if what:
+            self.writer.settle()
+            raise diverged(what, self.context.stage, self.context.directory)
 
-    def save(self, name: str) -> None:
-        """Writes a checkpoint of the stage; `last` carries the state that `restore` reads."""
+    def save(self, name: str, beside: bool = False) -> None:
+        """Writes a checkpoint of the stage, also beside the next steps; `last` has the state that `restore` reads."""
         self.check_finite()
         done = self.progress
         card = {
@@ -275,9 +281,7 @@ class TrainingLoop:
         card |= {"best_epoch": done.best_epoch, "monitor": self.monitor, "best": done.best}
         state = self.state.to_save(self.context.ranks) if name == "last" else None
         if self.context.ranks.rank == 0:
-            checkpoint.save(self.context.directory / name, self.model, card, state)
-        if name == "last":
-            self.saved_at = time.monotonic()
+            self.writer.write(self.context.directory / name, self.model, card, state, beside)
 
     def restore(self) -> None:
         """Goes back to the stage's last checkpoint."""

@@ -147,26 +147,21 @@ class LossMeter:
         self.pending = [] if pending is None else list(pending.to(self.sum_L.device).unbind())
 
 
-def refuse_diverged(
-    losses: LossMeter, weights: Iterable[Tensor], progress: Progress, stage: str, directory: Path
-) -> None:
-    """Raises Diverged if a loss has been NaN or infinite, or a weight is or is too large. Waits for the device.
+def what_blew_up(losses: LossMeter, weights: Iterable[Tensor], progress: Progress) -> str | None:
+    """Says that a loss has been NaN or infinite, or that a weight is or is too large. Waits for the device.
 
     Args:
         losses: Of the steps so far. A step's are from before its update.
         weights: After the last update.
         progress: How far the stage has come.
-        stage: Its name.
-        directory: Where its checkpoints are.
     """
     bad = losses.first_bad_step()
     if bad >= 0:
-        step, epoch = bad - losses.steps + progress.step, progress.epoch + 1
-        raise diverged(f"the loss is not finite at step {step} of epoch {epoch}", stage, directory)
+        return f"the loss is not finite at step {bad - losses.steps + progress.step} of epoch {progress.epoch + 1}"
     size = largest(weights)
     if not size <= LARGEST_WEIGHT:
-        what = f"the weights blew up: after step {progress.steps} the largest is {size:.3g}"
-        raise diverged(what, stage, directory)
+        return f"the weights blew up: after step {progress.steps} the largest is {size:.3g}"
+    return None
 
 
 def diverged(what: str, stage: str, directory: Path) -> Diverged:

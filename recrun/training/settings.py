@@ -46,7 +46,8 @@ class TrainerSettings:
         test_every: Epochs between test evaluations, for logging only; None for the end of the stage alone.
         save_step: Epochs between extra checkpoints `epoch-<n>`.
         show_step: Steps between updates of the live line; None for four a second.
-        save_seconds: Seconds between checkpoints `last`, also within an epoch: a killed run repeats at most these.
+        save_seconds: Seconds between checkpoints `last` within an epoch, written beside the steps: a killed run repeats
+            at most these. Longer where saving would take over 3 % of the time; 0 = after every step.
     """
 
     objective: Objective

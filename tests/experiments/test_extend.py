@@ -9,7 +9,13 @@ from safetensors.torch import load_file
 from recrun import cli
 from recrun.experiments import run, run_record
 
-SMALL = ["dataset.source.n_users=90", "dataset.source.n_items=50", "dataset.source.n_interactions=1500", "threads=1"]
+SMALL = [
+    "keep_state=last",
+    "dataset.source.n_users=90",
+    "dataset.source.n_items=50",
+    "dataset.source.n_interactions=1500",
+    "threads=1",
+]
 SMALL += ["trainer.batch_size=16", "model.mlp_hidden_size=[12]", "model.latent_dimension=6"]
 VAE = ["model=mult_vae", *SMALL]
 
