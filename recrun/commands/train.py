@@ -43,7 +43,7 @@ def train(words: list[str]) -> int:
     check(composed)
     for note in override_notes(composed):
         report.note(note)
-    return carry_out(directories.prepare(composed))
+    return carry_out(directories.prepare(composed), checked=True)
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str], Path | None]:
@@ -76,11 +76,11 @@ def more_epochs(directory: Path) -> str:
     return f"for more epochs, a new run with pre_model_path={directory} (with keep_state=last a run can be extended)"
 
 
-def carry_out(directory: Path) -> int:
-    """Runs a prepared directory and says how it ended."""
+def carry_out(directory: Path, checked: bool = False) -> int:
+    """Runs a prepared directory and says how it ended; `checked` as in `recrun.experiments.directories.attempt`."""
     from recrun.experiments import directories
 
-    outcome = directories.attempt(directory)
+    outcome = directories.attempt(directory, checked)
     if outcome.out_of_time:
         report.note(f"stopped, {outcome.error}; go on with: recrun resume {directory}")
     elif outcome.code == directories.INTERRUPTED:

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recrun.config import own_values, peers, renamed
-from recrun.config.composition import Composition, key_of
+from recrun.config import own_values, renamed
+from recrun.config.composition import Composition, key_of, register_resolvers
 from recrun.config.hints import elsewhere
 from recrun.config.hydra_errors import explained, refuse_hydra
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
@@ -85,19 +85,6 @@ def prepare_hydra(folders: Sequence[Path]) -> None:
     _folders[:] = [folder for folder in folders if folder != conf_dir()]
     _register_search_path()
     register_resolvers()
-
-
-def register_resolvers() -> None:
-    """Registers the resolver `first` with OmegaConf."""
-    from omegaconf import OmegaConf
-
-    if not OmegaConf.has_resolver("first"):
-        OmegaConf.register_new_resolver("first", first)
-
-
-def first(*values: Any) -> Any:
-    """The first value that is not null; in YAML `${first:${a},b}`."""
-    return next((value for value in values if value is not None), None)
 
 
 @cache
@@ -262,7 +249,7 @@ class Composer:
         key = override.key_or_group
         parts = key.split(".")
         if parts[0] not in config:
-            hint = renamed.hint(key) or peers.hint(key) or did_you_mean(parts[0], [*map(str, config), *GROUPS])
+            hint = renamed.hint(key) or did_you_mean(parts[0], [*map(str, config), *GROUPS])
             raise ConfigError(f"unknown key {key}{hint or elsewhere(parts[-1], config)}")
         if parts[0] == "stage" and len(parts) > 1 and parts[1] not in config.stage:
             names = list(map(str, config.stage))

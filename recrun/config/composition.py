@@ -120,3 +120,16 @@ class Composition:
 def key_of(word: str) -> str:
     """The key that a word of a command line sets, adds or leaves out."""
     return word.lstrip("+~").partition("=")[0]
+
+
+def register_resolvers() -> None:
+    """Registers the resolver `first` with OmegaConf."""
+    from omegaconf import OmegaConf
+
+    if not OmegaConf.has_resolver("first"):
+        OmegaConf.register_new_resolver("first", first)
+
+
+def first(*values: Any) -> Any:
+    """The first value that is not null; in YAML `${first:${a},b}`."""
+    return next((value for value in values if value is not None), None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recrun.config import docs, peers, renamed
+from recrun.config import docs, renamed
 from recrun.config.composition import Composition
 from recrun.config.listing import description
 from recrun.config.origins import Origins
@@ -42,7 +42,7 @@ def explain(key: str, composed: Composition) -> tuple[str, Lines]:
     found = {one.path: one for one in keys(composed)}
     if key not in found:
         same_name = [path for path in found if path.rpartition(".")[2] == key.rpartition(".")[2]]
-        hint = renamed.hint(key) or peers.hint(key) or did_you_mean(key, found)
+        hint = renamed.hint(key) or did_you_mean(key, found)
         if same_name:
             hint = f"; did you mean {' or '.join(same_name[:3])}?"
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from recrun.config.composition import SECTIONS, Composition, key_of
@@ -15,11 +16,11 @@ NODES = (
 )  # keys that name a class
 
 
+@dataclass(frozen=True)
 class Origins:
     """The words that were typed, and the YAML files of what was not."""
 
-    def __init__(self, composed: Composition) -> None:
-        self.composed = composed
+    composed: Composition
 
     def of(self, path: str) -> str:
         """Where a key's value comes from: the YAML file in brackets, nothing if it was typed."""

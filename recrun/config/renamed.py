@@ -1,4 +1,4 @@
-"""Where options and keys went: an old name that is typed names the new one."""
+"""Other names of options and keys: those of earlier versions and of other libraries. One that is typed names ours."""
 
 from __future__ import annotations
 
@@ -37,6 +37,43 @@ KEYS = {
 }
 
 
+# What RecBole, Recommenders, RecPack, Torch-RecHub and Keras call our keys.
+OF_OTHERS = {
+    "learning_rate": "trainer.lr",
+    "learner": "optimizer",
+    "valid_metric": "trainer.monitor",
+    "stopping_step": "trainer.patience",
+    "early_stop_patience": "trainer.patience",
+    "earlystop_patience": "trainer.patience",
+    "early_stopping_patience": "trainer.patience",
+    "min_delta": "trainer.min_improvement",
+    "train_batch_size": "trainer.batch_size",
+    "eval_step": "trainer.eval_every",
+    "clip_grad_norm": "trainer.clip_norm",
+    "log_interval": "trainer.show_step",
+    "n_epoch": "epochs",
+    "n_epochs": "epochs",
+    "num_epochs": "epochs",
+    "max_epochs": "epochs",
+    "train_epochs": "epochs",
+    "train_stage": "stage",
+    "loss_fn": "objective",
+    "loss_type": "objective",
+    "criterion": "objective",
+    "adaptive_params": "weighting",
+    "optimizer_fn": "optimizer",
+    "scheduler_fn": "scheduler",
+    "model_logger": "tracker",
+    "gpu_id": "device",
+    "gpus": "devices",
+    "random_seed": "seed",
+    "model_path": "output_dir",
+    "checkpoint_dir": "output_dir",
+    "data_path": "dataset.path",
+}
+LISTED = ("stage", "objective", "weighting", "optimizer", "scheduler", "tracker")
+
+
 def refuse_option(group: str, name: str) -> None:
     """Raises ConfigError for an option that has another name now."""
     if group == "dataset" and name in DATASETS:
@@ -44,9 +81,12 @@ def refuse_option(group: str, name: str) -> None:
 
 
 def hint(key: str) -> str:
-    """Where a key went, as the end of an error; empty if it was none."""
+    """Where a key went, or what it is called here, as the end of an error; empty if it is neither."""
     for length in range(key.count(".") + 1, 0, -1):
         stem = ".".join(key.split(".")[:length])
         if stem in KEYS:
             return f"; it is now {KEYS[stem]}{key[len(stem) :]}"
-    return ""
+    ours = OF_OTHERS.get(key.rpartition(".")[2].lower())
+    if ours is None:
+        return ""
+    return f"; here that is {ours}=…{f' (recrun list {ours}s)' if ours in LISTED else ''}"

@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from recrun.config import python_source
@@ -34,23 +34,46 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Schema:
-    """What can be known of a class or function without running it.
+    """What can be known of a class or function without running it; each part is read when it is first asked for.
 
     Attributes:
         target: Its dotted name, as given.
-        fields: Constructor parameters by name.
-        is_open: It takes **kwargs, or its source cannot be read: unknown keys are no error.
-        doc: First line of its docstring.
-        attributes: Class attributes that are plain literals, bases included.
-        members: Methods, class-level names and `self.x` assignments, bases included.
+        definition: Where it is defined; None if its source cannot be read.
     """
 
     target: str
-    fields: dict[str, Parameter]
-    is_open: bool
-    doc: str
-    attributes: dict[str, Any]
-    members: frozenset[str]
+    definition: Definition | None
+
+    @property
+    def fields(self) -> dict[str, Parameter]:
+        """Constructor parameters by name."""
+        return self._constructor[0]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes **kwargs, or its source cannot be read: unknown keys are no error."""
+        return self._constructor[1]
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Class attributes that are plain literals, bases included."""
+        return {name: value for part in reversed(self._lineage) for name, value in _attributes(part)}
+
+    @cached_property
+    def members(self) -> frozenset[str]:
+        """Methods, class-level names and `self.x` assignments, bases included."""
+        return frozenset(name for part in self._lineage for name in _members(part))
+
+    @cached_property
+    def _constructor(self) -> tuple[dict[str, Parameter], bool]:
+        if self.definition is None:
+            return {}, True
+        fields, is_open = _constructor(self.definition)
+        return {field.name: field for field in fields}, is_open
+
+    @cached_property
+    def _lineage(self) -> list[Definition]:
+        return [] if self.definition is None else list(python_source.lineage(owner(self.definition)))
 
 
 def signature(target: str) -> Schema:
@@ -64,19 +87,7 @@ def signature(target: str) -> Schema:
 
 @lru_cache(maxsize=256)
 def _signature(target: str, _path: tuple[str, ...]) -> Schema:
-    definition = python_source.find(target)
-    if definition is None:
-        return Schema(target, {}, True, "", {}, frozenset())
-    line = list(python_source.lineage(owner(definition)))
-    fields, is_open = _constructor(definition)
-    return Schema(
-        target=target,
-        fields={field.name: field for field in fields},
-        is_open=is_open,
-        doc=(ast.get_docstring(definition.node) or "").split("\n")[0],
-        attributes={name: value for part in reversed(line) for name, value in _attributes(part)},
-        members=frozenset(name for part in line for name in _members(part)),
-    )
+    return Schema(target, python_source.find(target))
 
 
 def forget() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recrun.config import peers
+from recrun.config import renamed
 from recrun.config.composition import key_of
 from recrun.config.schema import signature
 from recrun.config.search_path import GROUPS
@@ -184,14 +184,15 @@ def key_in(entry: Entry, config: Mapping[str, Any]) -> str:
         ConfigError: It is none of these, or has no effect here.
     """
     name = entry.name
-    key = peers.KEYS.get(name, name)
+    key = renamed.OF_OTHERS.get(name, name)
     if "." not in key and key not in config and key not in GROUPS:
         key = next((f"{section}.{key}" for section in SECTIONS if key in keys_of(section, config)), "")
     if not key:
         known = [one for section in SECTIONS for one in keys_of(section, config)]
+        hint = did_you_mean(name, [*known, *renamed.OF_OTHERS])
         raise ConfigError(
-            f"{entry.where}: unknown name '{name}'{did_you_mean(name, [*known, *peers.KEYS])}; it may be a key such as "
-            f"trainer.lr, a name of RecBole's such as learning_rate, or one of {', '.join(dict.fromkeys(known))}"
+            f"{entry.where}: unknown name '{name}'{hint}; it may be a key such as trainer.lr, a name of RecBole's "
+            f"such as learning_rate, or one of {', '.join(dict.fromkeys(known))}"
         )
     refuse_idle(key, entry, config)
     return key

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recrun.config import downloads, targets
-from recrun.config.compose import OPTION, composer, register_resolvers
-from recrun.config.composition import Composition
+from recrun.config.compose import OPTION, composer
+from recrun.config.composition import Composition, register_resolvers
 from recrun.config.hydra_errors import one_line
 from recrun.config.search_path import search_path
 from recrun.config.targets import Permission, grant, granted

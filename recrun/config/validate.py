@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recrun.config import peers, renamed, targets
+from recrun.config import renamed, targets
 from recrun.config.compatibility import Together
 from recrun.config.compose import OPTION
 from recrun.config.composition import Composition
@@ -270,7 +270,7 @@ class Keys:
 
     def unknown(self, path: str, key: str, known: list[str], target: str) -> str:
         """What to say of a key that nothing takes."""
-        hint = renamed.hint(path) or peers.hint(key) or did_you_mean(key, known) or elsewhere(key, self.config, path)
+        hint = renamed.hint(path) or did_you_mean(key, known) or elsewhere(key, self.config, path)
         takes = "" if hint else f"\n{target} takes: {', '.join(known) or 'no keys'}"
         return f"unknown key {path}{hint}{self.origins.of(path)}{takes}"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recrun.config import peers
+from recrun.config import renamed
 from recrun.config.compose import compose
 from recrun.config.validate import check
 from recrun.errors import ConfigError
@@ -28,9 +28,9 @@ def test_the_key_of_another_library_is_answered_with_ours(place, theirs, ours):
 
 def test_every_key_of_ours_is_one():
     config = compose(["model=mult_vae"]).config
-    for ours in peers.KEYS.values():
+    for ours in renamed.OF_OTHERS.values():
         group, _, key = ours.partition(".")
-        assert key in config[group] if key else group in config or group in peers.GROUPS, ours
+        assert key in config[group] if key else group in config or group in renamed.LISTED, ours
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])

@@ -161,9 +161,8 @@ def test_kinds_name_themselves(plugin):
     assert str(fields["wide"].kind) == "a list of 2 or more, each a whole number > 0 and <= 512 or null"
 
 
-def test_class_attributes_members_and_docstring(plugin):
+def test_class_attributes_and_members(plugin):
     schema = signature("plugin.Thing")
-    assert schema.doc == "A thing."
     assert schema.attributes["kind"] == "things"
     assert schema.attributes["needs"] == ("a", "b")
     assert schema.attributes["inherited"] == 1
