@@ -52,7 +52,10 @@ def results_table(results: Mapping[str, Any], directory: Path) -> None:
 
 
 def sweep_table(
-    rows: Sequence[Mapping[str, Any]], settings: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | None = None
+    rows: Sequence[Mapping[str, Any]],
+    settings: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any] | None = None,
+    front: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """The jobs of a sweep, one line each, what each setting gives over its seeds, and what validation chooses.
 
@@ -61,6 +64,7 @@ def sweep_table(
             `valid` and `test`, which are empty unless it finished.
         settings: As in a sweep's results.json: `changes`, `jobs`, `monitor`, and `mean` and `sd` of each split.
         best: As there.
+        front: As there: the trials of a search that no other is better than.
     """
     columns = [
         Column("job", [str(row["job"]) for row in rows], words=True),
@@ -75,13 +79,44 @@ def sweep_table(
                 Column("changes", [setting["changes"] or "-" for setting in settings], words=True),
                 Column("seeds", [str(len(setting["jobs"])) for setting in settings]),
                 *metric_columns(settings),
+                *interval_columns(settings),
             ],
-            "Mean and standard deviation over seeds.",
+            "Mean and standard deviation over seeds, and 95 % interval of the mean (Student's t).",
         )
+    if front:
+        show(front_columns(front), "Pareto front by validation: no trial is better than these in all objectives.")
     if best is not None:
         chosen = f"{best['changes'] or '-'} (job {', '.join(map(str, best['jobs']))})"
         values = ", ".join(f"{split} {best[split]:.4f}" for split in ("valid", "test") if split in best)
         report.text(f"best by validation {best['monitor']}: {chosen}: {values}")
+
+
+def front_columns(front: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The trials of a Pareto front with their objectives."""
+    values = [
+        Column(f"{split}\n{name}", [cell(one[split], name) for one in front])
+        for split in ("valid", "test")
+        for name in front[0][split]
+    ]
+    return [
+        Column("job", [", ".join(map(str, one["jobs"])) for one in front], words=True),
+        Column("changes", [one["changes"] for one in front], words=True),
+        *values,
+    ]
+
+
+def interval_columns(settings: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The 95 % intervals of what decided, on validation and on test."""
+    monitors = {setting["monitor"] for setting in settings}
+    name = monitors.pop() if len(monitors) == 1 else None
+    intervals = {split: [setting[split].get("interval", {}) for setting in settings] for split in ("valid", "test")}
+    shown = [split for split in intervals if all(name in found for found in intervals[split])]
+    return [
+        Column(
+            f"95 % interval,\n{split} {name}", ["{:.4f} to {:.4f}".format(*found[name]) for found in intervals[split]]
+        )
+        for split in shown
+    ]
 
 
 def plan_table(jobs: Sequence[tuple[str, str]]) -> None:

@@ -11,23 +11,24 @@ from recrun.config.search_path import GROUPS
 from recrun.errors import RecrunError
 from recrun.experiments.run_record import write_text
 
-NAME = Path("experiment", "best.yaml")
+FOLDER = "experiment"
 
 
-def write_best(directory: Path, overrides: Sequence[str], about: str) -> None:
-    """Writes experiment/best.yaml into a sweep's directory: `recrun --config-dir SWEEP experiment=best`.
+def write_best(directory: Path, name: str, overrides: Sequence[str], about: str) -> None:
+    """Writes experiment/NAME.yaml into a sweep's directory: `recrun --config-dir SWEEP experiment=NAME`.
 
     Args:
         directory: The sweep's.
+        name: Of the experiment.
         overrides: The words of the best trial.
         about: A line on what it is.
     """
-    path = directory / NAME
+    path = directory / FOLDER / f"{name}.yaml"
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise RecrunError(f"{path.parent}: cannot be made ({error.strerror})") from None
-    write_text(path, as_experiment(overrides, f"{about}\n# recrun --config-dir {directory} experiment=best"))
+    write_text(path, as_experiment(overrides, f"{about}\n# recrun --config-dir {directory} experiment={name}"))
 
 
 def as_experiment(overrides: Sequence[str], about: str) -> str:

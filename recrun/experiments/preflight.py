@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,6 +48,17 @@ def monitors(config: Mapping[str, Any]) -> None:
     for key, monitor in chosen.items():
         if known:
             refuse_unknown(monitor, known, key)
+
+
+def objectives(config: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuses an objective of a search that the evaluator does not compute, where the config alone says what it does."""
+    evaluator = config.get("evaluator")
+    known = names_of(evaluator, config["dataset"].get("tasks") or {}) if names and evaluator else []
+    if known:
+        from recrun.training.monitor import refuse_unknown
+
+        for name in names:
+            refuse_unknown(name, known, "search.objectives")
 
 
 def names_of(evaluator: Mapping[str, Any], tasks: Mapping[str, Any]) -> list[str]:

@@ -260,6 +260,8 @@ class Run:
         """results.json so far; a stage that is in it is done."""
         self.results["stages"][stage] = results
         self.results |= {key: results[key] for key in ("valid", "test", "monitor", "greater_is_better")}
+        greater = self.dataset.evaluator.greater_is_better
+        self.results["lower_is_better"] = [name for name in results["valid"] if not greater(name)]
         fingerprints = self.dataset.fingerprints
         self.results["split_fingerprint"] = fingerprints.get("split_fingerprint", fingerprints["dataset_fingerprint"])
         self.results["unit"] = self.dataset.train_unit

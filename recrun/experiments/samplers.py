@@ -7,9 +7,11 @@ the results of the trials before it, not on how often the study was interrupted.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from recrun.errors import ConfigError
 from recrun.experiments.pruners import Pruner
 from recrun.types import Count, Index, Positive
 
@@ -25,6 +27,8 @@ class Search(ABC):
         trials: How many.
         seed: Of the choices; `seed` is that of each training.
         refit_seeds: With how many further seeds the best trial is trained afterwards.
+        objectives: Metrics that decide, on validation; none for the one that the last stage is monitored by. Several
+            give a Pareto front.
         space: A file with a space, or its name in conf/space, besides what is typed.
         pruner: What stops trials that are worse than others; None for nothing.
     """
@@ -32,12 +36,28 @@ class Search(ABC):
     package: ClassVar[str | tuple[str, ...]] = "optuna"
     extra: ClassVar[str] = "search"
     keeps_state: ClassVar[bool] = False  # whether choosing a trial changes the study besides
+    several: ClassVar[bool] = True  # whether there may be several objectives
 
     trials: Count = 20
     seed: Index = 0
     refit_seeds: Index = 0
+    objectives: Sequence[str] = ()
     space: str | None = None
     pruner: Pruner | None = None
+
+    def __post_init__(self) -> None:
+        named = f"search.objectives={[*self.objectives]}"
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ConfigError(f"{named}: each metric once")
+        if self.objectives and self.pruner is not None:
+            raise ConfigError(f"{named}: a pruner stops trials by trainer.monitor alone; choose pruner=none")
+        if len(self.objectives) > 1 and not self.several:
+            raise ConfigError(f"{named}: this search has one objective; search=tpe, gp, random and qmc take several")
+        if len(self.objectives) > 1 and self.refit_seeds:
+            raise ConfigError(
+                f"{named}: there is no one best trial for search.refit_seeds; choose one of those that are written as "
+                "experiments, and give it several seeds"
+            )
 
     @abstractmethod
     def sampler(self, number: int) -> BaseSampler:
@@ -115,6 +135,7 @@ class CmaEs(Search):
 
     package: ClassVar[str | tuple[str, ...]] = ("optuna", "cmaes")
     keeps_state: ClassVar[bool] = True
+    several: ClassVar[bool] = False
 
     startup_trials: Count = 1
     sigma: Positive | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from recrun.config.search_space import Choices, Dimension, Interval, Value
@@ -13,7 +14,7 @@ from recrun.experiments.pruners import Trajectory
 from recrun.experiments.samplers import Search
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
 
 class Study:
@@ -31,7 +32,7 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.search = search
-        self.study = optuna.create_study(direction="minimize")
+        self.study = optuna.create_study(directions=["minimize"] * max(1, len(search.objectives)))
         self.dimensions = dimensions
         self.trials: list[Trial] = []  # by number
 
@@ -54,12 +55,12 @@ class Study:
                 _ = trial.relative_params
             return {key: suggest(trial, dimension) for key, dimension in self.dimensions.items()}
 
-    def tell(self, number: int, loss: float | None, stopped: Trajectory | None = None) -> None:
+    def tell(self, number: int, losses: Sequence[float] | None, stopped: Trajectory | None = None) -> None:
         """How a trial ended.
 
         Args:
             number: The trial's.
-            loss: Its value, the lower the better; None, or a value that is no number, if it failed.
+            losses: By objective, the lower the better; None if it failed.
             stopped: What it had, if it was stopped early.
         """
         from optuna.trial import TrialState
@@ -68,10 +69,34 @@ class Study:
             for evaluation, value in stopped.losses.items():
                 self.trials[number].report(value, evaluation)
             self.study.tell(number, state=TrialState.PRUNED)
-        elif loss is None or not math.isfinite(loss):
+        elif losses is None:
             self.study.tell(number, state=TrialState.FAIL)
         else:
-            self.study.tell(number, loss)
+            self.study.tell(number, list(losses))
+
+    def importance(self, objectives: Sequence[str]) -> dict[str, dict[str, float]]:
+        """The share of each key in what makes trials good, by objective (PED-ANOVA, Watanabe et al. 2023).
+
+        Empty where trials are too few or too alike to say.
+        """
+        import optuna
+
+        found = {}
+        for at, objective in enumerate(objectives):
+            target = None if len(objectives) == 1 else partial(value_of, at=at)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    shares = optuna.importance.get_param_importances(self.study, target=target)
+                except (ValueError, RuntimeError):
+                    continue
+            found[objective] = {key: float(share) for key, share in shares.items() if math.isfinite(share)}
+        return found
+
+
+def value_of(trial: FrozenTrial, at: int) -> float:
+    """One of a trial's values."""
+    return float(trial.values[at])
 
 
 def suggest(trial: Trial, dimension: Dimension) -> Value:
@@ -86,21 +111,29 @@ def suggest(trial: Trial, dimension: Dimension) -> Value:
     raise TypeError(f"no dimension of a search: {dimension}")
 
 
-def loss_of(row: Mapping[str, Any]) -> float | None:
-    """What the study is told of a trial: the metric that its last stage was monitored by, on validation; never test.
+def losses_of(row: Mapping[str, Any], objectives: Sequence[str] = ()) -> list[float] | None:
+    """What the study is told of a trial: its objectives on validation, the lower the better; never test.
 
     Args:
         row: Its line of the sweep's table.
+        objectives: Metrics; none for the one that its last stage was monitored by.
+
+    Returns:
+        None if it did not finish, or a value is no number.
 
     Raises:
         RecrunError: It finished without such a value.
     """
     if row["status"] != "finished":
         return None
-    value = row["valid"].get(row["monitor"])
-    if value is None:
-        raise RecrunError(
-            f"job {row['job']} has no validation {row['monitor']}, and a search never looks at test: choose a split "
-            "with validation events, or another trainer.monitor"
-        )
-    return -float(value) if row["greater_is_better"] else float(value)
+    losses = []
+    for name in objectives or [row["monitor"]]:
+        value = row["valid"].get(name)
+        if value is None:
+            raise RecrunError(
+                f"job {row['job']} has no validation {name}, and a search never looks at test: choose a split with "
+                f"validation events, or another {'objective' if objectives else 'trainer.monitor'}"
+            )
+        greater = name not in row["lower_is_better"] if objectives else row["greater_is_better"]
+        losses.append(-float(value) if greater else float(value))
+    return losses if all(map(math.isfinite, losses)) else None

@@ -23,6 +23,7 @@ from recrun.experiments.sweep_jobs import Jobs, Listed, Row
 from recrun.experiments.sweep_plan import Job
 from recrun.experiments.sweep_results import found_in, stopped_in, valued
 from recrun.experiments.sweep_summary import conclude
+from recrun.experiments.trials import Trials
 from recrun.runtime.process import exclusive
 from recrun.runtime.run_files import read_json, refuse_links
 
@@ -155,7 +156,7 @@ def carry_out(directory: Path, *, fail_fast: bool = False, folders: Sequence[Pat
         with launcher.started() as workers:
             jobs: Jobs = Listed(stored.jobs)
             if stored.search:
-                jobs = search.Trials(directory, stored, made(stored.search, directory), workers.capacity, folders)
+                jobs = Trials(directory, stored, made(stored.search, directory), workers.capacity, folders)
             sweep = Sweep(directory, jobs, workers, fail_fast)
             sweep.run()
         if sweep.interrupted:

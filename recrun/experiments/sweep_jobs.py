@@ -31,8 +31,8 @@ class Jobs(Protocol):
     def changes(self, job: Job) -> str:
         """What tells a job from the others."""
 
-    def conclude(self, rows: Sequence[Row]) -> tuple[list[Row], Row | None]:
-        """Of all jobs' lines: what each setting gives over its seeds, and the best; see `sweep_results`."""
+    def conclude(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What results.json has of all jobs' lines together: `over_seeds`, what each setting gives, and `best`."""
 
 
 class Listed:
@@ -59,7 +59,7 @@ class Listed:
         """See Jobs."""
         return self.labels[job.number]
 
-    def conclude(self, rows: Sequence[Row]) -> tuple[list[Row], Row | None]:
+    def conclude(self, rows: Sequence[Row]) -> dict[str, Any]:
         """See Jobs."""
         settings = over_seeds(rows)
-        return settings, best_of(rows, settings)
+        return {"over_seeds": settings, "best": best_of(rows, settings)}

@@ -21,6 +21,7 @@ SPLITS = ("valid", "test")
 def found_in(results: Mapping[str, Any]) -> dict[str, Any]:
     """What the line of a job shows: the metric that decided, and all of validation, then of test."""
     chosen = {key: results.get(key) for key in ("monitor", "greater_is_better", "split_fingerprint")}
+    chosen["lower_is_better"] = results.get("lower_is_better") or []
     return {**chosen, **{split: results.get(split) or {} for split in SPLITS}}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from recrun.config.stored import raw
 from recrun.console import report, tables
 from recrun.experiments import directories
+from recrun.experiments.best_experiment import FOLDER
 from recrun.experiments.run_record import write_text
 from recrun.experiments.sweep_jobs import Jobs, Row
 from recrun.experiments.sweep_results import as_csv
@@ -19,11 +20,13 @@ RESULTS, TABLE = "results.json", "results.csv"
 
 def conclude(directory: Path, jobs: Jobs, rows: Sequence[Row]) -> int:
     """The table of all jobs, also as files, and what to do about those that did not finish."""
-    settings, best = jobs.conclude(rows)
-    text = json.dumps({"jobs": rows, "over_seeds": settings, "best": best}, indent=2) + "\n"
+    found = jobs.conclude(rows)
+    text = json.dumps({"jobs": rows, **found}, indent=2) + "\n"
     write_text(directory / RESULTS, text)
-    write_text(directory / TABLE, as_csv(rows, settings))
-    tables.sweep_table(rows, settings, best)
+    write_text(directory / TABLE, as_csv(rows, found["over_seeds"]))
+    tables.sweep_table(rows, found["over_seeds"], found["best"], found.get("front", ()))
+    for experiment in sorted((directory / FOLDER).glob("*.yaml")):
+        report.text(f"run it: recrun --config-dir {directory} experiment={experiment.stem}")
     if any(raw(directory / job.directory).get("report") for job in jobs.listed if (directory / job.directory).is_dir()):
         directories.report_on(directory)
     return complain(directory, rows)

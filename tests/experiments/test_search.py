@@ -8,6 +8,7 @@ import sys
 import time
 from math import log10
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -23,8 +24,10 @@ from recrun.config.search_space import Choices, Interval, Space, read_space
 from recrun.config.stored import raw
 from recrun.errors import ConfigError
 from recrun.experiments import samplers, search, sweep_plan
+from recrun.experiments import trials as trial_jobs
+from recrun.experiments.best_trials import pareto_front
 from recrun.experiments.directories import Outcome
-from recrun.experiments.study import Study, loss_of
+from recrun.experiments.study import Study, losses_of
 from recrun.experiments.sweep import Sweep
 
 SPACE = ["trainer.lr=tag(log,interval(1e-4,1e-2))", "model.latent_dimension=choice(64,200)"]
@@ -220,7 +223,7 @@ def test_between_a_trial_and_its_directory_nothing_is_lost(world, monkeypatch):
     assert cli.main(words) == 0
     whole = trials(sweeps()[0])
     with monkeypatch.context() as patch:
-        patch.setattr(search.directories, "prepare", lambda composed, fresh: (fresh.mkdir(), killed()))
+        patch.setattr(trial_jobs.directories, "prepare", lambda composed, fresh: (fresh.mkdir(), killed()))
         with pytest.raises(Killed):
             cli.main(words)
     directory = sweeps()[-1]
@@ -264,13 +267,13 @@ def test_with_two_workers_the_trials_do_not_depend_on_who_is_faster(world, name)
         plan = sweep_plan.read(directory)
         option = OPTIONS[name](trials=9)
         workers = Pretended(last_first)
-        jobs = search.Trials(directory, plan, option, workers.capacity, ())
+        jobs = trial_jobs.Trials(directory, plan, option, workers.capacity, ())
         Sweep(directory, jobs, workers, fail_fast=False).run()
         found.append([job.values for job in jobs.listed])
     assert found[0] == found[1]
     assert len(found[0]) == 9
     serial = begun(f"search={name}", "search.trials=9")
-    jobs = search.Trials(serial, sweep_plan.read(serial), OPTIONS[name](trials=9), 1, ())
+    jobs = trial_jobs.Trials(serial, sweep_plan.read(serial), OPTIONS[name](trials=9), 1, ())
     assert jobs.plan.lag == 1
 
 
@@ -278,12 +281,12 @@ def test_a_trial_knows_all_but_those_that_run_beside_it(world):
     """The study, asked by hand as two workers would: before trial n it knows trials 0 to n - 2."""
     directory = begun("search=tpe", "search.trials=5")
     option = samplers.Tpe(trials=5, startup_trials=1)
-    jobs = search.Trials(directory, sweep_plan.read(directory), option, 2, ())
+    jobs = trial_jobs.Trials(directory, sweep_plan.read(directory), option, 2, ())
     Sweep(directory, jobs, Pretended(last_first=True), fail_fast=False).run()
     study = Study(option, jobs.space.dimensions)
     for number, job in enumerate(jobs.listed):
         if number >= 2:
-            study.tell(number - 2, loss_of(jobs.rows[number - 2]))
+            study.tell(number - 2, losses_of(jobs.rows[number - 2]))
         assert study.ask(number) == job.values
 
 
@@ -310,6 +313,7 @@ def test_values_that_do_not_go_together_are_a_failed_trial(world, monkeypatch, c
             raise ConfigError("not these two")
 
     monkeypatch.setattr(search, "check", check)
+    monkeypatch.setattr(trial_jobs, "check", check)
     words = ["-m", "search=random", "search.trials=8", "model=mult_vae", *SPACE]
     assert cli.main(words) == 1
     (directory,) = sweeps()
@@ -323,10 +327,10 @@ def test_values_that_do_not_go_together_are_a_failed_trial(world, monkeypatch, c
 def test_a_search_needs_validation():
     row = {"job": 3, "status": "finished", "valid": {}, "test": {"ndcg@10": 1.0}, "monitor": "ndcg@10"}
     with pytest.raises(Exception, match="job 3 has no validation ndcg@10, and a search never looks at test"):
-        loss_of({**row, "greater_is_better": True})
-    assert loss_of({**row, "valid": {"ndcg@10": 0.5}, "greater_is_better": True}) == -0.5
-    assert loss_of({**row, "valid": {"ndcg@10": 0.5}, "greater_is_better": False}) == 0.5
-    assert loss_of({**row, "status": "failed"}) is None
+        losses_of({**row, "greater_is_better": True})
+    assert losses_of({**row, "valid": {"ndcg@10": 0.5}, "greater_is_better": True}) == [-0.5]
+    assert losses_of({**row, "valid": {"ndcg@10": 0.5}, "greater_is_better": False}) == [0.5]
+    assert losses_of({**row, "status": "failed"}) is None
 
 
 def cut_short(world, *words):
@@ -399,3 +403,115 @@ def test_kill_9_in_a_real_search(tmp_path, monkeypatch):
     assert cli.main(["resume", str(cut)]) == 0
     (whole,) = tmp_path.glob("whole/multirun/*")
     assert trials(cut) == trials(whole)
+
+
+def test_test_metrics_do_not_change_what_is_chosen(world, monkeypatch):
+    """The same validation, and test metrics that are drawn: the same trials, best and importance."""
+    real, draws = world.execute, Random(3)
+
+    def execute(directory):
+        results = real(directory)
+        if drawn:
+            results["test"] = {"ndcg@10": draws.random()}
+            (directory / "results.json").write_text(json.dumps(results))
+        return results
+
+    monkeypatch.setattr(world, "execute", execute)
+    found = []
+    for drawn in (False, True):  # noqa: B007  # read by execute
+        words = ["search.trials=9", "search.startup_trials=3", "search.refit_seeds=1"]
+        assert cli.main(["-m", "search=tpe", *words, "model=mult_vae", *SPACE]) == 0
+        directory = sweeps()[-1]
+        results = json.loads((directory / "results.json").read_text())
+        best = {key: results["best"][key] for key in ("changes", "jobs", "monitor", "valid")}
+        found.append((trials(directory), best, results["importance"]))
+    assert found[0] == found[1]
+    assert found[0][2]["ndcg@10"].keys() == {"trainer.lr", "model.latent_dimension"}
+    assert sum(found[0][2]["ndcg@10"].values()) == pytest.approx(1)
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), max_size=12))
+def test_the_front_is_of_trials_that_no_other_is_better_than(values):
+    names = ["ndcg@10", "coverage@10", "rmse"]
+    rows = [
+        {"job": job, "changes": "", "status": "finished", "valid": dict(zip(names, own, strict=True)), "test": {},
+         "lower_is_better": ["rmse"]}
+        for job, own in enumerate(values)
+    ]  # fmt: skip
+    expected = {
+        job
+        for job, (a, b, c) in enumerate(values)
+        if not any((x >= a and y >= b and z <= c) and (x, y, z) != (a, b, c) for x, y, z in values)
+    }
+    assert {best["jobs"][0] for best in pareto_front(rows, names)} == expected
+
+
+def test_several_objectives_give_a_front_whose_trials_are_experiments(world, monkeypatch, capsys):
+    real = world.execute
+
+    def execute(directory):
+        results = real(directory)
+        lr = OmegaConf.load(directory / "config.yaml").trainer.lr
+        results["valid"] |= {"coverage@10": (log10(lr) + 4) / 2}
+        results["lower_is_better"] = []
+        (directory / "results.json").write_text(json.dumps(results))
+        return results
+
+    monkeypatch.setattr(world, "execute", execute)
+    words = ["search.objectives=[ndcg@10,coverage@10]", "search.trials=12", "search.startup_trials=4"]
+    assert cli.main(["-m", "search=tpe", *words, "model=mult_vae", *SPACE]) == 0
+    (directory,) = sweeps()
+    whole = trials(directory)
+    results = json.loads((directory / "results.json").read_text())
+    assert results["best"] is None
+    assert results["importance"].keys() == {"ndcg@10", "coverage@10"}
+    front = results["front"]
+    ndcg, coverage = ([best["valid"][name] for best in front] for name in ("ndcg@10", "coverage@10"))
+    assert ndcg == sorted(ndcg, reverse=True)
+    assert coverage == sorted(coverage)
+    assert len(front) > 1
+    assert "Pareto front by validation" in capsys.readouterr().out
+    names = {path.stem for path in (directory / "experiment").iterdir()}
+    assert names == {f"job_{best['jobs'][0]}" for best in front}
+    assert cli.main(["--config-dir", str(directory), f"experiment={min(names)}"]) == 0
+    world.ends = {len(world.seen) + 7: Killed()}
+    with pytest.raises(Killed):
+        cli.main(["-m", "search=tpe", *words, "model=mult_vae", *SPACE])
+    assert cli.main(["resume", str(sweeps()[-1])]) == 0
+    assert trials(sweeps()[-1]) == whole
+
+
+def test_one_objective_may_be_another_metric_than_the_monitor(world, monkeypatch):
+    real = world.execute
+
+    def execute(directory):
+        results = real(directory)
+        lr = OmegaConf.load(directory / "config.yaml").trainer.lr
+        results["valid"] |= {"mrr@10": lr}
+        (directory / "results.json").write_text(json.dumps(results))
+        return results
+
+    monkeypatch.setattr(world, "execute", execute)
+    words = ["search.objectives=[mrr@10]", "search.trials=5"]
+    assert cli.main(["-m", "search=random", *words, "model=mult_vae", *SPACE]) == 0
+    (directory,) = sweeps()
+    best = json.loads((directory / "results.json").read_text())["best"]
+    rates = [values["trainer.lr"] for values in trials(directory)]
+    assert best["jobs"] == [rates.index(max(rates))]
+    assert (best["monitor"], best["valid"]) == ("mrr@10", max(rates))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["search=tpe", "search.objectives=[ndcg@10,ndcg@10]"], "each metric once"),
+        (["search=tpe", "search.objectives=[ndcg@10]", "pruner=median"], "stops trials by trainer.monitor alone"),
+        (["search=cmaes", "search.objectives=[ndcg@10,mrr@10]"], "this search has one objective"),
+        (["search=tpe", "search.objectives=[ndcg@10,mrr@10]", "search.refit_seeds=2"], "there is no one best trial"),
+        (["search=tpe", "search.objectives=[ndgc@10]"], "search.objectives=ndgc@10 is not computed here; did you mean"),
+    ],
+)
+def test_objectives_that_cannot_be_are_refused(world, capsys, words, told):
+    assert cli.main(["-m", *words, "model=mult_vae", *SPACE]) == 2
+    assert told in capsys.readouterr().err
+    assert not Path("outputs").exists()
