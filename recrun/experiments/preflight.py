@@ -51,7 +51,7 @@ def monitors(config: Mapping[str, Any]) -> None:
 
 
 def objectives(config: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Refuses an objective of a search that the evaluator does not compute, where the config alone says what it does."""
+    """Refuses an objective of a search that the evaluator does not compute, where the config says what it does."""
     evaluator = config.get("evaluator")
     known = names_of(evaluator, config["dataset"].get("tasks") or {}) if names and evaluator else []
     if known:
