@@ -121,7 +121,7 @@ class Run:
             self.record.update(pre_model=pre_model)
             say_start(pre_model)
         with self.tracked() as log, self.ranks() as ranks, progress_bar() as reporter:
-            self.watched = self.watch(log)
+            self.watched = watched(log, self.directory, self.trainers, self.dataset, self.config["step_limit"])
             for name, trainer in self.trainers.items():
                 context = self.context(name, reporter, self.watched or log, ranks)
                 if not self.load_finished(trainer, context):
@@ -129,24 +129,6 @@ class Run:
         if self.watched is not None:
             self.record.update(evaluations=self.watched.as_record())
         return self.results
-
-    def watch(self, log: pruning.RowLog) -> pruning.WatchedLog | None:
-        """The log of a trial of a search that stops what is worse than others; None in any other run."""
-        bounds = pruning.read_bounds(self.directory)
-        if bounds is None:
-            return None
-        *_, last = self.trainers.values()
-        monitor = which(last.monitor, last.earlystop_taskid, self.dataset)
-        stages = {
-            name: pruning.StagePlan(
-                most_validations(trainer, self.dataset, self.config["step_limit"]), trainer.keep == "best"
-            )
-            for name, trainer in self.trainers.items()
-        }
-        greater = self.dataset.evaluator.greater_is_better(monitor)
-        watched = pruning.WatchedLog(log, bounds, monitor, greater, stages)
-        watched.look()
-        return watched
 
     def stops(self) -> bool:
         """Whether the run is to stop after its step."""
@@ -158,6 +140,7 @@ class Run:
         if not node:
             return nullcontext(self.log)
         from recrun.experiments.trackers import tracked
+from recrun.experiments.watched import watched
 
         return tracked(self.log, instantiate(node, directory=self.directory, config=self.config))
 
