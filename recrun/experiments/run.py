@@ -27,6 +27,7 @@ from recrun.experiments.build import Config, build_dataset, build_model, build_t
 from recrun.experiments.disk import refuse_full_disk, tidy
 from recrun.experiments.instantiate import instantiate
 from recrun.experiments.results import Results, earlier_results, evaluate_splits, save_units, stage_results
+from recrun.experiments.watched import watched
 from recrun.interfaces import Dataset, Log, Reporter
 from recrun.runtime import memory
 from recrun.runtime.device import Device
@@ -35,7 +36,6 @@ from recrun.runtime.ranks import Ranks
 from recrun.runtime.run_files import read_json, refuse_links
 from recrun.training.monitor import which
 from recrun.training.settings import StageContext
-from recrun.training.stage_data import most_validations
 from recrun.training.trainer import Trainer
 
 ALL_THREADS = torch.get_num_threads()  # before a run of this process asked for fewer
@@ -140,7 +140,6 @@ class Run:
         if not node:
             return nullcontext(self.log)
         from recrun.experiments.trackers import tracked
-from recrun.experiments.watched import watched
 
         return tracked(self.log, instantiate(node, directory=self.directory, config=self.config))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from recrun.experiments.pruning import RowLog, StagePlan, WatchedLog, read_bounds
 from recrun.interfaces import Dataset
-from recrun.training.epoch_batches import most_validations
 from recrun.training.monitor import which
+from recrun.training.stage_data import most_validations
 from recrun.training.trainer import Trainer
 
 
