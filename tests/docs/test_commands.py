@@ -58,7 +58,7 @@ def commands():
 
 def can_be_typed(line):
     """Whether a line is a command without anything to fill in."""
-    return re.match(r"recrun( |$)", line) and not re.search(r"…|\.\.\.|VERB|KEY|=RUN|\|", line.partition(" #")[0])
+    return re.match(r"recrun( |$)", line) and not re.search(r"…|\.\.\.|VERB|KEY|=RUN|=N\b|\|", line.partition(" #")[0])
 
 
 COMMANDS = [*commands()]
