@@ -74,7 +74,7 @@ def table(folder: str, rows: int, resident: bool) -> Any:
     names = Log(rows).header()
     return Table(
         RowMetrics(),
-        {"click": "classification"},
+        tasks={"click": "classification"},
         source=Log(rows),
         sparse=names[:FIELDS],
         dense=names[FIELDS : FIELDS + DENSE],

@@ -34,6 +34,7 @@ KEYS = {
     "dataset.min_user_count": "dataset.filters.min_unit_count",
     "dataset.min_session_length": "dataset.filters.min_unit_count",
     "dataset.catalogue": "split.catalogue",
+    "dataset.vocabulary": "dataset.run_vocabulary",
 }
 
 

@@ -133,7 +133,7 @@ def on_catalogue_of(directory: Path, config: Mapping[str, Any], trained: Mapping
     accepted = inspect.signature(made).parameters
     folder = directory / "vocabulary"
     unseen = other_rows(config["dataset"], trained)
-    known = {"vocabulary": str(folder), "run_vocabulary": str(folder), "unseen": unseen}
+    known = {"run_vocabulary": str(folder), "unseen": unseen}
     given = {key: value for key, value in known.items() if key in accepted}
     return {**config, "dataset": {**config["dataset"], **given}}
 

@@ -112,12 +112,12 @@ def test_other_rows_take_the_place_of_a_test_file(finished, folder):
     trained = {"path": "a.csv", "test_path": str(folder / "test.csv")}
     assert load.other_rows({**trained, "path": "b.csv"}, trained)
     assert not load.other_rows({**trained, "path": "b.csv", "test_path": "c.csv"}, trained)
-    keys = {"vocabulary": str(finished / "vocabulary"), "sparse": ["user", "item"], "dense": ["age"]}
+    keys = {"run_vocabulary": str(finished / "vocabulary"), "sparse": ["user", "item"], "dense": ["age"]}
     keys |= {"tasks": {"click": None}, "path": str(folder / "newer.csv"), "test_path": str(folder / "test.csv")}
     assert counts(Table(RowMetrics(), **keys)) == [0, 0, 1]
     assert counts(Table(RowMetrics(), unseen=True, **keys)) == [0, 0, 3]
-    with pytest.raises(ConfigError, match=r"dataset\.unseen=true .* dataset\.vocabulary"):
-        Table(RowMetrics(), **{**keys, "vocabulary": None}, unseen=True)
+    with pytest.raises(ConfigError, match=r"dataset\.unseen=true .* dataset\.run_vocabulary"):
+        Table(RowMetrics(), **{**keys, "run_vocabulary": None}, unseen=True)
 
 
 def test_a_test_file_without_labels_is_for_predicting_alone(finished, folder):

@@ -5,38 +5,27 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from recrun.data.io.positions import positions
 from recrun.data.news.files import Behaviors, News
 from recrun.data.news.parts import FILES, Fields, draw, load, prepare
-from recrun.data.news.vocabulary import (
-    dictionary,
-    given_dictionary,
-    numbered_vectors,
-    read_vectors,
-    vector_table,
-    word_numbers,
-)
+from recrun.data.news.settings import FolderSettings, WordSettings
+from recrun.data.news.vocabulary import word_numbers
 from recrun.data.types import Ids, Int64
-from recrun.errors import ConfigError, DataError
+from recrun.errors import DataError
 from recrun.interfaces import Evaluator
 from recrun.types import Batch, Count, Side, Split
 
 log = logging.getLogger("recrun")
 
 
-class NewsSource(Protocol):
-    """Makes a folder of files in the MIND format."""
-
-    def folder(self, cache: str | None) -> Path:
-        """The folder, with train, valid and test in it; made if it is not there."""
-
-
-class Mind:
+@dataclass(eq=False)
+class Mind(FolderSettings, WordSettings):
     """Impressions: some news shown to a user with a click history, some of which they clicked.
 
     Every split is evaluated with its own news file. News that this file does not know have the unknown title as
@@ -50,22 +39,11 @@ class Mind:
 
     Both have `user`, `history`, `titles` and `category` as `NewsPart.batch` describes.
 
-    Args:
+    Attributes:
         evaluator: Evaluates models on these data.
-        path: Folder with the parts; relative to `root`, else to the working directory.
-        root: The data folder.
-        source: Makes the files instead of `path`.
-        train, valid, test: Folders of the parts, in `path` or by themselves, each with news.tsv and behaviors.tsv.
-            The test split may be absent, and may have no labels or, as a placeholder, equal ones.
         title_size: Most words of a title that are read, from its beginning.
         his_size: Most clicks of a history that are read, the newest.
         npratio: Non-clicks for each click in training.
-        word_dict: The known words: a text file, a word a line, or MIND's word_dict.pkl, from which nothing but text and
-            numbers is read; None = the words of the training titles.
-        min_word_count: Fewest times that a word is in the training titles, to be known.
-        word_vectors: File of word vectors in GloVe's text format; words of all parts that are in it are known too.
-            Or a .npy table like MIND's embedding.npy, which has a row for each word of `word_dict`.
-        cache: Folder of prepared data; None = none.
 
     Raises:
         ConfigError: Settings contradict each other.
@@ -77,44 +55,26 @@ class Mind:
     has_candidates: ClassVar[bool] = True
     input_key: ClassVar[str] = "test"
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        path: str | None = None,
-        root: str | None = None,
-        source: NewsSource | None = None,
-        train: str = "train",
-        valid: str = "valid",
-        test: str = "test",
-        title_size: Count = 30,
-        his_size: Count = 50,
-        npratio: Count = 4,
-        word_dict: str | None = None,
-        min_word_count: Count = 1,
-        word_vectors: str | None = None,
-        cache: str | None = None,
-    ) -> None:
+    evaluator: Evaluator
+    _: KW_ONLY
+    title_size: Count = 30
+    his_size: Count = 50
+    npratio: Count = 4
+
+    def __post_init__(self) -> None:
         """Reads the files, or takes them from the cache."""
-        self.evaluator, self.monitor = evaluator, evaluator.monitor
-        self.npratio = npratio
-        if (source is None) == (path is None):
-            raise ConfigError("give dataset.path, a folder in the MIND format, or dataset.source, not both or neither")
-        base = source.folder(cache) if source is not None else _existing(str(path), root)
-        folders = {name: _part_folder(base, given) for name, given in (("train", train), ("valid", valid))}
-        if (base / test).is_dir() or Path(test).is_dir():
-            folders["test"] = _part_folder(base, test)
-        elif test != "test":
-            raise _missing(base / test)
-        read = {name: load(folder, cache) for name, folder in folders.items()}
+        self.monitor: str = self.evaluator.monitor
+        folders = self.folders()
+        read = {name: load(folder, self.cache) for name, folder in folders.items()}
         self._counts: dict[str, int] = {}
         for name, (news, behaviors, _) in read.items():
             self._count(name, folders[name], news, behaviors)
-        self._words, vectors = _known_words(read, word_dict, min_word_count, word_vectors)
+        self._words, vectors = self.known_words(read)
         categories = read["train"][0].categories
         self._parts = {
             name: prepare(
                 news, behaviors, word_numbers(news.words, self._words), positions(news.categories, categories),
-                (title_size, his_size),
+                (self.title_size, self.his_size),
             )
             for name, (news, behaviors, _) in read.items()
         }  # fmt: skip
@@ -233,54 +193,6 @@ class Mind:
             "unknown_clicks_in_histories": behaviors.unknown_clicks,
         }
         self._counts |= {f"{name}_{key}": value for key, value in counts.items()}
-
-
-def _existing(path: str, root: str | None) -> Path:
-    """The data folder."""
-    looked = list(dict.fromkeys([Path(root or ".").expanduser() / path, Path(path).expanduser()]))
-    for folder in looked:
-        if folder.is_dir():
-            return folder
-    raise _missing(*looked)
-
-
-def _missing(*looked: Path) -> DataError:
-    folders = " and ".join(str(folder.absolute()) for folder in looked)
-    return DataError(
-        f"no MIND data: looked for the folder {folders}. Nothing is downloaded (the publisher's address is gone); put "
-        "the files there as train/, valid/ (the publisher's dev) and, if you have it, test/, each with news.tsv and "
-        "behaviors.tsv; dataset.root or RECRUN_DATA names the folder above"
-    )
-
-
-def _part_folder(base: Path, name: str) -> Path:
-    """Folder of one split, with both files in it."""
-    folder = base / name if (base / name).is_dir() else Path(name)
-    if not folder.is_dir():
-        raise _missing(base / name)
-    lacking = [file for file in FILES if not (folder / file).is_file()]
-    if lacking:
-        raise DataError(f"{folder}: {' and '.join(lacking)} missing; a part needs {' and '.join(FILES)}")
-    return folder
-
-
-def _known_words(
-    read: Mapping[str, tuple[News, Behaviors, str]], given: str | None, min_count: int, vectors: str | None
-) -> tuple[list[str], Any]:
-    """The dictionary and, if there are word vectors, a row of them for each of its words."""
-    words = given_dictionary(Path(given)) if given is not None else dictionary(read["train"][0], min_count)
-    if vectors is None:
-        return words, None
-    if vectors.endswith(".npy"):
-        if given is None:
-            raise ConfigError(
-                f"dataset.word_vectors={vectors} has a row for each word of a dictionary: give it as dataset.word_dict"
-            )
-        return words, numbered_vectors(Path(vectors), words, given)
-    others = {word for news, _, _ in read.values() for word in news.words} if given is None else set()
-    found = read_vectors(Path(vectors), others | set(words))
-    words += sorted(found.keys() - set(words))
-    return words, vector_table(words, found)
 
 
 def _tensors(fields: Fields) -> Batch:

@@ -196,7 +196,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     else:
         text = frame.to_csv(sep="\t" if kind == "tsv.gz" else ",", index=False)
         path.write_bytes(gzip.compress(text.encode()) if kind == "tsv.gz" else text.encode())
-    data = Table(RowMetrics(), {"click": None}, path=str(path), sparse=["user", "item"], dense=["age"], **keys)
+    data = Table(RowMetrics(), tasks={"click": None}, path=str(path), sparse=["user", "item"], dense=["age"], **keys)
     assert all_rows(data) == expected
 
 
@@ -205,7 +205,7 @@ def test_two_dimensional_arrays_are_columns_by_number(tmp_path):
     np.savez(tmp_path / "t.npz", sparse=sparse, click=click, n=8, vocab=np.arange(2))
     data = Table(
         RowMetrics(),
-        {"click": None},
+        tasks={"click": None},
         path=str(tmp_path / "t.npz"),
         sparse=["sparse1"],
         split="temporal",
@@ -411,9 +411,9 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path, case):
 
 def test_a_path_that_is_not_there():
     with pytest.raises(DataError, match=r"dataset.path=none.csv does not exist; looked for .*none.csv and .*none.csv"):
-        Table(RowMetrics(), {"click": None}, path="none.csv", root="/somewhere", sparse=["user"])
+        Table(RowMetrics(), tasks={"click": None}, path="none.csv", root="/somewhere", sparse=["user"])
     with pytest.raises(ConfigError, match=r"dataset.path is missing"):
-        Table(RowMetrics(), {"click": None}, sparse=["user"])
+        Table(RowMetrics(), tasks={"click": None}, sparse=["user"])
 
 
 def test_na_is_a_text_an_empty_cell_a_value_and_no_number_too_long_for_an_id(tmp_path):
@@ -573,7 +573,7 @@ def test_other_rows_are_read_with_what_a_run_learned(tmp_path):
         (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
     text = "user,item,age,click\nu6,i9,0.5,1\nu9,i4,1.5,0\n"
     other = table(
-        tmp_path / "other", text, dense=["age"], vocabulary=str(folder), test_fraction=0.5, valid_fraction=0.0
+        tmp_path / "other", text, dense=["age"], run_vocabulary=str(folder), test_fraction=0.5, valid_fraction=0.0
     )
     assert other.sizes == first.sizes
     assert list(other.vocabulary()["dense"]) == list(first.vocabulary()["dense"])
@@ -581,7 +581,7 @@ def test_other_rows_are_read_with_what_a_run_learned(tmp_path):
     row = int(other.units("test")[0])
     assert decoded(other, batch["sparse"][0]) == [["u6", None], [None, "i4"]][row - 1]
     with pytest.raises(CheckpointError, match="learned from the columns user, item, not from item, user"):
-        table(tmp_path, dense=["age"], vocabulary=str(folder), sparse=["item", "user"])
+        table(tmp_path, dense=["age"], run_vocabulary=str(folder), sparse=["item", "user"])
 
 
 def test_a_file_to_predict_takes_the_place_of_the_test_part_and_needs_no_labels(tmp_path):

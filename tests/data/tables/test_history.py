@@ -104,7 +104,7 @@ def test_a_file_to_predict_has_its_histories_as_columns(tmp_path):
     for name, lines in data.vocabulary().items():
         (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
     (tmp_path / "new.csv").write_text("item,user,liked,skipped,past\nw,b,v|w|x|q|x,,x\n")
-    keys = {**KEYS, "vocabulary": str(folder), "test_path": str(tmp_path / "new.csv"), "histories": HISTORIES}
+    keys = {**KEYS, "run_vocabulary": str(folder), "test_path": str(tmp_path / "new.csv"), "histories": HISTORIES}
     found = rows_of(table(tmp_path, text, **keys), "test")
     assert histories(data, found, "liked") == [["x", None, "x"]]
     assert histories(data, found, "skipped") == [[]]

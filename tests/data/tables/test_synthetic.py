@@ -59,7 +59,9 @@ def test_the_tasks_belong_together():
 
 def test_any_number_of_rows(monkeypatch):
     monkeypatch.setattr(synthetic_table, "ROWS_AT_ONCE", 300)
-    data = Table(RowMetrics(), TASKS, source=FactorizationTable(n_rows=1000), sparse=["user", "item"], dense=["age"])
+    data = Table(
+        RowMetrics(), tasks=TASKS, source=FactorizationTable(n_rows=1000), sparse=["user", "item"], dense=["age"]
+    )
     assert data.train_size() == 800
     assert FactorizationTable(n_rows=7).identity() != FactorizationTable(n_rows=8).identity()
 
