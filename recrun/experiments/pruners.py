@@ -112,7 +112,8 @@ class Halving:
 class Hyperband:
     """Successive halving in brackets, which differ in their first rung (Li et al. 2018).
 
-    A bracket that stops trials earlier gets more of them. Trials compete with those of their own bracket.
+    A bracket that stops trials earlier gets more of them. At a rung a trial competes with all that came there, whatever
+    their bracket: with those of its own alone, as in the paper, some tens of trials are too few to tell good from bad.
 
     Attributes:
         min_evaluations: The first rung of the bracket that stops earliest.
@@ -129,11 +130,8 @@ class Hyperband:
         """See Pruner."""
         if not earlier:
             return {}
-        planned = earlier[0].planned
-        own = self.bracket(number, planned)
-        competing = [trial for trial in earlier if self.bracket(trial.number, planned) == own]
-        first = self.min_evaluations * self.reduction_factor**own
-        return Halving(first, self.reduction_factor).bounds(number, competing)
+        first = self.min_evaluations * self.reduction_factor ** self.bracket(number, earlier[0].planned)
+        return Halving(first, self.reduction_factor).bounds(number, earlier)
 
     def bracket(self, number: int, planned: int) -> int:
         """The bracket of a trial, by its number alone: shares are as the paper has them, and spread evenly."""

@@ -97,8 +97,9 @@ def test_brackets_have_the_shares_of_the_paper():
     assert pruner.bounds(late, earlier) == {}
     early = next(number for number in range(50, 99) if pruner.bracket(number, 81) == 0)
     earlier = [Trajectory(number, 81, dict.fromkeys(range(1, 82), number / 99), True) for number in range(early)]
-    own = [number / 99 for number in range(early) if pruner.bracket(number, 81) == 0]
-    assert pruner.bounds(early, earlier) == dict.fromkeys((1, 3, 9, 27), sorted(own)[(len(own) + 1) // 3 - 1])
+    assert pruner.bounds(early, earlier) == dict.fromkeys((1, 3, 9, 27), ((early + 1) // 3 - 1) / 99)
+    second = next(number for number in range(50, 99) if pruner.bracket(number, 81) == 1)
+    assert [*pruner.bounds(second, earlier)] == [3, 9, 27]
 
 
 def test_evaluations_count_through_the_stages(tmp_path):
