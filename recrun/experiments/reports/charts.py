@@ -42,11 +42,22 @@ class Line:
         name: In the legend.
         points: "x,y x,y …".
         marks: Points that are drawn as dots.
+        colour: Its own, instead of the next one in turn.
     """
 
     name: str
     points: str
     marks: tuple[Mark, ...] = ()
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text in a chart, around its middle."""
+
+    x: float
+    y: float
+    text: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class Chart:
 
     Attributes:
         named_rows: Whether the ticks of the y axis are names above the lines.
+        labels: Texts in it.
+        legend: Whether the names of the lines are below it.
     """
 
     title: str
@@ -78,6 +91,8 @@ class Chart:
     height: float = HEIGHT
     left: float = LEFT
     named_rows: bool = False
+    labels: tuple[Label, ...] = ()
+    legend: bool = True
 
     @property
     def right_edge(self) -> float:
@@ -111,14 +126,24 @@ class Estimate:
     high: float
 
 
-def line_chart(title: str, x_name: str, given: Sequence[Points]) -> Chart | None:
-    """Lines over a common axis; points that are no numbers are left out. None where nothing is left."""
-    found = [finite(points) for points in given]
-    found = [points for points in found if len(points.x)]
-    if not found:
+def line_chart(
+    title: str, x_name: str, given: Sequence[Points], dots: Sequence[Points] = (), whole: bool = True
+) -> Chart | None:
+    """Lines over a common axis; points that are no numbers are left out. None where nothing is left.
+
+    Args:
+        title: Of the chart.
+        x_name: Of the x axis.
+        given: The lines.
+        dots: Points without a line between them.
+        whole: Whether the x axis has whole numbers.
+    """
+    found, loose = with_points(given), with_points(dots)
+    if not found and not loose:
         return None
-    xs, ys = [x for points in found for x in points.x], [y for points in found for y in points.y]
-    x_ticks, y_ticks = ticks(min(xs), max(xs), whole=True), ticks(min(ys), max(ys))
+    both = [*found, *loose]
+    xs, ys = [x for points in both for x in points.x], [y for points in both for y in points.y]
+    x_ticks, y_ticks = ticks(min(xs), max(xs), whole=whole), ticks(min(ys), max(ys))
     across, up = Scale.of(x_ticks, xs, LEFT, WIDTH - RIGHT), Scale.of(y_ticks, ys, HEIGHT - BOTTOM, TOP)
     lines = []
     for points in found:
@@ -131,7 +156,15 @@ def line_chart(title: str, x_name: str, given: Sequence[Points]) -> Chart | None
                 tuple(Mark(*places[at], points.mark if at == points.marked else "") for at in chosen),
             )
         )
+    for points in loose:
+        marks = tuple(Mark(across(x), up(y), "") for x, y in zip(points.x, points.y, strict=True))
+        lines.append(Line(points.name, "", marks))
     return Chart(title, x_name, across.ticks(x_ticks), up.ticks(y_ticks), tuple(lines))
+
+
+def with_points(given: Sequence[Points]) -> list[Points]:
+    """Those that have points that are numbers."""
+    return [found for points in given if len((found := finite(points)).x)]
 
 
 def finite(points: Points) -> Points:

@@ -33,6 +33,7 @@ from recrun.experiments.reports.run_page import (
     number,
     read,
 )
+from recrun.experiments.reports.search_section import search_sections
 from recrun.experiments.sweep_results import distinct
 from recrun.runtime.run_files import inside, read_json, refuse_links
 from recrun.types import Split
@@ -56,7 +57,7 @@ class Job:
 def sweep_page(directory: Path) -> Page:
     """The page of a sweep's directory. Raises RecrunError if a file is damaged."""
     refuse_links(directory)
-    runs = [read(path) for path, _ in jobs_of(directory)]
+    runs = [read(path) for path, _ in jobs_of(directory) if path.is_dir()]  # a refused trial has none
     changes = distinct([list(run.words) for run in runs])
     jobs = [Job(change or run.model, run) for change, run in zip(changes, runs, strict=True)]
     best_of_all = f"The {MOST_CURVES} jobs with the best validation." if len(jobs) > MOST_CURVES else ""
@@ -65,6 +66,7 @@ def sweep_page(directory: Path) -> Page:
         f"sweep: {printable(directory.name)}",
         f"{len(jobs)} jobs, {finished} finished",
         [
+            *search_sections(directory),
             *(settings_section(directory) if finished else []),
             Section("Learning curves", best_of_all, charts=curves(jobs)),
             Section("Jobs", table=jobs_table(jobs)),
@@ -76,7 +78,10 @@ def sweep_page(directory: Path) -> Page:
 def settings_section(directory: Path) -> list[Section]:
     """Settings over seeds: a chart of the metric that decided and a table of it and some others."""
     runs, _ = find_runs([directory])
-    settings = gather_settings(runs)
+    try:
+        settings = gather_settings(runs)
+    except RecrunError as error:  # a search may choose the same values twice
+        return [Section("Settings", f"No table of means: {error}")]
     try:
         refuse_other_evaluations(runs)
         split: Split = "test" if all(mapping(run.results.get("test")) for run in runs) else "valid"
