@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recrun.config import downloads, targets
+from recrun.config import downloads, targets, yaml_text
 from recrun.config.compose import OPTION, composer
 from recrun.config.composition import Composition, register_resolvers
 from recrun.config.hydra_errors import one_line
@@ -61,7 +61,8 @@ def read_yaml(path: Path) -> DictConfig:
     try:
         text = read_text(path, LARGEST)
         refuse_bomb(text, path)
-        node = OmegaConf.create(text)
+        values = yaml_text.parse(text)
+        node = OmegaConf.create({} if values is None else values)
     except (FileNotFoundError, ConfigError):
         raise
     except RecrunError as error:

@@ -17,6 +17,7 @@ from recrun.config.composition import Composition
 from recrun.config.portable import portable
 from recrun.config.stored import raw, recompose
 from recrun.config.validate import check
+from recrun.config.yaml_text import to_text
 from recrun.console import report
 from recrun.errors import ConfigError, Interrupted, InUse, OutOfTime, Pruned, RecrunError
 from recrun.experiments import preflight
@@ -112,14 +113,14 @@ def write_config(composed: Composition, directory: Path) -> None:
     hydra = {key: hydra[key] for key in hydra if key not in ("help", "hydra_help")}
     files = {
         ".hydra/config.yaml": composed.node,
-        ".hydra/hydra.yaml": OmegaConf.create({"hydra": hydra}),
-        ".hydra/overrides.yaml": OmegaConf.create(composed.overrides),
-        "config.yaml": OmegaConf.create(portable(composed)),
+        ".hydra/hydra.yaml": {"hydra": hydra},
+        ".hydra/overrides.yaml": composed.overrides,
+        "config.yaml": portable(composed),
     }
     try:
         (directory / ".hydra").mkdir()
         for name, config in files.items():
-            (directory / name).write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+            (directory / name).write_text(to_text(config), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write in {directory}: {error.strerror}; give another output_dir") from None
 
