@@ -1,31 +1,19 @@
-"""What runs the jobs of a sweep: this process, or several worker processes on this machine."""
+"""What runs the jobs of a sweep: this process, worker processes on this machine, a cluster of Slurm's or of Ray's."""
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
-from recrun.config import targets
-from recrun.errors import ConfigError, RecrunError
+from recrun.errors import ConfigError
 from recrun.experiments import directories
 from recrun.experiments.directories import Outcome
-from recrun.experiments.run_record import RunRecord, now
-from recrun.runtime.process import stop_signals
-from recrun.types import Count
-
-POLL_SECONDS = 0.2  # how often a wait for workers looks for a signal to stop
+from recrun.runtime import gpus
+from recrun.types import Count, Index, NonNegative, Positive
 
 
 class Workers(Protocol):
@@ -85,13 +73,15 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Local:
-    """Worker processes on this machine. Each imports torch once and then runs one job after another.
+    """Worker processes on this machine. Torch is imported once, and each runs one job after another.
 
     Attributes:
         workers: How many processes. Each computes with cores / workers threads, unless `threads` is set.
+        gpu_per_worker: Whether, of several GPUs, each worker sees one alone; for jobs with devices=N, false.
     """
 
     workers: Count | None = None
+    gpu_per_worker: bool = True
 
     def __post_init__(self) -> None:
         if self.workers is not None and (type(self.workers) is not int or self.workers < 1):
@@ -100,158 +90,97 @@ class Local:
     @contextmanager
     def started(self) -> Iterator[Workers]:
         """A pool of processes, which end with the block, however that comes."""
-        cores = len(os.sched_getaffinity(0))
-        count = self.workers or max(1, cores // 2)
-        with stop_signals() as stop:
-            pool = Pool(count, max(1, cores // count), stop)
-            try:
-                yield pool
-            finally:
-                pool.close()
+        from recrun.experiments.worker_pool import Pool
+
+        pool = Pool(self.environments(len(os.sched_getaffinity(0)), gpus.visible()))
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+    def environments(self, cores: int, visible: list[str]) -> list[dict[str, str]]:
+        """Variables of each worker: its threads and, where there are several GPUs, its own."""
+        each = len(visible) if len(visible) > 1 and self.gpu_per_worker else 0
+        count = self.workers or each or max(1, cores // 2)
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // count)))
+        own = [{"CUDA_VISIBLE_DEVICES": visible[number % each]} if each else {} for number in range(count)]
+        return [{"OMP_NUM_THREADS": threads, **gpu} for gpu in own]
 
 
-class Pool:
-    """Worker processes: started when there is a job for them, and kept for the next one."""
-
-    def __init__(self, capacity: int, threads: int, stop: threading.Event) -> None:
-        self.capacity, self.threads, self.stop = capacity, threads, stop
-        self.idle: list[Worker] = []
-        self.busy: dict[Worker, Path] = {}
-        self.interrupted = False
-
-    def submit(self, directory: Path) -> None:
-        """See Workers."""
-        worker = self.idle.pop() if self.idle else Worker.start(self.threads)
-        self.busy[worker] = directory
-        with suppress(OSError):  # it died meanwhile: `wait` will see it
-            worker.send(directory)
-
-    def wait(self) -> tuple[Path, Outcome]:
-        """See Workers. A signal to stop is handed on to the workers; a second one ends them."""
-        while True:
-            if self.stop.is_set():
-                self.interrupt()
-            ready, _, _ = select.select([*self.busy], [], [], POLL_SECONDS)
-            if ready:
-                worker: Worker = ready[0]
-                directory = self.busy.pop(worker)
-                return directory, self.outcome(worker, directory)
-
-    def outcome(self, worker: Worker, directory: Path) -> Outcome:
-        """How a job ended: as its worker says, or with the worker's death."""
-        reply = worker.reply()
-        if reply is not None:
-            self.idle.append(worker)
-            return reply
-        why = worker.end()
-        if self.interrupted:
-            return Outcome(code=directories.INTERRUPTED)
-        mark_failed(directory, why)
-        return Outcome(error=why, code=1)
-
-    def interrupt(self) -> None:
-        """See Workers."""
-        if not self.interrupted:
-            self.interrupted = True
-            for worker in self.busy:
-                worker.process.send_signal(signal.SIGINT)
-
-    def close(self) -> None:
-        """Ends all workers; one that still has a job is killed, and its job can be resumed from its last checkpoint."""
-        for worker in (*self.idle, *self.busy):
-            worker.end(kill=worker in self.busy)
-
-
-@dataclass(frozen=True, eq=False)
-class Worker:
-    """A process that runs the run directories that it is sent; see recrun.experiments.job_process.
+@dataclass(frozen=True)
+class Submitit:
+    """Jobs of Slurm, each in a process of its own (pip install "recrun[submitit]").
 
     Attributes:
-        process: The process.
-        line: A socket with a JSON object per line: a request here, an Outcome back.
-        replies: The lines that come back.
-        words: What it writes to stderr.
+        workers: How many jobs are submitted at a time.
+        cluster: `slurm`, or `local` for processes on this machine; null = Slurm where there is one.
+        folder: For submitit's files; the machines of the cluster must share it, and the run directories.
+        minutes: Longest time of a job, after which Slurm kills it; with a shorter `time_limit` it saves before.
+        cpus: Processors of a job.
+        gpus: GPUs of a job.
+        memory_gb: Memory of a job; null = the cluster's default.
+        partition: Slurm's; null = the default one.
+        more: Further parameters of submitit by name, for example slurm_account.
     """
 
-    process: subprocess.Popen[bytes]
-    line: socket.socket
-    replies: IO[bytes]
-    words: IO[bytes]
+    package: ClassVar[str] = "submitit"
 
-    @classmethod
-    def start(cls, threads: int) -> Worker:
-        """A process in a session of its own, so that Ctrl-C reaches this process alone."""
-        ours, theirs = socket.socketpair()
-        words = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `end`
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+    workers: Count = 8
+    cluster: Literal["slurm", "local"] | None = None
+    folder: str = ".submitit"
+    minutes: Count = 60
+    cpus: Count = 1
+    gpus: Index = 0
+    memory_gb: Positive | None = None
+    partition: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def started(self) -> Iterator[Workers]:
+        """An executor of submitit; jobs that are left when the block ends are cancelled."""
+        from recrun.experiments.submitit_jobs import SubmititJobs
+
+        wanted = {
+            "timeout_min": self.minutes,
+            "cpus_per_task": self.cpus,
+            "gpus_per_node": self.gpus,
+            "mem_gb": self.memory_gb,
+            "slurm_partition": self.partition,
+            **self.more,
         }
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "recrun.experiments.job_process", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=words,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        return cls(process, ours, ours.makefile("rb"), words)
-
-    def fileno(self) -> int:
-        """For `select`."""
-        return self.line.fileno()
-
-    def send(self, directory: Path) -> None:
-        """Sends a job, and what the configs of run directories may name in this process."""
-        allowed = targets.granted()
-        request = {
-            "directory": str(directory),
-            "packages": sorted(allowed.packages),
-            "local": allowed.local,
-            "checked": sorted(allowed.checked),
-        }
-        self.line.sendall(json.dumps(request).encode() + b"\n")
-
-    def reply(self) -> Outcome | None:
-        """How the job ended; None if the process died."""
+        parameters = {name: value for name, value in wanted.items() if value is not None}
+        jobs = SubmititJobs(self.workers, self.folder, self.cluster, parameters)
         try:
-            text = self.replies.readline()
-            values: dict[str, Any] = json.loads(text)
-            return Outcome(**values)
-        except (OSError, ValueError):
-            return None
+            yield jobs
+        finally:
+            jobs.close()
 
-    def end(self, kill: bool = False) -> str:
-        """Ends the process; says how it died, if it did so by itself."""
-        self.replies.close()
-        self.line.close()  # which tells it to end
-        if kill:
-            self.process.kill()
+
+@dataclass(frozen=True)
+class Ray:
+    """Tasks of Ray, on this machine or on a cluster (pip install "recrun[ray]"); its processes import torch once.
+
+    Attributes:
+        workers: How many jobs run at a time; on this machine also how many processors Ray is started with.
+        address: Of a cluster that is running, `auto` for the one of this machine; null = one is started here.
+        cpus: Processors that a job takes, and its threads unless `threads` is set.
+        gpus: GPUs that a job takes; a share such as 0.5 lets two jobs have one together.
+    """
+
+    package: ClassVar[str] = "ray"
+
+    workers: Count = 2
+    address: str | None = None
+    cpus: Positive = 1.0
+    gpus: NonNegative = 0.0
+
+    @contextmanager
+    def started(self) -> Iterator[Workers]:
+        """A connection to Ray; tasks that are left when the block ends are cancelled."""
+        from recrun.experiments.ray_jobs import RayJobs
+
+        jobs = RayJobs(self.workers, self.address, self.cpus, self.gpus)
         try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.words.seek(0)
-        said = self.words.read().decode(errors="replace").strip().splitlines()
-        self.words.close()
-        return f"its worker process died ({how(self.process.returncode)}){f': {said[-1]}' if said else ''}"
-
-
-def how(code: int) -> str:
-    """An exit code in words."""
-    if code >= 0:
-        return f"exit code {code}"
-    killed = " by signal SIGKILL, perhaps because memory ran out" if code == -signal.SIGKILL else ""
-    return f"killed{killed or f' by signal {signal.Signals(-code).name}'}"
-
-
-def mark_failed(directory: Path, error: str) -> None:
-    """Writes into run.json that a run failed, where its process could not do so itself."""
-    with suppress(OSError, RecrunError):
-        record = RunRecord(directory)
-        if record.values.get("status") == "running":
-            record.update(status="failed", end=now(), error=error)
+            yield jobs
+        finally:
+            jobs.close()
