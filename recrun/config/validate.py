@@ -169,13 +169,14 @@ class Keys:
     def package(self, group: str, node: Node) -> None:
         """The package that an option needs must be installed."""
         attributes = signature(node["_target_"]).attributes
+        without = "serial" if group == "launcher" else "none"
         packages = attributes.get("package") or ()
         for package in [packages] if isinstance(packages, str) else packages:
             if not installed(package):
                 chosen = self.composed.option(group) or node["_target_"]
                 raise ConfigError(
                     f"{group}={chosen} needs the package {package}: "
-                    f'pip install "recrun[{attributes.get("extra", package)}]", or choose {group}=none'
+                    f'pip install "recrun[{attributes.get("extra", package)}]", or choose {group}={without}'
                 )
 
     def section(self, name: str) -> Node:

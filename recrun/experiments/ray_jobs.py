@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from contextlib import ExitStack, suppress
@@ -30,8 +31,7 @@ class RayJobs:
     """
 
     def __init__(self, capacity: int, address: str | None, cpus: float, gpus: float) -> None:
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         self.capacity, self.ray = capacity, ray
         own = {"num_cpus": max(1, round(capacity * cpus)), "include_dashboard": False} if address is None else {}
         path = os.pathsep.join(filter(None, sys.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import time
@@ -33,8 +34,7 @@ class SubmititJobs:
     """
 
     def __init__(self, capacity: int, folder: str, cluster: str | None, parameters: Mapping[str, Any]) -> None:
-        import submitit
-
+        submitit: Any = importlib.import_module("submitit")
         self.capacity = capacity
         try:
             self.executor = submitit.AutoExecutor(Path(folder).absolute(), cluster=cluster)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,15 @@ from recrun.config.validate import check, check_sweep
 from recrun.console import report, tables
 from recrun.errors import ConfigError, RecrunError
 from recrun.experiments import directories, preflight, search, sweep_plan
-from recrun.experiments.directories import Outcome
 from recrun.experiments.instantiate import InstantiationError, instantiate
 from recrun.experiments.launchers import Launcher, Serial, Workers
-from recrun.experiments.sweep_jobs import Jobs, Listed, Row
+from recrun.experiments.sweep_jobs import Jobs, Listed
 from recrun.experiments.sweep_plan import Job
-from recrun.experiments.sweep_results import found_in, stopped_in, valued
+from recrun.experiments.sweep_run import Sweep
 from recrun.experiments.sweep_summary import conclude
 from recrun.experiments.trials import Trials
 from recrun.runtime.process import exclusive
-from recrun.runtime.run_files import read_json, refuse_links
+from recrun.runtime.run_files import refuse_links
 
 
 def start(
@@ -42,14 +42,31 @@ def start(
     Returns:
         The exit code.
     """
-    planned = prepare(overrides, folders, dry_run=dry_run)
-    return 0 if planned is None else carry_out(planned[0], fail_fast=fail_fast, folders=planned[1])
+    with ExitStack() as stack:
+        early: list[Workers] = []
+
+        def begin(node: Mapping[str, Any]) -> None:
+            """The workers of a launcher get ready while the jobs are composed."""
+            early.append(stack.enter_context(instantiate(node).started()))
+
+        planned = prepare(overrides, folders, dry_run=dry_run, begin=begin)
+        if planned is None:
+            return 0
+        return carry_out(planned[0], fail_fast=fail_fast, folders=planned[1], workers=early[0] if early else None)
 
 
 def prepare(
-    overrides: Sequence[str], folders: Sequence[Path] = (), *, dry_run: bool = False
+    overrides: Sequence[str],
+    folders: Sequence[Path] = (),
+    *,
+    dry_run: bool = False,
+    begin: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> tuple[Path, Sequence[Path] | None] | None:
     """Checks a sweep or a search and makes its directory.
+
+    Args:
+        overrides, folders, dry_run: See `start`.
+        begin: Called with the launcher's section of the config as soon as it is known, unless it is a dry run.
 
     Returns:
         The directory, and for a search the conf folders; None if nothing was to be written.
@@ -57,6 +74,8 @@ def prepare(
     with composer(folders) as compose:
         settings = settings_of(overrides, compose)
         words = [word for word in overrides if not for_sweep(word)]
+        if begin is not None and settings["launcher"] and not dry_run:
+            begin(settings["launcher"])
         if settings["search"] is None:
             composed = compose_all(words, compose)
     if settings["search"] is not None:
@@ -135,13 +154,20 @@ def plan(composed: Sequence[Composition], settings: Mapping[str, Any]) -> Path:
     return directory
 
 
-def carry_out(directory: Path, *, fail_fast: bool = False, folders: Sequence[Path] | None = None) -> int:
+def carry_out(
+    directory: Path,
+    *,
+    fail_fast: bool = False,
+    folders: Sequence[Path] | None = None,
+    workers: Workers | None = None,
+) -> int:
     """Runs the jobs of a sweep that are not finished and shows what came of all.
 
     Args:
         directory: The sweep's.
         fail_fast: Stop at the first job that fails.
         folders: The conf folders of a search that was just typed; None for a stored one.
+        workers: Those of its launcher, if they have been started.
 
     Returns:
         0, 1 if a job did not finish, 130 if it was interrupted.
@@ -153,7 +179,7 @@ def carry_out(directory: Path, *, fail_fast: bool = False, folders: Sequence[Pat
     with exclusive(directory):
         stored = sweep_plan.read(directory)
         launcher: Launcher = made(stored.launcher, directory) if stored.launcher else Serial()
-        with launcher.started() as workers:
+        with launcher.started() if workers is None else nullcontext(workers) as workers:
             jobs: Jobs = Listed(stored.jobs)
             if stored.search:
                 jobs = Trials(directory, stored, made(stored.search, directory), workers.capacity, folders)
@@ -171,95 +197,3 @@ def made(node: Mapping[str, Any], directory: Path) -> Any:
         return instantiate(node)
     except InstantiationError as error:
         raise RecrunError(f"{directory / sweep_plan.NAME} is damaged: {error}") from None
-
-
-class Sweep:
-    """The jobs of a sweep under way.
-
-    Args:
-        directory: The sweep's.
-        jobs: What is to be run.
-        workers: What runs it.
-        fail_fast: Whether the first failure stops all.
-    """
-
-    def __init__(self, directory: Path, jobs: Jobs, workers: Workers, fail_fast: bool) -> None:
-        self.directory, self.jobs, self.workers, self.fail_fast = directory, jobs, workers, fail_fast
-        self.rows: dict[int, Row] = {}
-        self.running: dict[Path, Job] = {}
-        self.stopping = False
-        self.interrupted = False
-
-    def run(self) -> None:
-        """Starts jobs as long as there is room, and takes note of those that end."""
-        while self.fill():
-            directory, outcome = self.workers.wait()
-            job = self.running.pop(directory)
-            self.end(job, self.line(job, outcome, outcome.status))
-
-    def fill(self) -> bool:
-        """Starts jobs where workers are free; False if none is running then."""
-        while not self.stopping and len(self.running) < self.workers.capacity and (job := self.jobs.next()):
-            done = self.done_before(job)
-            if done is not None:
-                self.end(job, done)
-                continue
-            report.note(f"job {job.number} of {self.jobs.count}: {self.jobs.changes(job) or 'no overrides'}")
-            self.running[self.directory / job.directory] = job
-            self.workers.submit(self.directory / job.directory)
-        return bool(self.running)
-
-    def done_before(self, job: Job) -> Row | None:
-        """The line of a job that is finished, or that cannot be run; None for one that is to be run."""
-        directory = self.directory / job.directory
-        if job.refused:
-            return self.line(job, Outcome(error=job.refused, code=1), "failed")
-        try:
-            status = directories.status(directory)
-            if status == "finished":
-                return self.line(job, Outcome(read_json(directory / "results.json")), status)
-            if status == "pruned":
-                return self.line(job, Outcome(pruned=str(read_json(directory / "run.json").get("pruned"))), status)
-        except (OSError, RecrunError) as error:
-            return self.line(job, Outcome(error=str(error), code=1), "failed")
-        return None
-
-    def line(self, job: Job, outcome: Outcome, status: str) -> Row:
-        """A job's line of the table; says what went wrong."""
-        changes = self.jobs.changes(job)
-        if outcome.in_use:
-            status = "running"
-            report.note(f"job {job.number} ({changes}) is being run by another process")
-        elif status == "out of time":
-            report.note(f"job {job.number} ({changes}) stopped: {outcome.error}")
-        elif status == "failed":
-            report.error(f"job {job.number} ({changes}) failed: {outcome.error}")
-        elif outcome.results is not None:
-            report.note(f"job {job.number} finished{valued(outcome.results)}")
-        elif status == "pruned":
-            report.note(f"job {job.number} {outcome.pruned}")
-        found = stopped_in(self.directory / job.directory) if status == "pruned" else found_in(outcome.results or {})
-        return {"job": job.number, "changes": changes, "status": status, **found, "overrides": list(job.overrides)}
-
-    def end(self, job: Job, row: Row) -> None:
-        """Takes note of a job that ended; a failure may stop all, an interruption does."""
-        self.rows[job.number] = row
-        if row["status"] == "interrupted":
-            self.interrupted = self.interrupted or not self.stopping
-            self.stop()
-        elif row["status"] == "failed" and self.fail_fast:
-            self.stop()
-        else:
-            self.jobs.ended(job, row)
-
-    def stop(self) -> None:
-        """Starts no further job, and asks the running ones to stop."""
-        if not self.stopping:
-            self.stopping = True
-            self.workers.interrupt()
-
-    def row(self, job: Job) -> Row:
-        """The line of any job, also of one that was not started or that another one's failure stopped."""
-        if job.number not in self.rows:
-            return self.line(job, Outcome(), "not run")
-        return self.rows[job.number]

@@ -36,6 +36,7 @@ class Pool:
     def __init__(self, environments: Sequence[Mapping[str, str]]) -> None:
         self.capacity = len(environments)
         self.idle: list[Worker] = start_workers(environments)
+        self.origins = {worker.origin for worker in self.idle}
         self.busy: dict[Worker, Path] = {}
         self.interrupted = False
         self.signals = ExitStack()
@@ -69,6 +70,7 @@ class Pool:
             return reply
         worker.close()
         self.idle += start_workers([worker.environment])
+        self.origins.add(self.idle[-1].origin)
         if self.interrupted:
             return Outcome(code=directories.INTERRUPTED)
         mark_failed(directory, reply)
@@ -87,7 +89,7 @@ class Pool:
         self.signals.close()
         for worker in (*self.idle, *self.busy):
             worker.close()
-        for process in {worker.origin for worker in (*self.idle, *self.busy)}:
+        for process in self.origins:
             end(process, at_once=bool(self.busy))
 
 
@@ -143,8 +145,8 @@ class Worker:
 def start_workers(environments: Sequence[Mapping[str, str]]) -> list[Worker]:
     """Starts a process that forks a worker for each environment, in a session of its own: Ctrl-C does not reach it."""
     pairs = [socket.socketpair() for _ in environments]
-    words = [tempfile.TemporaryFile() for _ in environments]  # closed with the worker
-    workers = [
+    words = [tempfile.TemporaryFile() for _ in environments]  # noqa: SIM115  # closed with the worker
+    workers: list[dict[str, Any]] = [
         {"line": theirs.fileno(), "words": file.fileno(), "environment": dict(environment)}
         for (_, theirs), file, environment in zip(pairs, words, environments, strict=True)
     ]

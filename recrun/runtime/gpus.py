@@ -9,7 +9,7 @@ DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each
 
 
 def visible() -> list[str]:
-    """Their names as CUDA_VISIBLE_DEVICES takes them: what it says, else the numbers of all; none where there are none."""
+    """Their names as CUDA_VISIBLE_DEVICES takes them: what it says, else the numbers of all there are."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]

@@ -1,8 +1,11 @@
 """Worker processes: the same bits as one process, and what happens when one dies, fails or is interrupted."""
 
 import csv
+import importlib.util
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +15,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from worlds.fake_run import run  # noqa: F401  # a fixture
 from worlds.small_run import WORDS
 
 from recrun import cli
+from recrun.config.compose import compose
+from recrun.console.sweep_progress import RunningJob, table
 from recrun.errors import DataError
-from recrun.experiments import launchers, sweep_results
+from recrun.experiments import launchers, sweep_results, sweep_run, worker_pool
+from recrun.experiments.job_request import carry_out
+from recrun.runtime import gpus
 
 POOL = ["launcher=local", "launcher.workers=2"]
+RAY = pytest.mark.skipif(
+    "RECRUN_TEST_ALL" not in os.environ or importlib.util.find_spec("ray") is None,
+    reason="starts a cluster of Ray: make test-all does it, where ray is installed",
+)
 DIES = """
 import os, signal
 from pathlib import Path
@@ -29,6 +41,17 @@ class Dies(Popularity):
     def solve(self, events):
         if Path("die").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+        super().solve(events)
+"""
+SEES = """
+import os
+import time
+from pathlib import Path
+from recrun.models.popularity import Popularity
+
+class Sees(Popularity):
+    def solve(self, events):
+        Path(f"gpu-{os.environ['CUDA_VISIBLE_DEVICES']}").touch()
         super().solve(events)
 """
 
@@ -62,10 +85,18 @@ def found(sweep, name):
     return results["valid"], results["test"], units, weights
 
 
-def test_workers_give_the_bits_that_one_process_gives(here):
+ELSEWHERE = [
+    POOL,
+    ["launcher=submitit", "launcher.cluster=local", "launcher.workers=2"],
+    pytest.param(["launcher=ray", "launcher.workers=2"], marks=RAY),
+]
+
+
+@pytest.mark.parametrize("launcher", ELSEWHERE, ids=lambda words: words[0].partition("=")[2])
+def test_other_processes_give_the_bits_that_one_gives(here, launcher):
     words = ["-m", *WORDS, "seed=0,1", "trainer.lr=1e-3,1e-2"]
     assert cli.main([*words, "output_dir=one"]) == 0
-    assert cli.main([*words, "output_dir=two", *POOL]) == 0
+    assert cli.main([*words, "output_dir=two", *launcher]) == 0
     one, two = sweep_in("one"), sweep_in("two")
     for name in map(str, range(4)):
         assert found(one, name) == found(two, name)
@@ -90,6 +121,36 @@ def test_a_worker_that_dies_marks_its_job_and_the_others_go_on(here, capsys):
     assert cli.main(["resume", str(sweep), "plugins=[dies]"]) == 0
     assert statuses(sweep) == ["finished"] * 4
     assert (sweep / "0" / "run.json").read_bytes() == started
+
+
+@pytest.mark.parametrize("launcher", ELSEWHERE[1:], ids=lambda words: words[0].partition("=")[2])
+def test_resume_skips_continues_and_tries_again_with_every_launcher(here, capsys, launcher):
+    """Of three jobs the first finishes, the second is out of time and the third has no weights to start from."""
+    words = ["-m", *WORDS, "seed=0,1,2", "epochs=3", "trainer.batch_size=8"]
+    assert cli.main([*words, "output_dir=whole"]) == 0
+    assert cli.main([*words, "output_dir=cut", "time_limit=1h"]) == 0
+    cut, whole = sweep_in("cut"), sweep_in("whole")
+    plan = json.loads((cut / "sweep.json").read_text())
+    plan["launcher"] = compose(launcher).config["launcher"]
+    (cut / "sweep.json").write_text(json.dumps(plan))
+    started = (cut / "0" / "run.json").read_bytes()
+    undo(cut / "1", status="out of time")
+    undo(cut / "2", status="failed")
+    shutil.rmtree(cut / "2" / "train")
+    assert cli.main(["resume", str(cut)]) == 0
+    assert statuses(cut) == ["finished"] * 3
+    assert (cut / "0" / "run.json").read_bytes() == started
+    assert [found(cut, name) for name in "012"] == [found(whole, name) for name in "012"]
+
+
+def undo(directory, status):
+    """Makes a finished run one that ended before its results were written."""
+    (directory / "results.json").unlink()
+    record = json.loads((directory / "run.json").read_text())
+    record["stages"]["train"].pop("rows", None)
+    (directory / "run.json").write_text(json.dumps({**record, "status": status, "stages": {}}))
+    if status == "failed":
+        (directory / "metrics.jsonl").write_text("")
 
 
 def test_ctrl_c_stops_all_workers_and_each_job_goes_on_exactly(here, capsys):
@@ -172,7 +233,7 @@ def test_a_launcher_that_cannot_work_is_refused_first(run, capsys, words, told):
     assert not run.seen
 
 
-@pytest.mark.parametrize("name", ["subprocess.Popen", "recrun.experiments.launchers.Pool"])
+@pytest.mark.parametrize("name", ["subprocess.Popen", "recrun.experiments.worker_pool.Pool"])
 def test_a_stored_launcher_is_data(run, capsys, name):  # noqa: F811
     assert cli.main(["-m", "seed=0,1"]) == 0
     plan = sweep_in("outputs") / "sweep.json"
@@ -185,8 +246,8 @@ def test_a_stored_launcher_is_data(run, capsys, name):  # noqa: F811
 
 
 def test_how_a_process_ended():
-    assert launchers.how(3) == "exit code 3"
-    assert launchers.how(-signal.SIGTERM) == "killed by signal SIGTERM"
+    assert worker_pool.how(3) == "exit code 3"
+    assert worker_pool.how(-signal.SIGTERM) == "killed by signal SIGTERM"
 
 
 def test_the_interval_over_seeds_by_hand():
@@ -208,3 +269,71 @@ def test_results_as_csv(run):  # noqa: F811
     assert float(last["mean"]) == pytest.approx(0.3)
     assert float(last["sd"]) == pytest.approx(0.02**0.5)
     assert float(last["high"]) == pytest.approx(0.3 + 12.706205 * 0.1)  # t of 1 degree of freedom; sd / sqrt(2) = 0.1
+
+
+@pytest.mark.parametrize(
+    ("given", "cores", "visible", "threads", "devices"),
+    [
+        ({}, 8, [], "2", [None] * 4),
+        ({}, 8, ["0"], "2", [None] * 4),  # one GPU is for all
+        ({}, 8, ["0", "1"], "4", ["0", "1"]),
+        ({"workers": 4}, 8, ["5", "GPU-a"], "2", ["5", "GPU-a", "5", "GPU-a"]),
+        ({"workers": 2, "gpu_per_worker": False}, 8, ["0", "1"], "4", [None, None]),
+        ({"workers": 3}, 2, [], "1", [None] * 3),
+    ],
+)
+def test_a_gpu_and_threads_for_each_worker(monkeypatch, given, cores, visible, threads, devices):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    found = launchers.Local(**given).environments(cores, visible)
+    assert [environment["OMP_NUM_THREADS"] for environment in found] == [threads] * len(devices)
+    assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in found] == devices
+
+
+def test_each_worker_sees_its_own_gpu(here, monkeypatch):
+    """Two workers with a pretended GPU each, that write down what they see."""
+    monkeypatch.setattr(gpus, "visible", lambda: ["3", "7"])
+    (here / "sees.py").write_text(SEES)
+    words = ["-m", "model=popularity", "model._target_=sees.Sees", "seed=range(0,4)", "launcher=local"]
+    sources = [word for word in WORDS if word.startswith("dataset") or word in ("threads=1", "device=cpu")]
+    assert cli.main([*words, *sources]) == 0
+    assert {path.name for path in here.glob("gpu-*")} == {"gpu-3", "gpu-7"}
+
+
+@pytest.mark.parametrize(
+    ("named", "found"), [("0,2", ["0", "2"]), ("", []), ("-1", []), ("GPU-1", ["GPU-1"]), (None, ["0", "1"])]
+)
+def test_visible_gpus(tmp_path, monkeypatch, named, found):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(gpus, "DRIVER", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert gpus.visible() == found
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpus, "DRIVER", tmp_path / "none")
+    assert gpus.visible() == []
+
+
+def test_the_live_table_of_a_sweep(tmp_path):
+    row = {"stage": "train", "epoch": 2, "step": 8, "split": "valid", "losses": {}, "metrics": {"ndcg@10": 0.25}}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    last = sweep_run.last_row(tmp_path)
+    assert last == "train epoch 2, step 8: valid ndcg@10 0.2500"
+    assert sweep_run.last_row(tmp_path / "none") == ""
+    console = Console(width=100, file=io.StringIO())
+    console.print(table([RunningJob(3, "seed=3", last, time.monotonic() - 65)], ended=4, failed=1, count=9))
+    text = console.file.getvalue()
+    assert "4 of 9 jobs ended, 1 failed" in text
+    assert text.splitlines()[-1].split("  ") != []
+    assert ["3", "seed=3", *last.split(), "1:05"] == text.splitlines()[-1].split()
+
+
+def test_a_job_is_carried_out_where_its_sweep_works(run, monkeypatch):  # noqa: F811
+    assert cli.main(["-m", "seed=0,1"]) == 0
+    directory = sweep_in("outputs") / "0"
+    (directory / "run.json").unlink()
+    request = {"directory": str(directory.absolute()), "working_directory": os.getcwd(), "path": ["/x"]}
+    monkeypatch.chdir("/")
+    assert carry_out({**request, "packages": [], "local": False, "checked": []})["code"] == 0
+    assert Path.cwd() == directory.absolute().parents[3]
