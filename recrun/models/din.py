@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from recrun.errors import ConfigError
 from recrun.features import Features, Task
+from recrun.models.layers.dice import Dice
 from recrun.models.layers.embedding import FeatureEmbedding, single_task
-from recrun.models.layers.mlp import BatchNorm, RowLayers, hidden_layers
+from recrun.models.layers.mlp import RowLayers, hidden_layers
 from recrun.models.layers.ragged import for_entries, softmax_in_rows, weighted_sum
 from recrun.types import Batch, Count, FromData, Positive, Probability
 
@@ -98,24 +99,10 @@ class Attention(nn.Module):
         """Weights [N]. The target's part of the first layer is computed once a row."""
         width = target_BE.shape[1]
         of_row_NX = for_entries(torch.cat([target_BE, self.of_target(target_BE)], 1), offsets, len(entries_NE))
-        target_NE, first_NH = of_row_NX.tensor_split([width], 1)
+        target_NE, first_NH = torch.split(of_row_NX, [width, of_row_NX.shape[1] - width], 1)
         hidden_NH = first_NH + self.of_entry(torch.cat([entries_NE, entries_NE * target_NE], 1))
         weights_N1: Tensor = self.layers(hidden_NH) if self.layers else hidden_NH
-        return weights_N1[:, 0]
-
-
-class Dice(nn.Module):
-    """p x + (1 - p) a x with p = sigmoid of the normalised x: the corner of a PReLU, where the data have it."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = BatchNorm(width, eps=1e-8, affine=False)
-        self.slope = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x_BH: Tensor) -> Tensor:
-        """[B, H]."""
-        share_BH = torch.sigmoid(self.norm(x_BH))
-        return x_BH * (share_BH + (1 - share_BH) * self.slope)
+        return weights_N1.squeeze(1)
 
 
 def activated(name: str, width: int) -> nn.Module:

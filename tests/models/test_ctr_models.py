@@ -16,10 +16,11 @@ from recrun.features import Features, Field, Task
 from recrun.models.autoint import AutoInt, Interacting
 from recrun.models.dcn_v2 import Cross, DCNv2, MixedCross
 from recrun.models.deepfm import DeepFM
-from recrun.models.din import DIN, Dice
+from recrun.models.din import DIN
 from recrun.models.dnn import DNN
 from recrun.models.final_mlp import FinalMLP
 from recrun.models.fm import FactorizationMachine
+from recrun.models.layers.dice import Dice
 from recrun.models.layers.mlp import BatchNorm
 from recrun.models.layers.pairs import pairs
 from recrun.models.layers.ragged import for_entries, softmax_in_rows, weighted_sum
@@ -408,6 +409,30 @@ def test_dice_is_a_prelu_with_a_soft_corner_at_the_mean():
     low, high = 1 / (1 + math.exp(z)), 1 / (1 + math.exp(-z))
     expected = torch.tensor([[-3 * (low + 0.25 * high)], [0.5 + 0.125], [5 * (high + 0.25 * low)]])
     torch.testing.assert_close(dice(x), expected)
+
+
+@pytest.mark.parametrize(("rows", "training"), [(7, True), (7, False), (1, True)])
+def test_the_gradients_of_dice_are_those_of_its_formula(rows, training):
+    torch.manual_seed(0)
+    dice = Dice(3).double().train(training)
+    dice.norm.running_mean.normal_()
+    dice.norm.running_var.uniform_(0.5, 2)
+    dice.slope.data.normal_()
+    x, grad = torch.randn(rows, 3, dtype=torch.float64, requires_grad=True), torch.randn(rows, 3, dtype=torch.float64)
+    learns = training and rows > 1
+    mean = x.mean(0) if learns else dice.norm.running_mean.clone()
+    var = x.var(0, unbiased=False) if learns else dice.norm.running_var.clone()
+    running = [value.clone() for value in (dice.norm.running_mean, dice.norm.running_var)]
+    share = torch.sigmoid((x - mean) / (var + 1e-8).sqrt())
+    expected = share * x + (1 - share) * dice.slope * x
+    wanted = torch.autograd.grad(expected, (x, dice.slope), grad)
+    found = dice(x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, (x, dice.slope), grad), wanted)
+    if learns:
+        running = [0.9 * running[0] + 0.1 * mean, 0.9 * running[1] + 0.1 * x.var(0)]
+    torch.testing.assert_close([dice.norm.running_mean, dice.norm.running_var], running)
+    assert dice.norm.num_batches_tracked == int(learns)
 
 
 OFFSETS = torch.tensor([0, 2, 2, 5])

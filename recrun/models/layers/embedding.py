@@ -55,8 +55,10 @@ class FeatureEmbedding(nn.Module):
         sparse_BF, n_fields = batch["sparse"], len(self.features.fields)
         sizes = [len(batch[name]) for name in names]
         vectors_RE = look_up(self.table, self.bags(batch, names))
-        fields, *entries, pooled = vectors_RE.tensor_split(list(np.cumsum([sparse_BF.numel(), *sizes])))
-        return in_rows(torch.cat([fields, pooled]), len(sparse_BF), n_fields), dict(zip(names, entries, strict=True))
+        sizes = [sparse_BF.numel(), *sizes]
+        fields, *entries, pooled = torch.split(vectors_RE, [*sizes, len(vectors_RE) - sum(sizes)])
+        vectors_RE = torch.cat([fields, pooled]) if len(pooled) else fields
+        return in_rows(vectors_RE, len(sparse_BF), n_fields), dict(zip(names, entries, strict=True))
 
     def bags(self, batch: Batch, whole: Sequence[str] = ()) -> Bags:
         """Ids of all fields by row, of the sequences in `whole` one by one, then those of the others in bags."""
@@ -178,7 +180,7 @@ def in_rows(vectors_RE: Tensor, size: int, n_fields: int) -> Tensor:
     width = vectors_RE.shape[1]
     if len(vectors_RE) == size * n_fields:
         return vectors_RE.view(size, n_fields, width)
-    fields, pooled = vectors_RE.tensor_split([size * n_fields])
+    fields, pooled = torch.split(vectors_RE, [size * n_fields, len(vectors_RE) - size * n_fields])
     return torch.cat([fields.view(size, n_fields, width), pooled.view(-1, size, width).transpose(0, 1)], 1)
 
 
