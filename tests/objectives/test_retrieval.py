@@ -238,7 +238,7 @@ def test_a_models_gradients_are_those_of_plain_autograd():
     [
         (["objective=in_batch"], "goes with loader.negatives=batch; it is query"),
         (["objective=catalogue_softmax"], "goes with loader.num_negatives=0; it is 4"),
-        (["optimizer=adam"], "has sparse gradients, which optimizer torch.optim.Adam does not take"),
+        (["optimizer=adam"], "has sparse gradients, which optimizer recrun.optim.uncompiled.Adam does not take"),
         (["model=gru4rec", "objective=catalogue_softmax", "loader.num_negatives=0"], "needs a model with queries"),
         (["objective=in_batch", "trainer.objective.in_batch_ratio=1.5"], "expected a number >= 0 and <= 1"),
     ],
