@@ -3,9 +3,9 @@
 import re
 import shlex
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
+from worlds.doc_pages import PAGES, QUICK, ROOT, blocks
 
 from recrun import cli, train
 from recrun.config.compose import compose, composer
@@ -16,8 +16,6 @@ from recrun.console.usage import VERBS
 from recrun.errors import ConfigError
 from recrun.experiments import search, sweep
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage", "search", "launcher")
 NODES = {
     "trainer": ("objective", "optimizer", "scheduler", "weighting"),
@@ -29,19 +27,12 @@ INLINE = re.compile(r"`([^`\n]+)`")
 KEY = re.compile(rf"(?:^|[\s~+])({'|'.join(SECTIONS)})\.([\w.]+)")
 
 
-def blocks(page):
-    """The code blocks of a page, fenced or indented."""
-    text = page.read_text(encoding="utf-8")
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    indented = re.findall(r"(?:^ {4}\S.*\n?)+", rest, re.MULTILINE)
-    return [*fenced, *(("", re.sub(r"^ {4}", "", block, flags=re.MULTILINE)) for block in indented)]
-
-
 def commands():
     """Page, command and the line that comes after it, of all commands that can be typed as they are."""
     for page in PAGES:
-        for language, block in blocks(page):
+        if page.name in QUICK:
+            continue
+        for _, language, block in blocks(page.read_text(encoding="utf-8")):
             if language in ("python", "yaml"):
                 continue
             lines = [*block.replace("\\\n", " ").splitlines(), ""]
@@ -139,7 +130,9 @@ KEYS = known_keys()
 def test_a_key_that_a_page_names_exists(page):
     text = page.read_text(encoding="utf-8")
     spans = [*INLINE.findall(re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))]
-    spans += [line for _, block in blocks(page) for line in block.splitlines() if "recrun " in line and "$" not in line]
+    spans += [
+        line for _, _, block in blocks(text) for line in block.splitlines() if "recrun " in line and "$" not in line
+    ]
     unknown = []
     for section, name in (found for span in spans for found in KEY.findall(span)):
         parts = name.rstrip(".").split(".")
