@@ -12,10 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recrun.config import own_values, renamed
-from recrun.config.composition import Composition, key_of, register_resolvers
+from recrun.config import renamed
+from recrun.config.composition import Composition, explained, keep_own_values, key_of, refuse_hydra, register_resolvers
 from recrun.config.hints import elsewhere
-from recrun.config.hydra_errors import explained, refuse_hydra
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
 from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, did_you_mean
@@ -62,13 +61,13 @@ def composer(folders: Sequence[Path] = (), files: FileCache | None = None) -> It
         if folder != conf_dir():
             refuse_bombs(folder)
     prepare_hydra(folders)
-    standing = GlobalHydra.instance().hydra
+    existing = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), job_name="recrun", version_base="1.3"):
             yield Composer(folders, {} if files is None else files)
     finally:
-        GlobalHydra.instance().hydra = standing  # of a program that uses Hydra itself
+        GlobalHydra.instance().hydra = existing  # of a program that uses Hydra itself
 
 
 def refuse_bombs(folder: Path) -> None:
@@ -125,7 +124,7 @@ class Composer:
             whole = copy.deepcopy(self.files[tuple(chosen)])
             with open_dict(whole):
                 own = whole.pop("hydra")
-                own_values.keep(whole, own.runtime.choices, chosen, self.folders)
+                keep_own_values(whole, own.runtime.choices, chosen, self.folders)
                 own.overrides.task = list(overrides)
                 for value in values:
                     kept += kept_by(whole, value)
@@ -265,9 +264,9 @@ def kept_by(config: DictConfig, override: Override) -> Iterator[str]:
     key, typed = override.key_or_group, override.value()
     if not isinstance(typed, dict) or override.is_add():
         return
-    standing = OmegaConf.select(config, key)
-    if isinstance(standing, DictConfig) and "_target_" not in standing:
-        left = [str(name) for name in standing if name not in typed]
+    existing = OmegaConf.select(config, key)
+    if isinstance(existing, DictConfig) and "_target_" not in existing:
+        left = [str(name) for name in existing if name not in typed]
         if left:
             without = " ".join(f"~{key}.{name}" for name in left)
-            yield f"{key}={{…}} adds to {', '.join(left)}, which stands; to leave that out: {without}"
+            yield f"{key}={{…}} adds to {', '.join(left)}, which stay; to leave them out: {without}"

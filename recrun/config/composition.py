@@ -1,15 +1,16 @@
-"""One job's config: what composition gives, and the keys that every config has."""
+"""One job's config: what composition gives and what is put right in it, and the keys that every config has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from recrun.config.hydra_errors import one_line
-from recrun.config.search_path import conf_dir, options, targets_in
+from recrun.config.schema import signature
+from recrun.config.search_path import chosen_in, conf_dir, options, targets_in
 from recrun.config.targets import Permission, granted
 from recrun.errors import ConfigError
 from recrun.types import Count, Index, Precision
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 SECTIONS = ("model", "dataset", "split", "loader", "evaluator", "trainer", "stage")  # where the groups land
+SET_BY_OTHERS = ("split", "loader", "evaluator")  # groups that a data set's, model's or experiment's file sets keys of
+SETTERS = ("experiment", "model", "dataset")  # those files, in the order in which they win
 
 
 @dataclass
@@ -133,3 +136,71 @@ def register_resolvers() -> None:
 def first(*values: Any) -> Any:
     """The first value that is not null; in YAML `${first:${a},b}`."""
     return next((value for value in values if value is not None), None)
+
+
+def keep_own_values(
+    config: DictConfig, choices: Mapping[str, Any], chosen: Sequence[str], folders: Sequence[Path]
+) -> None:
+    """Drops keys that a file sets for the option that it chose, where another one replaced it.
+
+    `dataset=rsc15` chooses split=provided and sets `split.valid_days`; with split=random typed behind it that key
+    says nothing. Keys that the option has too (split.catalogue) stay. What is typed is never dropped: it is set later.
+
+    Args:
+        config: What Hydra made of the choices of options; changed in place.
+        choices: The chosen option of each group.
+        chosen: The words that choose options.
+        folders: The conf folders.
+    """
+    for group in SET_BY_OTHERS:
+        node = config.get(group)
+        if node is None or "_target_" not in node or not replaced(group, choices, chosen, folders):
+            continue
+        known = signature(str(node["_target_"]))
+        for key in [] if known.is_open else [*node]:
+            if key not in known.fields and not str(key).startswith("_"):
+                del node[key]
+
+
+def replaced(group: str, choices: Mapping[str, Any], chosen: Sequence[str], folders: Sequence[Path]) -> bool:
+    """Whether an option of a group was typed, or chosen by one file over another one's choice."""
+    if any(word.lstrip("+").partition("=")[0] == group for word in chosen):
+        return True
+    paths = (options(name, folders).get(str(choices.get(name))) for name in SETTERS)
+    wanted = {found for path in paths if path is not None and (found := chosen_in(path, group)) is not None}
+    return len(wanted) > 1
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns whatever Hydra, OmegaConf or YAML raise while they compose into one line for a person."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        word = getattr(error, "override", None)
+        raise ConfigError(f"cannot read '{word}': {one_line(error)}" if word else one_line(error)) from None
+
+
+def one_line(error: BaseException) -> str:
+    """An error of Hydra or OmegaConf without advice and repetition, on one line."""
+    found: list[str] = []
+    for part in (error, error.__cause__ or error.__context__):
+        lines = [" ".join(line.split()) for line in str(part or "").splitlines()]
+        dull = ("See http", "To append", "full_key:", "object_type=", "Config search path")
+        found += [line for line in lines if line and not line.startswith(dull) and line not in found]
+    return ": ".join(found[:3]) or type(error).__name__
+
+
+def refuse_hydra(line: str, key: str) -> None:
+    """Raises ConfigError for an override of Hydra's own config: recrun would not act on it."""
+    instead = {
+        "launcher": "say launcher=serial or launcher=local, which are recrun's own",
+        "sweeper": "recrun lists the jobs of a sweep itself; for a search say search=tpe",
+        "run": "say output_dir=… for where run directories go",
+        "sweep": "say output_dir=… for where sweep directories go",
+        "searchpath": "say --config-dir DIR for a folder to search first",
+    }
+    part = key.replace("/", ".").split(".")[1]
+    raise ConfigError(f"{line} has no effect here: {instead.get(part, 'leave it out')}")

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from recrun.config.compose import Composer
-from recrun.config.composition import key_of
-from recrun.config.hydra_errors import explained
+from recrun.config.composition import explained, key_of
 from recrun.errors import ConfigError
 
 if TYPE_CHECKING:

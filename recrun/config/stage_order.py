@@ -64,6 +64,6 @@ class Start:
     def output(self) -> None:
         """The output directory must be one that we can write in."""
         folder = Path(self.config["output_dir"]).absolute()
-        standing = next(path for path in (folder, *folder.parents) if path.exists())
-        if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
-            raise ConfigError(f"output_dir={self.config['output_dir']}: cannot write in {standing}; give another one")
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+            raise ConfigError(f"output_dir={self.config['output_dir']}: cannot write in {nearest}; give another one")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recrun.config import downloads, targets, yaml_text
 from recrun.config.compose import OPTION, composer
-from recrun.config.composition import Composition, register_resolvers
-from recrun.config.hydra_errors import one_line
+from recrun.config.composition import Composition, one_line, register_resolvers
 from recrun.config.search_path import search_path
 from recrun.config.targets import Permission, grant, granted
 from recrun.config.yaml_limits import refuse_bomb

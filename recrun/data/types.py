@@ -15,7 +15,7 @@ Float: TypeAlias = NDArray[np.float64]
 Times: TypeAlias = NDArray[Any]  # float64 seconds, or int32 ranks
 Ids: TypeAlias = NDArray[Any]  # int64, unicode or objects
 
-TRAIN, VALID, TEST = 0, 1, 2  # parts of files that are split already, and what a split assigns
+TRAIN, VALID, TEST = 0, 1, 2  # of files that are split already, and what a split assigns
 INPUT = 3  # what a split also assigns: shown to the model at evaluation, never trained on (fold-in)
 DROPPED = -1
 

@@ -77,12 +77,12 @@ def evaluate_lists(
 
 def ranked(given: Ragged, units: Rankings, k: int, n_items: int) -> tuple[Tensor, Tensor, Tensor]:
     """What `recrun.evaluation.full_ranking.rank` makes of scores, of lists: hits_BK, top_BK, relevant_B."""
-    place = np.arange(len(given.items)) - np.repeat(given.offsets[:-1], given.lengths())
-    first = place < k
+    rank = np.arange(len(given.items)) - np.repeat(given.offsets[:-1], given.lengths())
+    first = rank < k
     top_BK = np.full((len(given), k), UNKNOWN)
     hits_BK = np.zeros((len(given), k), np.bool_)
-    top_BK[given.rows()[first], place[first]] = given.items[first]
-    hits_BK[given.rows()[first], place[first]] = among(given, units.targets, n_items)[first]
+    top_BK[given.rows()[first], rank[first]] = given.items[first]
+    hits_BK[given.rows()[first], rank[first]] = among(given, units.targets, n_items)[first]
     relevant_B = torch.from_numpy(units.targets.lengths())
     return torch.from_numpy(hits_BK), torch.from_numpy(top_BK), relevant_B
 

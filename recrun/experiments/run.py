@@ -66,7 +66,8 @@ def execute(directory: Path) -> Results:
     with exclusive(directory), log_file(directory), settled(), stop_signals() as stop:
         if record.values.get("status") == "finished":
             return read_json(directory / "results.json")
-        pruning.refuse_pruned(record.values)
+        if record.values.get("status") == "pruned":
+            pruning.refuse_pruned(record.values)
         record.begin(written)
         try:
             results = Run(directory, config, record, lambda: stop.is_set() or deadline.is_over()).to_the_end()
@@ -121,7 +122,8 @@ class Run:
             self.record.update(pre_model=pre_model)
             say_start(pre_model)
         with self.tracked() as log, self.ranks() as ranks, progress_bar() as reporter:
-            self.watched = watched(log, self.directory, self.trainers, self.dataset, self.config["step_limit"])
+            if (self.directory / pruning.NAME).exists():
+                self.watched = watched(log, self.directory, self.trainers, self.dataset, self.config["step_limit"])
             for name, trainer in self.trainers.items():
                 context = self.context(name, reporter, self.watched or log, ranks)
                 if not self.load_finished(trainer, context):

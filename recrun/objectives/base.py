@@ -40,7 +40,7 @@ class Objective(nn.Module, ABC):
         """Scalar losses by name; what is minimised is their sum."""
 
     def terms(self, batch: Batch) -> int:
-        """How many terms the losses are means over: what a device's part of a batch counts among the others' parts.
+        """How many terms the losses are means over: what a device's share of a batch counts among those of the others.
 
         The queries of the batch if it has any, else its rows.
         """

@@ -1,10 +1,11 @@
 """Several processes that take every training step together, each on a device of its own.
 
 Rank 0 is the run: it decides, evaluates and writes. A step's batch is cut into one share per rank, and
-gradients and losses are averaged by how many terms the losses of each part are means over: such a mean comes out as on
+gradients and losses are averaged by how many terms the losses of each share are means over: such a mean comes out as on
 one device. Counters and running statistics are made the same on all ranks after every step, also on one that had no
-part of it. What looks at a whole batch sees a rank's own part: batch normalisation, in-batch negatives, and weightings
-that look at losses or gradients of tasks (GradNorm, MetaBalance), which come to weights of their own on each rank.
+share of it. What looks at a whole batch sees a rank's own share: batch normalisation, in-batch negatives, and
+weightings that look at losses or gradients of tasks (GradNorm, MetaBalance), which come to weights of their own on each
+rank.
 """
 
 from __future__ import annotations

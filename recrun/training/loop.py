@@ -141,7 +141,7 @@ class TrainingLoop:
         """One update; returns how many units it saw. Losses stay on the device: nothing here waits for it.
 
         Args:
-            batch: This rank's part, on the CPU; None where only other ranks have one.
+            batch: This rank's share, on the CPU; None where only other ranks have one.
         """
         ranks = self.context.ranks
         self.optimizer.zero_grad(set_to_none=True)

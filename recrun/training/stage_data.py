@@ -71,5 +71,5 @@ def refuse_idle_ranks(stage: str, ranks: int, batch_size: int, dataset: Dataset)
     if ranks > 1 and dataset.train_size() <= (ranks - 1) * (batch_size // ranks):
         raise ConfigError(
             f"stage {stage}: {dataset.train_size():,} training {dataset.train_unit} do not give each of "
-            f"devices={ranks} a part of a batch of {batch_size}; use fewer devices or a smaller batch_size"
+            f"devices={ranks} a share of a batch of {batch_size}; use fewer devices or a smaller batch_size"
         )

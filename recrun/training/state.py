@@ -89,7 +89,7 @@ class TrainingState:
 
 
 class SharedBuffers:
-    """The buffers of some modules. Where several ranks train, each sees its own part of a batch, or none.
+    """The buffers of some modules. Where several ranks train, each sees its own share of a batch, or none.
 
     Args:
         roots: The modules, whose parts count as well.
@@ -104,7 +104,7 @@ class SharedBuffers:
 
         Args:
             ranks: This process among the others.
-            weight: This rank's share of the batch; 0 without a part of it.
+            weight: This rank's share of the batch; 0 if it has none.
         """
         if ranks.size == 1 or not self.holders:
             return

@@ -11,7 +11,7 @@ from worlds.news import first_batch, mind, write_world
 
 from recrun.data.news.dataset import Mind
 from recrun.data.news.files import Behaviors
-from recrun.data.news.parts import NewsPart
+from recrun.data.news.splits import NewsSplit
 from recrun.data.news.synthetic import TopicNews
 from recrun.data.ragged import Ragged
 from recrun.errors import ConfigError
@@ -88,7 +88,7 @@ def golden_part(stored):
         labels=stored["labels"],
         unknown_clicks=0,
     )
-    return NewsPart(np.zeros(len(titles), object), np.zeros(len(titles), np.int64), title_rows, behaviors)
+    return NewsSplit(np.zeros(len(titles), object), np.zeros(len(titles), np.int64), title_rows, behaviors)
 
 
 def golden_model(stored, meta):

@@ -15,7 +15,7 @@ import numpy as np
 
 log = logging.getLogger("recrun")
 
-FORMAT = 2  # raise it when the same input and settings would give other parts than before
+FORMAT = 2  # raise it when the same input and settings would give other arrays than before
 
 
 Arrays = Mapping[str, np.ndarray]

@@ -13,8 +13,8 @@ import numpy as np
 
 from recrun.data.io.positions import positions
 from recrun.data.news.files import Behaviors, News
-from recrun.data.news.parts import FILES, Fields, draw, load, prepare
 from recrun.data.news.settings import FolderSettings, WordSettings
+from recrun.data.news.splits import FILES, Fields, draw, load, prepare
 from recrun.data.news.vocabulary import word_numbers
 from recrun.data.types import Ids, Int64
 from recrun.errors import DataError
@@ -37,7 +37,7 @@ class Mind(FolderSettings, WordSettings):
 
     Evaluation batch: all `candidates` of some impressions, flat [N], `candidates_offsets`, and `label` [N] if known.
 
-    Both have `user`, `history`, `titles` and `category` as `NewsPart.batch` describes.
+    Both have `user`, `history`, `titles` and `category` as `NewsSplit.batch` describes.
 
     Attributes:
         evaluator: Evaluates models on these data.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recrun.data.news.files import Behaviors, News
-from recrun.data.news.parts import FILES
+from recrun.data.news.splits import FILES
 from recrun.data.news.vocabulary import dictionary, given_dictionary, numbered_vectors, read_vectors, vector_table
 from recrun.errors import ConfigError, DataError
 from recrun.types import Count

@@ -45,7 +45,7 @@ class TableSplit:
             )
 
     def __call__(self, rows: ColumnStore) -> Int8:
-        """The part of each row, int8 [R].
+        """The split of each row, int8 [R].
 
         Raises:
             DataError: Nothing is left to train on.

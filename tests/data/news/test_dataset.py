@@ -16,7 +16,7 @@ from worlds.news import NEWS, TRAIN, VALID, first_batch, mind, news_lines, write
 from recrun.data.news import tsv
 from recrun.data.news.dataset import Mind
 from recrun.data.news.files import read_behaviors, read_news
-from recrun.data.news.parts import draw
+from recrun.data.news.splits import draw
 from recrun.data.news.synthetic import TopicNews
 from recrun.errors import ConfigError, DataError
 from recrun.evaluation.impressions import GroupedByImpression

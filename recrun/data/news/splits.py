@@ -33,7 +33,7 @@ def load(folder: Path, cache: str | None) -> tuple[News, Behaviors, str]:
 
 
 @dataclass(frozen=True)
-class NewsPart:
+class NewsSplit:
     """Impressions of one split with the news and histories that they point to.
 
     Attributes:
@@ -107,8 +107,8 @@ class NewsPart:
         return Ragged(offsets_of(counts), candidates.items[self.behaviors.labels == label])
 
 
-def prepare(news: News, behaviors: Behaviors, number: Int32, category: Int64, sizes: tuple[int, int]) -> NewsPart:
-    """A part from what its files hold.
+def prepare(news: News, behaviors: Behaviors, number: Int32, category: Int64, sizes: tuple[int, int]) -> NewsSplit:
+    """A split from what its files hold.
 
     Args:
         number: For each word of the news file, its number in the dictionary.
@@ -120,7 +120,7 @@ def prepare(news: News, behaviors: Behaviors, number: Int32, category: Int64, si
     lengths = np.maximum(titles.lengths(), 1)
     titles = Ragged(offsets_of(lengths), np.concatenate([np.zeros(empty, np.int32), titles.items]))
     cut = Behaviors(**{**vars(behaviors), "histories": _newest(behaviors.histories, sizes[1])})
-    return NewsPart(news.ids, np.concatenate([category, [-1]])[news.category], titles, cut)
+    return NewsSplit(news.ids, np.concatenate([category, [-1]])[news.category], titles, cut)
 
 
 def draw(counts: Int64, k: int, rng: np.random.Generator) -> tuple[Int64, Mask]:
