@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recrun.api.histories import history_table
 from recrun.api.overrides import Overrides, words_of
-from recrun.api.tables import embedding_frame, metrics_frame, prediction_frame, unit_frame
+from recrun.api.tables import embedding_frame, history_frame, metrics_frame, prediction_frame, unit_frame
 from recrun.commands.options import refuse_training_keys
 from recrun.config import stored
 from recrun.config.validate import check
@@ -35,7 +35,7 @@ class Run:
 
     def __init__(self, directory: Path, tables: Sequence[Any]) -> None:
         self.directory = directory
-        self._tables = list(tables)  # held for as long as this run is
+        self._held = list(tables)  # for as long as this run is
         self._loaded_run: Loaded | None = None
 
     def __repr__(self) -> str:
@@ -78,16 +78,9 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """A row per evaluation: stage, epoch, step, split, metrics, mean losses since the last as `loss/<name>`."""
-        import pandas as pd
-
         from recrun.experiments.run_record import MetricsLog
 
-        rows = [dict(row) for row in MetricsLog(self.directory).rows()]
-        flat = []
-        for row in rows:
-            metrics, losses = row.pop("metrics", None) or {}, row.pop("losses", None) or {}
-            flat.append({**row, **metrics, **{f"loss/{name}": value for name, value in losses.items()}})
-        return pd.DataFrame(flat)
+        return history_frame(MetricsLog(self.directory).rows())
 
     def units(self, split: Split = "test", metric: str | None = None) -> pd.DataFrame:
         """One value per unit (user, session, impression, row): the index is the unit's id, each metric a column.
@@ -252,7 +245,11 @@ class Run:
                     f"{self.directory} was not started with this table: it has the hash {table.name}, the run's "
                     f"dataset names {', '.join(wanted) or 'no table in memory'}"
                 )
-        self._tables += given
+        return self.holding(*given)
+
+    def holding(self, *needed: Any) -> Run:
+        """Keeps objects alive as long as this run: tables in memory, the folder of an estimator; returns itself."""
+        self._held += needed
         return self
 
     def _results(self) -> dict[str, Any]:

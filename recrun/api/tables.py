@@ -26,6 +26,18 @@ def metrics_frame(rows: Mapping[Any, Mapping[str, float] | None], *names: str) -
     return pd.DataFrame(list(found.values()), index=index if found else None, dtype=float)
 
 
+def history_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Lines of metrics.jsonl as rows: metrics by name, `loss/<name>`, and what tasks count as `weight/<name>`."""
+    import pandas as pd
+
+    groups = {"metrics": "", "losses": "loss/", "weights": "weight/"}
+    flat = []
+    for row in rows:
+        inner = {f"{groups[key]}{name}": value for key in groups for name, value in (row.get(key) or {}).items()}
+        flat.append({**{key: value for key, value in row.items() if key not in groups}, **inner})
+    return pd.DataFrame(flat)
+
+
 def unit_frame(path: Path, metric: str | None) -> pd.DataFrame:
     """A file of values per unit; see `recrun.Run.units`."""
     import pandas as pd

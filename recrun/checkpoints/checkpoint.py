@@ -90,7 +90,7 @@ def write_files(
     """Writes the files of a checkpoint through to the disk."""
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    save_file(dict(weights), fresh / WEIGHTS)
+    save_file(without_ties(weights), fresh / WEIGHTS)
     digest = sha256(fresh / WEIGHTS)
     if state is not None:
         torch.save(dict(state), fresh / STATE)
@@ -99,6 +99,17 @@ def write_files(
     for path in fresh.iterdir():
         flush(path)
     return digest
+
+
+def without_ties(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of which no two share their memory, which the file format does not know: tied ones are stored twice."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in weights.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place and place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def replace_directory(fresh: Path, directory: Path) -> None:

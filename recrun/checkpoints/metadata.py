@@ -56,8 +56,12 @@ def find(path: Path, stages: Sequence[str] = (), begins: str | None = None) -> P
         CheckpointError: There is none; the message says what was looked for.
     """
     if not path.is_dir():
-        what = "is a file; pickled models are never loaded" if path.is_file() else "does not exist"
-        raise CheckpointError(f"{path} {what}: give a run, stage or checkpoint directory")
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist: give a run, stage or checkpoint directory")
+        raise CheckpointError(
+            f"{path} is a file; pickled models (.pth of RecBole, whatever torch.save wrote) are never loaded: reading "
+            "one can execute anything. Give a run, stage or checkpoint directory: train the earlier stage here"
+        )
     if exists(path):
         return path
     for name in ("best", "last"):

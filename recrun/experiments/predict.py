@@ -13,6 +13,7 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import nn
 
 from recrun.checkpoints import checkpoint
 from recrun.config.schema import signature
@@ -115,6 +116,16 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
     return len(names)
 
 
+def session_model(directory: Path, config: Mapping[str, Any]) -> tuple[list[str], nn.Module]:
+    """Ids of the items and the model of a run, in eval mode and on the CPU; without its data."""
+    ids = vocabulary(directory / "vocabulary" / "items.txt").splitlines()
+    weights = checkpoint.find(directory)
+    refuse_other_model(weights, config["model"])
+    model = build_model(config, SimpleNamespace(sizes={"n_items": len(ids)})).eval()
+    checkpoint.load_weights(weights, model)
+    return ids, model
+
+
 def refuse_no_vectors(config: Mapping[str, Any], side: Side) -> None:
     """Raises ConfigError if a model has no vectors of users, or of items."""
     target = config["model"]["_target_"]
@@ -157,15 +168,11 @@ def next_items(directory: Path, config: Mapping[str, Any], session: Sequence[str
     target = config["model"]["_target_"]
     if not signature(target).attributes.get("encodes_sequences"):
         raise ConfigError(f"--session: {target} reads no sessions")
-    ids = vocabulary(directory / "vocabulary" / "items.txt").splitlines()
+    ids, model = session_model(directory, config)
     number = {name: index for index, name in enumerate(ids)}
     known = [number[name] for name in session if name in number]
     if not known:
         raise ConfigError(f"--session: the model knows none of the items {', '.join(session)}")
-    place = checkpoint.find(directory)
-    refuse_other_model(place, config["model"])
-    model = build_model(config, SimpleNamespace(sizes={"n_items": len(ids)})).eval()
-    checkpoint.load_weights(place, model)
     batch = {"items": torch.tensor(known), "items_offsets": torch.tensor([0, len(known)])}
     with torch.inference_mode():
         scores = NaNLast("this session")(model(batch))

@@ -209,11 +209,12 @@ class Provided(EventSplit):
             )
         part, by_units = log.part.copy(), units_in_one_part(log)
         asked = bool((part == VALID).any() or self.valid_days or self.valid_fraction)
+        tested = bool((part == TEST).any())
         if not (part == VALID).any():
             part = self.with_validation(log, part, by_units)
         if by_units and log.rank is not None:
-            return whole_units(part, valid=asked, test=True)
-        splits: tuple[Split, ...] = ("valid", "test") if asked else ("test",)
+            return whole_units(part, valid=asked, test=tested)
+        splits: tuple[Split, ...] = (*(("valid",) if asked else ()), *(("test",) if tested else ()))
         ordered = log.rank is not None
         return Assignment(part, in_order=ordered if self.in_order is None else self.in_order, asked=splits)
 

@@ -93,10 +93,11 @@ class EventFiles:
         if not folder.is_dir():
             raise DataError(f"{folder}: split=provided needs a folder with train and test files, and perhaps valid")
         found = split_files(folder, self.part_files, EVENT_SPLITS)
-        absent = [split for split in ("train", "test") if EVENT_SPLITS[split] not in found]
+        held_out = any(EVENT_SPLITS[split] in found for split in ("valid", "test"))
+        absent = "train" if EVENT_SPLITS["train"] not in found else "test" if not held_out else ""
         if absent:
             raise DataError(
-                f"{folder}: split=provided, but there is no {absent[0]} file such as {absent[0]}.csv; "
+                f"{folder}: split=provided, but there is no {absent} file such as {absent}.csv; "
                 "dataset.part_files={train: …, test: …} gives other names"
             )
         return [(code, path) for code, paths in found.items() for path in paths]
