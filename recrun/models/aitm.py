@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recrun import capabilities
 from recrun.errors import ConfigError
 from recrun.features import Features, Task
 from recrun.models.layers.embedding import FeatureEmbedding
@@ -112,7 +113,7 @@ class Calibrated(MultiTask):
         super().__init__()
         self.calibration_weight = calibration_weight
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: capabilities.MultiTask, batch: Batch) -> dict[str, Tensor]:
         """{task: mean loss} and {"calibration": weighted penalty}.
 
         Raises:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recrun.capabilities import Autoencoder
 from recrun.models.layers.fused_multinomial import bag, decode, row_of
 from recrun.objectives.base import Objective
 from recrun.types import Batch, Count, Counts, FromData, NonNegative, Probability
@@ -202,7 +203,7 @@ class ELBO(Objective):
         super().__init__()
         self.kl = AnnealedKL(anneal_cap, total_anneal_steps)
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: Autoencoder, batch: Batch) -> dict[str, Tensor]:
         """{"nll": mean over users, "kl": weighted}; no "kl" for a model without a latent distribution."""
         code: Encoded = model.encode(batch)
         output = model.output

@@ -157,7 +157,7 @@ class Cloze(Objective):
         super().__init__()
         self.mask_share = mask_share
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: BERT4Rec, batch: Batch) -> dict[str, Tensor]:
         """{"cloze": mean over the hidden positions}."""
         hidden = model.masked_for_training(batch, self.mask_share)
         items_I = torch.arange(model.n_items, device=hidden["target"].device)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recrun.capabilities import NewsCategories
 from recrun.errors import ConfigError
 from recrun.models.layers.attention import AttentiveEncoder, Groups, drop_
 from recrun.objectives.base import Objective
@@ -146,7 +147,7 @@ class ClickAndCategory(Objective):
         super().__init__()
         self.category_weight = category_weight
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: NewsCategories, batch: Batch) -> dict[str, Tensor]:
         """{"click": list-wise, "category": weighted}; titles of an unknown category do not count."""
         logits_BC, category_UK = model.click_and_category(batch)
         category = F.cross_entropy(category_UK.float(), batch["category"], ignore_index=-1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +132,7 @@ class ActorLoss(Objective):
         super().__init__()
         self.kl = AnnealedKL(anneal_cap, total_anneal_steps)
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: RaCT, batch: Batch) -> dict[str, Tensor]:
         """{"nll": mean over users, "kl": weighted}; no "kl" for an actor without a latent distribution."""
         code: Encoded = model.actor.encode(batch)
         decoded = decode_actor(model, batch, code)
@@ -153,7 +153,7 @@ class CriticLoss(Objective):
         super().__init__()
         self.l2 = l2
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: RaCT, batch: Batch) -> dict[str, Tensor]:
         """{"mse": of the critic, "l2": its penalty}; the actor gets no gradient."""
         with torch.no_grad():
             code: Encoded = model.actor.encode(batch)
@@ -175,7 +175,7 @@ class ActorCriticLoss(Objective):
         super().__init__()
         self.l2 = l2
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: RaCT, batch: Batch) -> dict[str, Tensor]:
         """{"actor": -mean(critic), "mse", "l2"}: the first moves the actor alone, the others the critic alone."""
         offsets = batch["items_offsets"]
         code: Encoded = model.actor.encode(batch)

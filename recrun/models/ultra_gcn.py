@@ -114,7 +114,7 @@ class GraphConstraints(Objective):
         self.w1, self.w2, self.w3, self.w4 = w1, w2, w3, w4
         self.negative_weight, self.neighbor_weight = negative_weight, neighbor_weight
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: UltraGCN, batch: Batch) -> dict[str, Tensor]:
         """{"edges", "negatives", "neighbors"}."""
         column_B1, target_B = batch["column"][:, None], batch["columns"][batch["column"]]
         user_BD = model.queries(batch).float() / model.temperature

@@ -36,8 +36,13 @@ class Objective(nn.Module, ABC):
     whole_terms: int | None = None
 
     @abstractmethod
-    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Scalar losses by name; what is minimised is their sum."""
+    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses by name; what is minimised is their sum.
+
+        Args:
+            model: Each objective says which of recrun.capabilities it needs.
+            batch: On the model's device.
+        """
 
     def terms(self, batch: Batch) -> int:
         """How many terms the losses are means over: what a device's share of a batch counts among those of the others.

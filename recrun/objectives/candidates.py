@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recrun.capabilities import OwnLosses, Retriever
 from recrun.objectives.base import Objective
 from recrun.types import Batch, Share
 
@@ -69,7 +70,7 @@ class Pointwise(Objective):
         "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},
     }
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"pointwise": mean binary cross-entropy} and the model's own."""
         scored, own = scores_and_losses(model, batch)
         logits = scored.float()
@@ -112,19 +113,19 @@ class GBCE(Objective):
         super().__init__()
         self.calibration = calibration
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """{"gbce": mean over the rows} and the model's own; the model gives logits [B, 1 + k], the right one first."""
         scored, own = scores_and_losses(model, batch)
         logits_BC = scored.float()
-        share = (logits_BC.shape[1] - 1) / (model.n_items - 1)
+        share = (logits_BC.shape[1] - 1) / (cast(Retriever, model).n_items - 1)
         power = 1 - self.calibration * (1 - share)
         right_B, others_BK = power * F.softplus(-logits_BC[:, 0]), F.softplus(logits_BC[:, 1:])
         return {"gbce": (right_B + others_BK.sum(1)).mean() / logits_BC.shape[1], **own}
 
 
-def scores_and_losses(model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def scores_and_losses(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """What `forward` gives, and the losses of its own that a model with a method `with_losses` adds: {name: loss}."""
-    return model.with_losses(batch) if hasattr(model, "with_losses") else (model(batch), {})
+    return cast(OwnLosses, model).with_losses(batch) if hasattr(model, "with_losses") else (model(batch), {})
 
 
 def listwise(logits_BC: Tensor, mask_BC: Tensor | None) -> Tensor:

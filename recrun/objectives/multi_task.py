@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from recrun import capabilities
 from recrun.features import Task
 from recrun.objectives.base import Objective
 from recrun.types import Batch
@@ -23,7 +24,7 @@ class MultiTask(Objective):
     needs: ClassVar[tuple[str, ...]] = ("tasks", "per_task")
     per_task: ClassVar[bool] = True
 
-    def forward(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: capabilities.MultiTask, batch: Batch) -> dict[str, Tensor]:
         """{task: mean loss}; `model.per_task(batch)` gives each task's logits or values, [B], the label is [B, T]."""
         return self.losses(model.tasks, model.per_task(batch), batch["label"])
 

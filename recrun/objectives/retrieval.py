@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from recrun.capabilities import Retriever
 from recrun.errors import ConfigError
 from recrun.objectives.base import Objective
 from recrun.types import Batch, Count, Share
@@ -61,7 +62,7 @@ class InBatch(Objective):
             )
         self.mode, self.logq, self.ratio, self.hard = mode, logq, in_batch_ratio, hard_negatives
 
-    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: Retriever, batch: Batch) -> dict[str, Tensor]:
         """{"in_batch": mean over the queries}; one that has no negative adds 0."""
         if not self.ratio and not len(batch["sampled"].nonzero()):
             raise ConfigError("trainer.objective.in_batch_ratio=0 and loader.num_negatives=0 leave no negatives")
@@ -97,7 +98,7 @@ class CatalogueSoftmax(Objective):
     needs: ClassVar[tuple[str, ...]] = ("queries", "item_vectors", "temperature", "n_items")
     demands: ClassVar[dict[str, tuple[Any, ...]]] = {"loader.num_negatives": (0,)}
 
-    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, model: Retriever, batch: Batch) -> dict[str, Tensor]:
         """{"softmax": mean over the queries}."""
         n_items: Any = model.n_items
         columns_I = torch.arange(n_items, device=batch["target"].device)
@@ -173,7 +174,7 @@ def bpr_loss_(scores_QC: Tensor, weight_C: Tensor, column_Q1: Tensor, target_Q1:
     return loss_Q, slope_QC.scatter_add_(1, column_Q1, -slope_QC.sum(1, keepdim=True))
 
 
-def mean_loss(model: Any, columns_C: Tensor, batch: Batch, losses: Losses) -> Tensor:
+def mean_loss(model: Retriever, columns_C: Tensor, batch: Batch, losses: Losses) -> Tensor:
     """The mean loss of a batch's queries over some columns of the catalogue."""
     user_QD, item_CD = model.queries(batch), model.item_vectors(columns_C)
     loss: Tensor = _MeanLoss.apply(user_QD / model.temperature, item_CD, losses)  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad as gradient
 
+from recrun.capabilities import MultiTask
 from recrun.errors import ConfigError
 from recrun.training.task_gradients import each_row_once, moving, same_rows, taken, values_of, with_rows
 from recrun.types import NonNegative, Positive, Probability, Share
@@ -37,7 +38,7 @@ class Weighting(nn.Module, ABC):
     names_tasks: ClassVar[tuple[str, ...]] = ()
     lr: float | None = None
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: MultiTask) -> None:
         super().__init__()
         self.tasks = [task.name for task in model.tasks]
 
@@ -68,7 +69,7 @@ class FixedWeights(Weighting):
     names_tasks: ClassVar[tuple[str, ...]] = ("weights",)
     weight_T: Tensor
 
-    def __init__(self, model: Any, weights: Mapping[str, NonNegative]) -> None:
+    def __init__(self, model: MultiTask, weights: Mapping[str, NonNegative]) -> None:
         super().__init__(model)
         strangers = weights.keys() - set(self.tasks)
         if strangers:
@@ -80,7 +81,7 @@ class FixedWeights(Weighting):
         if not self.weight_T.any():
             raise ConfigError("trainer.weighting.weights leaves nothing to train: a task needs a weight above 0")
 
-    def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
+    def backward(self, losses: Losses, model: MultiTask, scale: Scale) -> None:
         """See the class."""
         backward(scale(total_loss(*self.split(losses), self.weight_T)))
 
@@ -102,14 +103,14 @@ class UncertaintyWeights(Weighting):
 
     factor_T: Tensor
 
-    def __init__(self, model: Any, lr: Positive | None = None) -> None:
+    def __init__(self, model: MultiTask, lr: Positive | None = None) -> None:
         super().__init__(model)
         self.lr = lr
         self.log_variance_T = nn.Parameter(torch.zeros(len(self.tasks)))
         factors = [1.0 if task.kind == "classification" else 0.5 for task in model.tasks]
         self.register_buffer("factor_T", torch.tensor(factors), persistent=False)
 
-    def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
+    def backward(self, losses: Losses, model: MultiTask, scale: Scale) -> None:
         """See the class."""
         total = total_loss(*self.split(losses), self.weights()) + self.log_variance_T.sum() / 2
         backward(scale(total))
@@ -136,7 +137,7 @@ class GradNorm(Weighting):
     weight_T: Tensor
     first_T: Tensor
 
-    def __init__(self, model: Any, alpha: NonNegative = 1.5, lr: Positive = 0.025) -> None:
+    def __init__(self, model: MultiTask, alpha: NonNegative = 1.5, lr: Positive = 0.025) -> None:
         super().__init__(model)
         if not model.last_shared_layer().requires_grad:
             raise ConfigError("weighting=gradnorm needs the last shared layer to move: add it to the trainable parts")
@@ -144,7 +145,7 @@ class GradNorm(Weighting):
         self.register_buffer("weight_T", torch.ones(len(self.tasks)))
         self.register_buffer("first_T", torch.full((len(self.tasks),), torch.nan))
 
-    def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
+    def backward(self, losses: Losses, model: MultiTask, scale: Scale) -> None:
         """See the class. Tasks' own gradients are taken in the last shared layer alone."""
         own, others = self.split(losses)
         layer = model.last_shared_layer()
@@ -191,7 +192,9 @@ class MetaBalance(Weighting):
     names_tasks: ClassVar[tuple[str, ...]] = ("target",)
     norm_TP: Tensor
 
-    def __init__(self, model: Any, relax: Share = 0.7, beta: Probability = 0.9, target: str | None = None) -> None:
+    def __init__(
+        self, model: MultiTask, relax: Share = 0.7, beta: Probability = 0.9, target: str | None = None
+    ) -> None:
         super().__init__(model)
         if target is not None and target not in self.tasks:
             raise ConfigError(f"trainer.weighting.target={target} is no task; tasks are: {', '.join(self.tasks)}")
@@ -204,7 +207,7 @@ class MetaBalance(Weighting):
             )
         self.register_buffer("norm_TP", torch.zeros(len(self.tasks), len(shared)))
 
-    def backward(self, losses: Losses, model: Any, scale: Scale) -> None:
+    def backward(self, losses: Losses, model: MultiTask, scale: Scale) -> None:
         """See the class. One backward pass per task, each through its own tower and what is shared."""
         own, others = self.split(losses)
         shared, size = moving(model.shared_parameters()), scale_of(scale, own[0])
