@@ -188,6 +188,9 @@ class Tracker(Protocol):
     def keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """All rows so far, when a stage begins: those of an interrupted run among them."""
 
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """The run has finished; `results` is what results.json holds, and all other files are there too."""
+
     def close(self) -> None:
         """After the last row."""
 

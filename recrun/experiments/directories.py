@@ -160,19 +160,26 @@ def execute(directory: Path) -> dict[str, Any]:
         raise
     except Interrupted as interruption:
         raise KeyboardInterrupt(str(interruption)) from None
-    if raw(directory).get("report"):
-        report_on(directory)
+    config = raw(directory)
+    written = report_on(directory) if config.get("report") else None
+    if written is not None and config.get("tracker"):
+        from recrun.experiments import trackers
+
+        trackers.add_file(directory, run.load_config(directory), written)
     return results
 
 
-def report_on(directory: Path) -> None:
+def report_on(directory: Path) -> Path | None:
     """Writes the report of a run or a sweep; what prevents it does not make a finished run fail."""
     from recrun.experiments.reports.report import write_report
 
     try:
-        report.note(f"report: {write_report(directory)}")
+        written = write_report(directory)
+        report.note(f"report: {written}")
+        return written
     except RecrunError as error:
         report.note(f"no report: {error}")
+        return None
 
 
 def log_traceback(error: Exception, directory: Path | None) -> str:

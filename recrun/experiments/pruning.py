@@ -25,6 +25,8 @@ class RowLog(Protocol):
 
     def rows(self) -> list[dict[str, Any]]: ...
 
+    def finish(self, results: Mapping[str, Any]) -> None: ...
+
 
 @dataclass(frozen=True)
 class StagePlan:

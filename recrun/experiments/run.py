@@ -128,6 +128,7 @@ class Run:
                 context = self.context(name, reporter, self.watched or log, ranks)
                 if not self.load_finished(trainer, context):
                     self.run_stage(trainer, context)
+            log.finish(self.results)
         if self.watched is not None:
             self.record.update(evaluations=self.watched.as_record())
         return self.results

@@ -172,6 +172,9 @@ class MetricsLog:
         with open_plain(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
             file.write((json.dumps(row) + "\n").encode())
 
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Nothing more is to be written here: results.json has the results."""
+
     def keep(self, rows: int) -> None:
         """Cuts the file to its first lines: those after a checkpoint are written again.
 

@@ -9,10 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from omegaconf import OmegaConf
 
+from recrun.config.schema import signature
 from recrun.errors import RecrunError
+from recrun.experiments.instantiate import instantiate
 from recrun.experiments.run_record import MetricsLog
+from recrun.experiments.units_summary import units_summary
 from recrun.interfaces import Tracker
 
 Row = Mapping[str, Any]
@@ -27,10 +31,12 @@ class TensorBoard:
     """
 
     package: ClassVar[str] = "tensorboard"
+    takes_files: ClassVar[bool] = False
 
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        self.directory = directory
         folder = directory / "tensorboard"
         shutil.rmtree(folder, ignore_errors=True)
         self.writer = SummaryWriter(str(folder))
@@ -48,6 +54,15 @@ class TensorBoard:
         """Draws those that this process has not drawn."""
         for row in rows[self.written :]:
             self.append(row)
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """How the values of the units are distributed."""
+        for path in sorted((self.directory / "units").glob("*.npz")):
+            with np.load(path) as arrays:
+                for name in arrays:
+                    if arrays[name].dtype.kind == "f" and len(arrays[name]):
+                        self.writer.add_histogram(f"units/{path.stem}/{name}", arrays[name])
+        self.writer.flush()
 
     def close(self) -> None:
         """Closes the file."""
@@ -71,6 +86,7 @@ class WeightsAndBiases:
     """
 
     package: ClassVar[str] = "wandb"
+    takes_files: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -82,6 +98,7 @@ class WeightsAndBiases:
     ) -> None:
         import wandb
 
+        self.directory, self.wandb = directory, wandb
         try:
             self.run = wandb.init(
                 project=project,
@@ -89,7 +106,8 @@ class WeightsAndBiases:
                 mode=mode,
                 id=hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16],
                 resume="allow",
-                name=directory.name,
+                name=config.get("name") or directory.name,
+                tags=list(config.get("tags") or ()),
                 dir=str(directory),
                 config=dict(config),
             )
@@ -107,6 +125,23 @@ class WeightsAndBiases:
 
     def keep(self, rows: Sequence[Row]) -> None:
         """Nothing: what an interrupted run wrote was sent by it."""
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """What the run found and the summary of its units; the weights of the last stage as an artifact."""
+        found = {f"{split}/{name}": value for split in ("valid", "test") for name, value in results[split].items()}
+        self.run.summary.update({**found, "units": units_summary(self.directory)})
+        stage = self.directory / [*results["stages"]][-1]
+        best = next(path for name in ("best", "last") if (path := stage / name).is_dir())
+        artifact = self.wandb.Artifact(f"model-{self.run.id}", type="model")
+        for path in sorted(best.glob("model.*")):
+            artifact.add_file(str(path))
+        self.run.log_artifact(artifact)
+
+    def add_file(self, path: Path) -> None:
+        """A file of the run, such as its report."""
+        artifact = self.wandb.Artifact(f"{path.stem}-{self.run.id}", type="report")
+        artifact.add_file(str(path))
+        self.run.log_artifact(artifact)
 
     def close(self) -> None:
         """Waits until all is sent."""
@@ -133,12 +168,28 @@ class Tracked:
         """The lines so far."""
         return self.log.rows()
 
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Hands on what the run found."""
+        self.tracker.finish(results)
+
 
 @contextmanager
 def tracked(log: MetricsLog, tracker: Tracker) -> Iterator[Tracked]:
     """The log with a tracker, for as long as the block lasts."""
     try:
         yield Tracked(log, tracker)
+    finally:
+        tracker.close()
+
+
+def add_file(directory: Path, config: Mapping[str, Any], path: Path) -> None:
+    """Hands a file of a finished run, such as its report, to the run's tracker, if that takes files."""
+    node = config.get("tracker")
+    if not node or not signature(node["_target_"]).attributes.get("takes_files"):
+        return
+    tracker = instantiate(node, directory=directory, config=config)
+    try:
+        tracker.add_file(path)
     finally:
         tracker.close()
 
