@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -84,6 +84,8 @@ class EventDataset(EventSettings):
 
     def _split_log(self, source: EventSource, known: RunVocabulary | None) -> SplitLog:
         made = divide(self._event_log(source), self.split)
+        if not getattr(self.loader, "times", False):
+            made = replace(made, time=None)
         if known is not None:
             made = made.on_items(known.items)
         if self.test_path is not None:

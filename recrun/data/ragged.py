@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recrun.data.types import Int32, Int64, Mask
+from recrun.data.types import Int32, Int64, Mask, Times
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,12 @@ class Ragged:
     Attributes:
         offsets: int64 [U + 1].
         items: int32 or int64 [N].
+        times: Of each entry, float64 seconds [N]; None where nobody wants them.
     """
 
     offsets: Int64
     items: Int32 | Int64
+    times: Times | None = None
 
     @classmethod
     def of(cls, row: Int32 | Int64, items: Int32 | Int64, n_rows: int) -> Ragged:
@@ -45,7 +47,11 @@ class Ragged:
     def take(self, index: Int32 | Int64) -> Ragged:
         """The rows `index`, in that order."""
         positions, offsets = expand(self.offsets, index)
-        return Ragged(offsets, self.items[positions])
+        return self.at(positions, offsets)
+
+    def at(self, positions: Int64, offsets: Int64) -> Ragged:
+        """Rows that end where `offsets` say, made of the entries at `positions`."""
+        return Ragged(offsets, self.items[positions], None if self.times is None else self.times[positions])
 
     def gather(self, index: Int32 | Int64) -> tuple[Int64, Int64]:
         """The rows `index` [B] as fields of a batch: items int64 [N] and offsets int64 [B + 1]."""
@@ -55,13 +61,13 @@ class Ragged:
     def keep(self, mask: Mask) -> Ragged:
         """The same rows with those entries only that a mask [N] selects."""
         kept = np.concatenate([[0], np.cumsum(mask)])
-        return Ragged(kept[self.offsets], self.items[mask])
+        times = None if self.times is None else self.times[mask]
+        return Ragged(kept[self.offsets], self.items[mask], times)
 
     def last(self, size: int) -> Ragged:
         """The last `size` entries of each row."""
         end = self.offsets[1:]
-        positions, offsets = spans(np.maximum(self.offsets[:-1], end - size), end)
-        return Ragged(offsets, self.items[positions])
+        return self.at(*spans(np.maximum(self.offsets[:-1], end - size), end))
 
     def sets(self, n_items: int) -> Ragged:
         """Each row's distinct entries, ascending; entries are below `n_items`."""
@@ -76,11 +82,14 @@ def joined(first: Ragged, second: Ragged) -> Ragged:
     """The rows of `first`, each continued by that of `second`."""
     offsets = first.offsets + second.offsets
     items = np.empty(offsets[-1], first.items.dtype)
-    before = np.repeat(second.offsets[:-1], first.lengths())
-    items[np.arange(len(first.items)) + before] = first.items
-    before = np.repeat(first.offsets[1:], second.lengths())
-    items[np.arange(len(second.items)) + before] = second.items
-    return Ragged(offsets, items)
+    of_first = np.arange(len(first.items)) + np.repeat(second.offsets[:-1], first.lengths())
+    of_second = np.arange(len(second.items)) + np.repeat(first.offsets[1:], second.lengths())
+    items[of_first], items[of_second] = first.items, second.items
+    if first.times is None or second.times is None:
+        return Ragged(offsets, items)
+    times = np.empty(offsets[-1], first.times.dtype)
+    times[of_first], times[of_second] = first.times, second.times
+    return Ragged(offsets, items, times)
 
 
 def offsets_of(lengths: Int64) -> Int64:

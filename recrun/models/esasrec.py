@@ -34,7 +34,7 @@ class ESASRec(SASRec):
         init_std: Standard deviation of the items' vectors at the start; None = 1 / sqrt(embedding_dim).
     """
 
-    def block(self, width: int, heads: int, dropout: float) -> TransformerBlock:
+    def block(self, width: int, heads: int, dropout: float) -> nn.Module:
         """One layer."""
         return LiGRBlock(width, heads, dropout)
 

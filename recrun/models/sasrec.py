@@ -58,7 +58,7 @@ class SASRec(Retriever):
         self.blocks = nn.ModuleList(self.block(embedding_dim, head_num, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(embedding_dim)
 
-    def block(self, width: int, heads: int, dropout: float) -> TransformerBlock:
+    def block(self, width: int, heads: int, dropout: float) -> nn.Module:
         """One layer."""
         return TransformerBlock(width, heads, dropout)
 
@@ -70,10 +70,14 @@ class SASRec(Retriever):
         x_ND = look_up(self.table, Bags(items_N)) * math.sqrt(self.table.shape[1])
         x_ND = x_ND + self.position[padded.positions % padded.longest]
         x_ND = F.dropout(x_ND, self.dropout, self.training)
+        vectors: Tensor = self.norm(self.through_blocks(x_ND, padded, batch)[batch["query"]])
+        return self.unit(vectors)
+
+    def through_blocks(self, x_ND: Tensor, padded: Padded, batch: Batch) -> Tensor:
+        """What the layers make of histories, [N, D]."""
         for block in self.blocks:
             x_ND = block(x_ND, padded)
-        vectors: Tensor = self.norm(x_ND[batch["query"]])
-        return self.unit(vectors)
+        return x_ND
 
     def item_vectors(self, items_U: Tensor) -> Tensor:
         """Vectors of items, [U, D]."""

@@ -1,5 +1,7 @@
 """Ragged arrays against lists of lists."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -88,3 +90,14 @@ def test_the_type_of_the_entries_stays(dtype):
     index = np.array([2, 0])
     for found in (made.take(index), made.last(1), made.keep(np.array([True, False, True])), joined(made, made)):
         assert found.items.dtype == dtype
+
+
+def test_times_go_where_their_entries_go():
+    rows = Ragged(np.array([0, 2, 2, 5]), np.array([7, 3, 9, 7, 1], np.int32), np.array([70.0, 30.0, 90.0, 71.0, 10.0]))
+    assert rows.take(np.array([2, 0])).times.tolist() == [90, 71, 10, 70, 30]
+    assert rows.keep(rows.items == 7).times.tolist() == [70, 71]
+    assert rows.last(1).times.tolist() == [30, 10]
+    other = rows.take(np.array([1, 2, 0]))
+    assert joined(rows, other).times.tolist() == [70, 30, 90, 71, 10, 90, 71, 10, 70, 30]
+    assert joined(rows, replace(other, times=None)).times is None
+    assert rows.sets(10).times is None

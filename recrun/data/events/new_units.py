@@ -11,7 +11,7 @@ from recrun.data.events.filters import Filters
 from recrun.data.events.log import Order, UnitName
 from recrun.data.events.split_log import SplitLog
 from recrun.data.io.raw_events import RawEvents
-from recrun.data.types import TEST, TRAIN, Ids, as_text
+from recrun.data.types import TEST, TRAIN, Ids, Times, as_text
 from recrun.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,18 @@ def with_test(made: SplitLog, raw: RawEvents, unit: UnitName | None, order: Orde
         offsets=np.concatenate([[0], np.cumsum(np.concatenate([train.lengths()[used], lengths]))]),
         item=np.concatenate([train.take(used).items, index[kept.item]]).astype(np.int32),
         part=np.repeat(np.array([TRAIN, TEST], np.int8), [len(train.items), len(kept)]),
+        time=None if made.time is None else np.concatenate([_times(train.take(used).times), _times(kept.time)]),
         start=None if made.start is None else np.concatenate([made.start[used], np.full(len(lengths), np.inf)]),
         owners=None,
         assignment=replace(made.assignment, whole_units=True, in_order=True, asked=()),
         counts={**made.counts, "ignored_events": ignored, "ignored_units": lost},
     )
+
+
+def _times(time: Times | None) -> Times:
+    if time is None:
+        raise DataError("the model reads times, and the events of dataset.test_path have none")
+    return time
 
 
 def _ids(old: Ids, new: Ids) -> Ids:

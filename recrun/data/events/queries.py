@@ -105,8 +105,7 @@ class NextItems:
     def prefixes(self, begin: int, end: int) -> Ragged:
         """The inputs of the events `begin` to `end`."""
         first = self.sequences.offsets[self.row[begin:end]]
-        positions, offsets = spans(first, first + self.length[begin:end])
-        return Ragged(offsets, self.sequences.items[positions])
+        return self.sequences.at(*spans(first, first + self.length[begin:end]))
 
 
 @dataclass(frozen=True)

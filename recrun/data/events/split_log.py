@@ -87,6 +87,7 @@ class SplitLog:
         offsets: Where each unit's events begin and end, int64 [U + 1]; in order, where there is one.
         item: int32 [N].
         part: TRAIN, VALID, TEST or INPUT, int8 [N].
+        time: Of each event, float64 seconds [N]; None where the data have none, or the loader does not read them.
         start: When each unit begins, seconds or ranks [U]; None without an order.
         assignment: What the split said.
         test_input, targets: See `EventSplit`.
@@ -100,6 +101,7 @@ class SplitLog:
     offsets: Int64
     item: Int32
     part: Int8
+    time: Times | None
     start: Times | None
     assignment: Assignment
     test_input: TestInput
@@ -123,7 +125,7 @@ class SplitLog:
 
     def select(self, which: Mask) -> Ragged:
         """Some of the events, by unit."""
-        return Ragged(self.offsets, self.item).keep(which)
+        return Ragged(self.offsets, self.item, self.time).keep(which)
 
     def input_mask(self, split: Split) -> Mask:
         """Events that are the input of every target of a split, bool [N]; none of units that are held out whole."""
@@ -176,6 +178,7 @@ def divide(log: EventLog, split: EventSplit) -> SplitLog:
         offsets=log.offsets,
         item=log.item,
         part=assignment.part,
+        time=log.time,
         start=_starts(log),
         assignment=assignment,
         test_input=split.test_input,
@@ -193,7 +196,8 @@ def divide(log: EventLog, split: EventSplit) -> SplitLog:
 def _kept(made: SplitLog, which: Mask) -> SplitLog:
     lengths = np.add.reduceat(np.append(which, False).astype(np.int64), made.offsets[:-1])
     lengths[np.diff(made.offsets) == 0] = 0
-    return replace(made, offsets=offsets_of(lengths), item=made.item[which], part=made.part[which])
+    time = None if made.time is None else made.time[which]
+    return replace(made, offsets=offsets_of(lengths), item=made.item[which], part=made.part[which], time=time)
 
 
 def _learnable(made: SplitLog) -> SplitLog:

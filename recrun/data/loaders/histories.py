@@ -22,7 +22,7 @@ from recrun.data.loaders.training_queries import (
     training_targets,
 )
 from recrun.data.ragged import Ragged, spans
-from recrun.data.types import Ids, Int64
+from recrun.data.types import Ids, Int64, Times
 from recrun.errors import DataError
 from recrun.types import Batch, Count
 
@@ -34,7 +34,8 @@ class Histories(Drawing):
     Every batch: `sparse` int32 [R, F], fields of each row's user; `items` int64, ragged, each row's latest items,
     oldest first, at most `his_size`; `query` int64 [Q], ascending: positions in `items` whose next item is wanted. A
     row has a query at its end, and more before with rows=sequences. `longest` int64 [T] is 0, 1, ...: T is the length
-    of the longest row, known without synchronising with a GPU, as it is a shape.
+    of the longest row, known without synchronising with a GPU, as it is a shape. With `times`, and where the data have
+    them, `times` int64 [N], the seconds of each of `items`.
 
     Training batch, besides: `target` int64 [Q]; `columns` int64 [C], the distinct items among targets and drawn
     ones. With negatives=query, `candidates` int64 [Q, 1 + K], positions in `columns`, the target's first, and `label`
@@ -47,6 +48,7 @@ class Histories(Drawing):
         his_size: Items of a history that a model reads.
         rows: A training row per interaction, all shuffled; or per unit, with all positions of a window of `his_size`
             items, another window in each epoch.
+        times: Whether batches hold the times of a history's items, where the data have times.
     """
 
     kind: ClassVar[str] = "histories"
@@ -55,6 +57,7 @@ class Histories(Drawing):
 
     his_size: Count = 50
     rows: RowName = "interactions"
+    times: bool = False
 
     def bind(self, log: SplitLog, features: FeatureTables) -> HistoryBatches:
         """The batches of a log."""
@@ -73,6 +76,7 @@ class HistoryBatches:
             "user_features": self.users.features,
             "item_features": self.items.features,
             "item_values": self.items.values,
+            "has_times": log.time is not None,
         }
         self.names = log.units
         self.drawing: Drawing = keys
@@ -130,7 +134,7 @@ class HistoryBatches:
         drawn = sampler.draw(rng, epoch.query_units(whole), slice(before, before + len(queries.position)))
         fields: dict[str, Any] = {"sparse": self.users.values["sparse"][queries.unit], "items": queries.items}
         fields |= {"items_offsets": queries.offsets, "longest": _longest(queries.offsets)}
-        fields |= {"query": queries.position, "target": queries.target}
+        fields |= {"query": queries.position, "target": queries.target, **_times(queries.times)}
         return tensors(**fields, **sampler.fields(queries.target, queries.unit, drawn, scratch))
 
     def inputs(self, sequences: Ragged, unit: Int64) -> Arrays:
@@ -143,11 +147,16 @@ class HistoryBatches:
             "items_offsets": offsets,
             "longest": _longest(offsets),
             "query": offsets[1:] - 1,
+            **_times(None if sequences.times is None else sequences.times[positions]),
         }
 
     def vocabulary(self) -> dict[str, Ids]:
         """What the ids of features mean."""
         return {"user_features": self.users.names, "item_features": self.items.names}
+
+
+def _times(times: Times | None) -> Arrays:
+    return {} if times is None else {"times": times.astype(np.int64)}
 
 
 def _longest(offsets: Int64) -> Int64:

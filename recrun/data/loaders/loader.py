@@ -26,6 +26,7 @@ class Loader(Protocol):
             others are.
         sequential: Whether a training batch goes on where the one before it ended; False if absent.
         needs_order: Whether the events of a unit must be in order; False if absent.
+        times: Whether it wants the times of the events, where the data have them; False if absent.
         has_candidates: Whether a training row may have candidates of its own; False if absent.
     """
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from recrun.data.ragged import Ragged, spans
-from recrun.data.types import Float, Int64
+from recrun.data.types import Float, Int64, Times
 
 RowName: TypeAlias = Literal["interactions", "sequences"]
 
@@ -23,6 +23,7 @@ class Queries:
         position: Positions in `items` whose next item is the target, int64 [Q].
         target: The next items, int64 [Q].
         row: Of each query, int64 [Q].
+        times: Of each of `items`, seconds [N]; None where nobody wants them.
     """
 
     unit: Int64
@@ -31,6 +32,7 @@ class Queries:
     position: Int64
     target: Int64
     row: Int64
+    times: Times | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Epoch:
         query = np.arange(len(positions)) if self.everywhere else offsets[1:] - 1
         row = np.repeat(rows, np.diff(offsets)) if self.everywhere else rows
         target = train.items[positions[query] + 1].astype(np.int64)
-        return Queries(self.unit[which], train.items[positions].astype(np.int64), offsets, query, target, row)
+        times = None if train.times is None else train.times[positions]
+        return Queries(self.unit[which], train.items[positions].astype(np.int64), offsets, query, target, row, times)
 
 
 def training_targets(train: Ragged) -> tuple[Int64, Int64]:
