@@ -9,6 +9,7 @@ from recrun.config.composition import Composition
 from recrun.config.origins import Origins
 from recrun.config.schema import signature
 from recrun.config.search_path import chosen_in, options, target_in
+from recrun.config.stage_order import trainer_of
 from recrun.errors import ConfigError, did_you_mean
 
 Node = Mapping[str, Any]
@@ -27,7 +28,7 @@ class Together:
     def stages_suit_model(self) -> None:
         """Objectives name the members of the model that they need; both name values that other keys must have."""
         for name, node in self.config["stage"].items():
-            trainer = {**self.config["trainer"], **(node or {})}
+            trainer = trainer_of(self.config["trainer"], node)
             objective = trainer.get("objective")
             self.trainer_suits(trainer["_target_"])
             self.demands("model", self.config["model"]["_target_"], trainer)
@@ -133,7 +134,7 @@ class Together:
         """Tasks that a stage names must be among those of the data, where the config says which these have."""
         known = list(self.config["dataset"].get("tasks") or ())
         for node in self.config["stage"].values() if known else ():
-            trainer = {**self.config["trainer"], **(node or {})}
+            trainer = trainer_of(self.config["trainer"], node)
             weighting = trainer.get("weighting")
             naming = signature(weighting["_target_"]).attributes.get("names_tasks", ()) if weighting else ()
             for path in ("earlystop_taskid", *(f"weighting.{key}" for key in naming)):
@@ -204,7 +205,7 @@ class Together:
                 "ended, so that batches cannot be shared out; use devices=1"
             )
         for name, node in self.config["stage"].items():
-            trainer = {**self.config["trainer"], **(node or {})}
+            trainer = trainer_of(self.config["trainer"], node)
             if count > 1 and signature(trainer["_target_"]).attributes.get("single_device"):
                 raise ConfigError(f"stage {name}: {self.origins.named('trainer')} uses one device; use devices=1")
             batch_size = trainer.get("batch_size")

@@ -22,6 +22,7 @@ def portable(composed: Composition) -> dict[str, Any]:
     config = {key: value for key, value in config.items() if key not in SWEEP}
     if config["pre_model_path"] is not None:
         config["pre_model_path"] = str(Path(config["pre_model_path"]).resolve())
+    config["model"] = {key: whole(key, value) for key, value in config["model"].items()}
     dataset = config["dataset"]
     root = Path(dataset.get("root") or ".").expanduser() if isinstance(dataset.get("root"), str | None) else Path()
     config["dataset"] = {key: absolute(key, value, root) for key, value in dataset.items()}
@@ -39,6 +40,12 @@ def absolute(key: str, value: Any, root: Path, is_path: bool = False) -> Any:
     if key in FOLDERS or (is_path and not exists(root / path) and exists(path)):
         return str(path.absolute())
     return value
+
+
+def whole(key: str, value: Any) -> Any:
+    """A value of a model, absolute if it is the path of a file."""
+    is_path = PATHS.search(key) is not None and isinstance(value, str) and value and "${" not in value
+    return str(Path(value).expanduser().absolute()) if is_path else value
 
 
 def exists(path: Path) -> bool:

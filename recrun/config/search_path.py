@@ -52,7 +52,7 @@ def options(group: str, folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def target_in(path: Path) -> str | None:
-    """The class that an option's YAML file makes, or the objective that a stage's sets.
+    """The class that an option's YAML file makes; of a stage its trainer or the objective that it sets.
 
     It makes it itself, or by a file of the same group that it is based on.
     """

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from recrun.checkpoints import metadata
 from recrun.config.composition import Composition
 from recrun.config.origins import Origins
 from recrun.config.search_path import follows_in, options
 from recrun.errors import CheckpointError, ConfigError
+
+
+def trainer_of(trainer: Mapping[str, Any], stage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A stage's trainer: the keys of `trainer`, some of them replaced whole; its own keys alone if it names a class."""
+    own = stage or {}
+    return dict(own) if "_target_" in own else {**trainer, **own}
 
 
 class Start:

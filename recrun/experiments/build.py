@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from recrun.config.schema import signature
+from recrun.config.stage_order import trainer_of
 from recrun.errors import ConfigError
 from recrun.experiments.instantiate import instantiate, resolve
 from recrun.runtime import seeds
@@ -37,7 +38,7 @@ def build_trainers(config: Config) -> dict[str, Trainer]:
     """One trainer per stage: the trainer's keys, some of them replaced whole by the stage's."""
     trainers = {}
     for name, changes in config["stage"].items():
-        keys = {**config["trainer"], **(changes or {})}
+        keys = trainer_of(config["trainer"], changes)
         keys.pop("follows", None)
         keys |= {key: {**keys[key], "_partial_": True} for key in FINISHED_BY_TRAINER if keys.get(key)}
         if config["epochs"] is not None and "epochs" in keys:

@@ -10,6 +10,7 @@ from typing import Any
 from recrun.checkpoints.metadata import STATE
 from recrun.config.composition import key_of
 from recrun.config.schema import signature
+from recrun.config.stage_order import trainer_of
 from recrun.config.stored import raw
 from recrun.errors import ConfigError
 from recrun.experiments.run_record import (
@@ -75,7 +76,7 @@ def wanted(words: Sequence[str]) -> int:
 def refuse_no_more(config: dict[str, Any], record: RunRecord, epochs: int) -> int:
     """The last stage's epochs so far; raises ConfigError if more of them would change nothing, or something else."""
     name, node = last_stage(config)
-    trainer: dict[str, Any] = {**config["trainer"], **(node or {})}
+    trainer: dict[str, Any] = trainer_of(config["trainer"], node)
     before: int = config["epochs"] or trainer["epochs"]
     trained = record.values["stages"].get(name, {}).get("epochs", 0)
     if epochs <= before:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from recrun.config.stage_order import trainer_of
+
 
 def check(config: Mapping[str, Any]) -> None:
     """Refuses a device that this machine does not have, and a metric that the data set's evaluator does not compute.
@@ -36,7 +38,7 @@ def monitors(config: Mapping[str, Any]) -> None:
     for name, node in config["stage"].items():
         own = node or {}
         key = f"stage.{name}.monitor" if "monitor" in own else "trainer.monitor"
-        monitor = {**config["trainer"], **own}.get("monitor")
+        monitor = trainer_of(config["trainer"], own).get("monitor")
         if monitor is not None:
             chosen[key] = monitor
     evaluator = config.get("evaluator")

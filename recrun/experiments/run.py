@@ -221,7 +221,8 @@ class Run:
                 raise
             self.record.update(evaluations=self.watched.as_record())
             raise Pruned(self.watched.reason) from None
-        found = evaluate_splits(self.model, self.dataset, self.device, self.config["eval_limit"])
+        evaluates = getattr(trainer, "evaluates", True)
+        found = evaluate_splits(self.model, self.dataset, self.device, self.config["eval_limit"]) if evaluates else {}
         results = stage_results(progress, found, self.dataset.evaluator.greater_is_better(progress.monitor))
         kept = progress.best_epoch if trainer.keep == "best" else progress.in_epoch
         if "test" in found:

@@ -26,6 +26,7 @@ class ClosedForm:
 
     Attributes:
         monitor: Metric that is reported and that a sweep compares by; None = the evaluator's own.
+        evaluates: Whether the stage is evaluated; one that only prepares the next one need not be.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("solve",)
@@ -35,6 +36,7 @@ class ClosedForm:
     earlystop_taskid: ClassVar[None] = None
 
     monitor: str | None = None
+    evaluates: bool = True
 
     def fit(self, model: nn.Module, dataset: EventsDataset, context: StageContext, rows: int = 0) -> Progress:
         """Solves `model` in place, or takes what an earlier attempt stored.
@@ -76,7 +78,7 @@ class ClosedForm:
     def evaluate(self, model: nn.Module, dataset: EventsDataset, context: StageContext, progress: Progress) -> None:
         """Evaluates on the validation split, if there is one, and writes the row."""
         started, metrics, monitored = time.perf_counter(), {}, None
-        if dataset.eval_size("valid"):
+        if self.evaluates and dataset.eval_size("valid"):
             found = dataset.evaluator(model, dataset, "valid", context.device, context.eval_limit)
             monitored, metrics = monitored_value(progress.monitor, found), found.metrics
             progress.monitor, progress.best = monitored

@@ -22,6 +22,7 @@ from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.directories import prepare
 from recrun.experiments.run import execute
 from recrun.runtime.device import Device
+from recrun.training.closed_form import ClosedForm
 
 OPTIONS = options("model", search_path())
 SOLVED = [name for name, path in OPTIONS.items() if "/trainer: closed_form" in path.read_text()]  # see test_closed_form
@@ -71,6 +72,7 @@ SMALL = {  # data and model, by the kind of batches that a model reads
         "dataset.source.n_events=900",
         "dataset.source.n_genres=8",
         "loader.his_size=6",
+        "model.embedding_dim=32",
     ],
 }
 
@@ -152,6 +154,9 @@ def test_every_stage_gives_finite_losses_and_moves_all_its_parameters(config, ma
     """Also with a single user in the batch, as the last batch of an epoch may have."""
     model, dataset = made
     for name, trainer in build_trainers(config).items():
+        if isinstance(trainer, ClosedForm):
+            model.solve(dataset.training_events())
+            continue
         prefixes = trainer.trainable or [""]
         learned = [p for n, p in model.named_parameters() if any(n.startswith(prefix) for prefix in prefixes)]
         model.train().zero_grad(set_to_none=True)
@@ -303,12 +308,21 @@ CHECKERBOARDS = {
 }
 
 
+def of_two_kinds(trainers):
+    """Those in closed form, and those that learn by gradients."""
+    solvers = [trainer for trainer in trainers if isinstance(trainer, ClosedForm)]
+    return solvers, [trainer for trainer in trainers if not isinstance(trainer, ClosedForm)]
+
+
 def test_it_learns_a_checkerboard(config, made, tmp_path):
     if config["model"]["_target_"].endswith(".LogisticRegression"):
         pytest.skip("a linear model learns no interaction of user and item")
     data, steps, margins = CHECKERBOARDS[kind_of(config)](tmp_path, made[1])
     model = build_model(config, data)
-    trainer = next(iter(build_trainers(config).values()))
+    solvers, trainers = of_two_kinds(build_trainers(config).values())
+    for _ in solvers:
+        model.solve(data.training_events())
+    trainer = trainers[0]
     optimizer = trainer.optimizer(model.parameters(), lr=0.01)
     for batch in steps:
         optimizer.zero_grad()
