@@ -67,7 +67,6 @@ class EventDataset(EventSettings):
         self.sizes: Mapping[str, Any] = {
             "n_users": len(self.log.units),
             "n_items": len(self.log.items),
-            "item_ids": self.log.items,
             **self.batches.sizes,
         }
 

@@ -76,6 +76,7 @@ class HistoryBatches:
             "user_features": self.users.features,
             "item_features": self.items.features,
             "item_values": self.items.values,
+            "item_ids": log.items,
             "has_times": log.time is not None,
         }
         self.names = log.units
