@@ -16,8 +16,8 @@ from recrun.config import renamed
 from recrun.config.composition import Composition, explained, keep_own_values, key_of, refuse_hydra, register_resolvers
 from recrun.config.hints import elsewhere
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
-from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, did_you_mean
+from recrun.runtime.run_files import refuse_bomb
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

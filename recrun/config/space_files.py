@@ -14,8 +14,8 @@ from recrun.config import renamed
 from recrun.config.composition import key_of
 from recrun.config.schema import signature
 from recrun.config.search_path import GROUPS
-from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, did_you_mean
+from recrun.runtime.run_files import refuse_bomb
 
 FOLDER = "space"  # of a conf folder
 SECTIONS = ("model", "loader", "trainer", "trainer.objective")  # whose keys a file may name alone, as RecBole does

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recrun.config import downloads, targets, yaml_text
+from recrun.config import targets, yaml_text
 from recrun.config.compose import OPTION, composer
 from recrun.config.composition import Composition, one_line, register_resolvers
 from recrun.config.search_path import search_path
 from recrun.config.targets import Permission, grant, granted
-from recrun.config.yaml_limits import refuse_bomb
 from recrun.errors import ConfigError, RecrunError
-from recrun.runtime.run_files import read_json, read_text
+from recrun.runtime.run_files import read_json, read_text, refuse_bomb
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -104,7 +103,50 @@ def refuse_untrusted(config: Mapping[str, Any]) -> None:
     allowed = granted()
     targets.check(config, allowed)
     if not allowed.local:
-        downloads.refuse_foreign(config, search_path())
+        refuse_foreign_downloads(config, search_path())
+
+
+def refuse_foreign_downloads(config: Mapping[str, Any], folders: Sequence[Path]) -> None:
+    """Refuses a download that no data set of the conf folders has: it would put a stranger's file anywhere.
+
+    Args:
+        config: A config that was read from a run directory.
+        folders: The conf folders of the user.
+
+    Raises:
+        ConfigError: Names the key, and what to do.
+    """
+    wanted = [*downloads(config.get("dataset"))]
+    known = [*known_in(folders)] if wanted else []
+    for node in wanted:
+        if node not in known:
+            raise ConfigError(
+                f"dataset.download: {node.get('url', 'this address')} is not in a data set of your conf folders; get "
+                "the file yourself and add dataset.download=null, or add --trust if the run is from someone you trust"
+            )
+
+
+def downloads(value: Any) -> Iterator[Mapping[str, Any]]:
+    """The nodes at keys called `download`, at any depth."""
+    for key, part in value.items() if isinstance(value, Mapping) else ():
+        if key == "download" and isinstance(part, Mapping):
+            yield part
+        else:
+            yield from downloads(part)
+
+
+def known_in(folders: Sequence[Path]) -> Iterator[Mapping[str, Any]]:
+    """The downloads that the YAML files of data sets name."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    for path in (path for folder in folders for path in (folder / "dataset").glob("*.yaml")):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if "download:" in text:
+            try:
+                yield from downloads(yaml.load(text, Loader=loader))
+            except (yaml.YAMLError, RecursionError):  # of a file that is not the one in question
+                continue
 
 
 def recompose(directory: Path, overrides: Sequence[str]) -> Composition:

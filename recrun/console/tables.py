@@ -14,7 +14,6 @@ MOST_METRICS = 5  # columns of a table besides what decided, or one for each tas
 WORDS_WIDTH = 32  # of a column of words, which are folded
 BETWEEN = 3  # columns
 WIDE = 200  # where nobody says how wide the reader's window is
-SPEED = ("train_seconds", "samples_per_second")
 
 
 @dataclass(frozen=True)

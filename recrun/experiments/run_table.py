@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recrun.config.yaml_limits import read_plain
 from recrun.console import report
 from recrun.console.tables import Column, room_for, show
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.compare.runs import mapping, model_name, printable, typed_value
-from recrun.runtime.run_files import inside, read_json
+from recrun.runtime.run_files import inside, read_json, read_plain
 from recrun.types import lower_is_better
 
 OPTIONS = ("--sort", "--filter", "--format")

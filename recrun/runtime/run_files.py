@@ -1,4 +1,7 @@
-"""Reads and opens the files of a run directory, which may come from anybody: plain files alone, no links out of it."""
+"""Reads and opens the files of a run directory, which may come from anybody: plain files alone, no links out of it.
+
+YAML is read within limits: what contains itself, or is huge once its aliases are written out, is refused.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import stat
 from pathlib import Path
 from typing import IO, Any
 
-from recrun.errors import DataError, MissingFile
+from recrun.errors import ConfigError, DataError, MissingFile
 
 LIMIT = 256 << 20  # bytes of a text file that is read whole; metrics.jsonl of the longest runs has some 20 MB
+NODES, DEPTH = 100_000, 100  # of YAML, written out
 
 
 def refuse_links(directory: Path) -> None:
@@ -110,3 +114,46 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{where} is damaged: it holds no object")
     return value
+
+
+def refuse_bomb(text: str, path: Path) -> None:
+    """Raises ConfigError for YAML that contains itself, is nested deeper than DEPTH, or has more than NODES values.
+
+    Args:
+        text: The YAML.
+        path: Its file, for the message.
+    """
+    import yaml
+
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node, above: tuple[int, ...] = ()) -> int:
+        if id(node) in above or len(above) > DEPTH:
+            raise ConfigError(f"{path}:{node.start_mark.line + 1}: contains itself, or is nested deeper than {DEPTH}")
+        if id(node) not in sizes:
+            inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+            parts = inner if isinstance(node, yaml.CollectionNode) else ()
+            sizes[id(node)] = 1 + sum(size(part, (*above, id(node))) for part in parts)
+        return sizes[id(node)]
+
+    whole = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    if whole is not None and size(whole) > NODES:
+        raise ConfigError(f"{path}: more than {NODES:,} values once its aliases are written out")
+
+
+def read_plain(path: Path) -> Any:
+    """What a YAML file of a run directory holds: plain values, interpolations as text, no tags and no aliases.
+
+    Raises:
+        MissingFile: It does not exist.
+        DataError: It cannot be read, or is not what a run writes.
+    """
+    import yaml
+
+    text, loader = read_text(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=loader)):
+            raise DataError(f"{path} is damaged: it has a YAML alias, which no run writes")
+        return yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from None

@@ -12,10 +12,9 @@ from typing import Any
 import yaml
 
 from recrun.config.composition import key_of
-from recrun.config.yaml_limits import read_plain
 from recrun.errors import ConfigError, DataError, did_you_mean
 from recrun.experiments.sweep_results import distinct
-from recrun.runtime.run_files import inside, read_json
+from recrun.runtime.run_files import inside, read_json, read_plain
 
 FINGERPRINTS = ("dataset_fingerprint", "split_fingerprint")
 # Runs that differ in these alone are of one setting.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recrun.config.yaml_limits import read_plain
 from recrun.errors import RecrunError
 from recrun.experiments.compare.runs import (
     Setting,
@@ -22,7 +21,7 @@ from recrun.experiments.reports.charts import Chart, Points, histogram, line_cha
 from recrun.experiments.reports.estimates import Value, unit_values, values_of
 from recrun.experiments.reports.page import Page, Section, Table
 from recrun.experiments.run_record import MetricsLog
-from recrun.runtime.run_files import inside, read_json, read_text, refuse_links
+from recrun.runtime.run_files import inside, read_json, read_plain, read_text, refuse_links
 from recrun.types import Split
 
 SPLITS: tuple[Split, ...] = ("valid", "test")
