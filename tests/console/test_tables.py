@@ -106,6 +106,16 @@ def test_no_number_is_cut_and_what_differs_is_whole_at_any_width(tmp_path, capsy
     assert all(f"{value:.4f}" in told.split() for value in job(1)["test"].values())
 
 
+def test_means_over_seeds_have_their_interval(capsys):
+    found = {"mean": {"ndcg@10": 0.25}, "sd": {"ndcg@10": 0.01}, "interval": {"ndcg@10": [0.2, 0.3]}}
+    setting = {"changes": "model=ract", "jobs": [1, 2, 3], "monitor": "ndcg@10", "valid": found, "test": found}
+    sweep_table([job(1), job(2)], [setting])
+    told = capsys.readouterr().out
+    assert "0.2500 ± 0.0100" in told
+    assert told.count("0.2000 to 0.3000") == 2
+    assert "95 % interval of the mean (Student's t)" in told
+
+
 def test_what_validation_chooses_is_said(capsys):
     best = {"changes": "model=ract", "jobs": [1, 3], "monitor": "ndcg@10", "valid": 0.25, "test": 0.125}
     sweep_table([job(1), job(2)], [], best)

@@ -6,6 +6,7 @@ import math
 import pytest
 from worlds.small_run import copy_of, finished
 
+from recrun.experiments.compare.runs import find_runs
 from recrun.experiments.reports.page import render
 from recrun.experiments.reports.parallel import BEST, OTHER, STOPPED, Axis, parallel_chart
 from recrun.experiments.reports.report import page_of
@@ -78,6 +79,9 @@ def test_the_page_of_a_search_has_its_three_charts(search):
     assert [line.colour for line in parallel.lines].count(STOPPED) == 1
     html = render(page_of(search))
     assert "<script" not in html
+    (kept,), notes = find_runs([search])
+    assert kept.directory == search / "0"  # the others have its config
+    assert notes[0] == f"left out: {search / '1'} is {search / '0'} again"
     assert html.index("Search") < html.index("Learning curves")
 
 

@@ -112,7 +112,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     """The runs that paths of runs and sweeps name.
 
     Returns:
-        The runs, and a note for each job of a sweep that is not finished and therefore left out.
+        The runs, and a note for each job of a sweep that is left out: it is not finished, or a search chose it twice.
 
     Raises:
         ConfigError: A path is neither a run nor a sweep, or named twice.
@@ -120,6 +120,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
     runs: dict[Path, StoredRun] = {}
     notes = []
     for path in paths:
+        seen: dict[str, Path] = {}  # by config: a search may choose the same values twice
         if (path / "sweep.json").is_file():
             jobs = list(jobs_of(path))
             unfinished = [str(job) for job, status in jobs if status != "finished"]
@@ -132,7 +133,13 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
         for directory in found:
             if directory.resolve() in runs:
                 raise ConfigError(f"{directory} is named twice")
-            runs[directory.resolve()] = read_run(directory)
+            run = read_run(directory)
+            config = json.dumps(run.config, sort_keys=True, default=str)
+            if config in seen:
+                notes.append(f"left out: {directory} is {seen[config]} again")
+                continue
+            seen[config] = directory
+            runs[directory.resolve()] = run
     if not runs:
         raise ConfigError("there is no finished run to compare")
     return [*runs.values()], notes

@@ -78,10 +78,7 @@ def sweep_page(directory: Path) -> Page:
 def settings_section(directory: Path) -> list[Section]:
     """Settings over seeds: a chart of the metric that decided and a table of it and some others."""
     runs, _ = find_runs([directory])
-    try:
-        settings = gather_settings(runs)
-    except RecrunError as error:  # a search may choose the same values twice
-        return [Section("Settings", f"No table of means: {error}")]
+    settings = gather_settings(runs)
     try:
         refuse_other_evaluations(runs)
         split: Split = "test" if all(mapping(run.results.get("test")) for run in runs) else "valid"
