@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check docs smoke bench audit clean
+.PHONY: help setup demo test test-all check docs smoke gpu-check bench-guard bench audit clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## Make the virtual environment in .venv
 
@@ -38,6 +38,12 @@ docs: setup  ## Build the site in build/site
 
 smoke: setup  ## Run every model for a few steps
 	$(BIN)/recrun -m "model=glob(*)" step_limit=3 epochs=1 output_dir=$(VENV)/smoke
+
+gpu-check: setup  ## Check and measure this machine's GPU; writes gpu.json (8 minutes at most)
+	$(BIN)/python benchmarks/gpu_check.py
+
+bench-guard: setup  ## Compare speed with what benchmarks/guard.json records, as ratios of one run
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/guard.py
 
 bench: setup  ## Measure our stages (benchmarks/README.md: side by side with RecBole)
 	$(BIN)/python benchmarks/ract.py
