@@ -201,7 +201,7 @@ def model_pages() -> dict[str, str]:
 def model_page(name: str, path: Path, notes: str) -> str:
     """One model."""
     target = target_in(path) or ""
-    parts = [f"# {name}", escaped(description(path, whole=True)), notes.replace("](", "](../")]
+    parts = [f"# {name}", escaped(description(path, whole=True)), moved(notes)]
     parts += ["## Config", f"`recrun model={name}`; `conf/model/{name}.yaml`:", yaml(path)]
     parts += [f"[All keys of models](../keys/model.md); of `{target}`:", table(target, "model.")]
     used = [(option, file) for option, file in found("experiment").items() if chosen_in(file, "model") == name]
@@ -210,6 +210,12 @@ def model_page(name: str, path: Path, notes: str) -> str:
         parts += [f"`recrun experiment={option}`\n\n{text(description(file, whole=True))}" for option, file in used]
     parts += ["## Code", f"::: {target.rpartition('.')[0]}\n    options:\n      heading_level: 3"]
     return joined(parts)
+
+
+def moved(notes: str) -> str:
+    """What docs/models.md says of a model, with its links as they are one folder below."""
+    notes = re.sub(r"\]\(#(\w+)\)", r"](models/\1.md)", notes)
+    return re.sub(r"\]\((?!\w+:)", "](../", notes)
 
 
 def sections(page: str) -> dict[str, str]:

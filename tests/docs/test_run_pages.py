@@ -117,7 +117,8 @@ def fewer(words):
     if verb or keys & {*LOOKS}:
         return short
     short = [word for word in short if not re.match(r"(trainer\.)?epochs=|step_limit=", word)]
-    return [*short, "epochs=1", "step_limit=2", "threads=1"]
+    kept = [] if "keep_state" in keys else ["keep_state=last"]  # pages go on with finished runs
+    return [*short, "epochs=1", "step_limit=2", "threads=1", *kept]
 
 
 def shortened(words, tables):
