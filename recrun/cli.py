@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recrun import __version__
-from recrun.commands import cleaning, estimating, exchange, reporting, show, stored, train
+from recrun.commands import cleaning, estimating, exchange, new, reporting, show, stored, train
 from recrun.config import local_code
 from recrun.console import report
 from recrun.errors import ConfigError, RecrunError, did_you_mean
@@ -57,6 +57,7 @@ def command(words: list[str]) -> int:
         "describe": show.describe,
         "estimate": estimating.estimate,
         "explain": show.explain,
+        "new": new.new,
     }
     if words and not words[0].startswith(("-", "~")) and "=" not in words[0]:
         if words[0] not in verbs:

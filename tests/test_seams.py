@@ -13,12 +13,18 @@ from recrun.config import schema
 CODE = '''
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
+from recrun.data.io.files import sha256
+from recrun.data.io.frames import events_of_table
+from recrun.errors import DataError
 from recrun.data.events.split_log import Assignment
 from recrun.data.loaders.loader import tensors
 from recrun.data.types import TEST, TRAIN, VALID
@@ -168,6 +174,68 @@ class MyAdam(RowAdam):
     """A subclass of an optimizer that takes sparse gradients."""
 
 
+class Halved(LRScheduler):
+    """Halves the rate after every epoch.
+
+    Args:
+        optimizer: Whose rate it is.
+        least: Lower bound.
+    """
+
+    def __init__(self, optimizer, least: Positive = 0.001):
+        self.least = least
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        return [max(self.least, rate * 0.5**self.last_epoch) for rate in self.base_lrs]
+
+
+class JsonLines:
+    """Events in JSON, one in a line.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def identity(self):
+        return {"json_lines": sha256(self.path)}
+
+    def events(self):
+        try:
+            return events_of_table(pd.read_json(self.path, lines=True))
+        except ValueError as error:
+            raise DataError(f"{self.path}: not JSON in lines ({error})") from None
+
+
+class Notebook:
+    """Writes every row into a file.
+
+    Args:
+        directory: The run's.
+        config: The run's.
+        name: Of the file.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], name: str = "notes.txt") -> None:
+        self.path = directory / name
+
+    def append(self, row):
+        with self.path.open("a") as file:
+            file.write(f"{row['epoch']} {row['split']}\\n")
+
+    def keep(self, rows):
+        self.path.write_text("")
+        for row in rows:
+            self.append(row)
+
+    def close(self):
+        with self.path.open("a") as file:
+            file.write("closed\\n")
+
+
 class Mean(nn.Module):
     """Scores by how often an item was trained on, in closed form.
 
@@ -209,6 +277,16 @@ FILES = {
         _partial_: true
         gamma: 0.5
         """,
+    "scheduler/halved.yaml": "# @package trainer.scheduler\n_target_: strangers_code.Halved\n_partial_: true\n",
+    "dataset/json_lines.yaml": """\
+        # @package _global_
+        # Events in JSON, one in a line
+        defaults: [_events, _self_]
+        dataset:
+          cache: null
+          source: {_target_: strangers_code.JsonLines, path: events.jsonl}
+        """,
+    "tracker/notebook.yaml": "# @package tracker\n# Notes\n_target_: strangers_code.Notebook\n_partial_: true\n",
     "model/graph.yaml": """\
         # @package _global_
         # A graph model
@@ -319,6 +397,32 @@ def test_an_optimizer_and_a_scheduler(folder):
     run(folder, "model=dssm", "optimizer=my_adam", "scheduler=halves", "split=leave_last_out", "trainer.lr=0.01")
     rows = [json.loads(line) for line in next((folder / "outputs").rglob("metrics.jsonl")).read_text().splitlines()]
     assert [row["lr"] for row in rows if row["split"] == "valid"] == pytest.approx([0.01, 0.005, 0.0025])
+
+
+def test_a_scheduler_of_one_s_own(folder):
+    run(folder, "model=dssm", "scheduler=halved", "split=leave_last_out", "trainer.lr=0.01")
+    rows = [json.loads(line) for line in next((folder / "outputs").rglob("metrics.jsonl")).read_text().splitlines()]
+    assert [row["lr"] for row in rows if row["split"] == "valid"] == pytest.approx([0.01, 0.005, 0.0025])
+
+
+def test_a_file_format(folder, capsys):
+    rng = np.random.default_rng(0)
+    lines = [{"user": f"u{user}", "item": int(item)} for user, item in zip(*rng.integers(0, 30, (2, 400)), strict=True)]
+    (folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["model=popularity", "dataset=json_lines", "device=cpu", "threads=1"]
+    assert cli.main(words) == 0
+    record = json.loads(next((folder / "outputs").rglob("run.json")).read_text())["dataset"]
+    assert record["n_users"] == 30
+    (folder / "events.jsonl").write_text("{user: 1}")
+    assert cli.main(words) == 1
+    assert "events.jsonl: not JSON in lines" in capsys.readouterr().err
+
+
+def test_a_tracker(folder):
+    run(folder, "model=mult_vae", "model.mlp_hidden_size=[8]", "model.latent_dimension=4", "tracker=notebook")
+    notes = next((folder / "outputs").rglob("notes.txt")).read_text().splitlines()
+    assert notes == ["1 valid", "2 valid", "3 valid", notes[3], "closed"]
+    assert notes[3].endswith("test")
 
 
 def test_one_sweep_compares_a_stranger_with_ours(folder):

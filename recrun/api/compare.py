@@ -81,8 +81,11 @@ class Comparison:
 
     @property
     def differences(self) -> pd.DataFrame:
-        """A row per pair and metric: difference, 95 % interval, effect size d_z, shares of units that are better, equal
-        and worse, p-values of each test and corrected, and the verdict of the test that decides."""
+        """A row per pair of settings and metric.
+
+        Columns: difference, the ends of its 95 % interval, effect size d_z, shares of units that are better, equal and
+        worse, p-values of each test (`p_<test>`, `corrected_<test>`), and the verdict of the test that decides.
+        """
         return frame(self.result.comparisons).assign(verdict=[one.verdict for one in self.result.comparisons])
 
     def __str__(self) -> str:

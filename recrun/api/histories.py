@@ -25,9 +25,9 @@ def history_table(histories: Any, dataset: Mapping[str, Any]) -> Any:
 
     from recrun.data.io.frames import is_table
 
-    if is_table(histories):
-        return histories
     if not isinstance(histories, Mapping):
+        if is_table(histories):
+            return histories
         histories = dict(enumerate(histories))
     rows = [(str(user), str(item)) for user, items in histories.items() for item in items]
     if not rows:

@@ -62,7 +62,9 @@ def search(
         A sweep whose jobs are the trials; `best` says which validation chose.
 
     Raises:
-        As `sweep`.
+        ConfigError: The space, or a trial in it, cannot work; nothing was written.
+        RecrunError: Trials failed; `recrun.Sweep(directory)` has those that did not, and resumes.
+        KeyboardInterrupt: It was asked to stop; `recrun.Sweep(directory).resume()` goes on.
     """
     words = [f"search={sampler}", *([] if trials is None else [f"search.trials={trials}"])]
     return carried_out(overrides, [*words, *several(space or {}, searched=True)], data, fail_fast)
@@ -163,8 +165,13 @@ class Sweep:
     def resume(self, *, trust: bool = False, plugins: Sequence[str] = (), fail_fast: bool = False) -> Sweep:
         """Runs the jobs that are not finished; returns itself.
 
+        Args:
+            trust, plugins: See `recrun.load`.
+            fail_fast: Whether the first failure stops all.
+
         Raises:
-            As `recrun.sweep`.
+            RecrunError: Jobs failed again.
+            KeyboardInterrupt: It was asked to stop.
         """
         from recrun.experiments import sweep as sweeps
 

@@ -21,6 +21,7 @@ recrun {version}: config-driven experiments with recommender models
   recrun compare RUN|SWEEP ...       a table of settings over seeds, with tests and intervals
   recrun report RUN|SWEEP            an HTML file: curves, metrics, losses, times, what the run is
   recrun clean RUN|SWEEP             remove what finished runs no longer need
+  recrun new model NAME              a model of your own: class, YAML and a test that passes
   recrun VERB --help                 the options of a verb
 
   recrun model=mult_vae dataset=ml_100k trainer.lr=5e-4 seed=1
@@ -119,6 +120,13 @@ with what reads them back, and dataset.yaml, which is an option of the group dat
   --output DIR      a new folder, or an empty one: nothing is overwritten
   --format FORMAT   tsv (default), or inter for RecBole's atomic files
   key=value         dataset.…, split.…, for example dataset=ml_100k split=temporal""",
+    "new": """\
+recrun new model NAME
+
+Writes a model of your own into the working directory, to be changed: NAME.py (the class), conf/model/NAME.yaml (what it
+is trained with) and test_NAME.py (a test, which passes). Nothing is overwritten.
+
+  NAME   of small letters, digits and _; then recrun model=NAME""",
     "explain": """\
 recrun explain KEY [key=value ...]
 

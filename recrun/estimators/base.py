@@ -74,13 +74,13 @@ class Estimator:
         """Whether `fit` was called, for scikit-learn."""
         return hasattr(self, "run_")
 
-    def check_is_fitted(self) -> Run:
+    def _fitted(self) -> Run:
         """The run. Raises NotFittedError before `fit`."""
         if not hasattr(self, "run_"):
             raise NotFittedError(f"{self.name} is not fitted yet: call fit, or load")
         return self.run_
 
-    def folder(self, name: str) -> Path:
+    def _folder(self, name: str) -> Path:
         """An empty folder that is removed with this object; an earlier one of the name is removed first."""
         if not hasattr(self, "_temporary"):
             self._temporary = TemporaryFolder()
@@ -89,7 +89,7 @@ class Estimator:
         found.mkdir()
         return found
 
-    def trained(self, overrides: Mapping[str, Any], seed: int | None) -> Run:
+    def _train(self, overrides: Mapping[str, Any], seed: int | None) -> Run:
         """A finished run of the command, kept in `run_`.
 
         Args:
@@ -97,19 +97,19 @@ class Estimator:
             seed: None = one that is drawn, and that `run_.config` names.
         """
         chosen = secrets.randbelow(2**31) if seed is None else seed
-        self.run_ = run({**overrides, "seed": chosen, "output_dir": self.folder("runs"), "dataset.cache": None})
+        self.run_ = run({**overrides, "seed": chosen, "output_dir": self._folder("runs"), "dataset.cache": None})
         return self.run_.holding(self._temporary)
 
-    def stored(self, filename: str | Path) -> Path:
+    def _store(self, filename: str | Path) -> Path:
         """Copies the run to a folder; one that is there already is replaced if it is a run."""
-        target, source = Path(filename), self.check_is_fitted().directory
+        target, source = Path(filename), self._fitted().directory
         if target.exists() and not (target / "config.yaml").is_file():
             raise ConfigError(f"{target} exists and is no saved {self.name}: give another name")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
         return target
 
-    def loaded(self, filename: str | Path) -> Run:
+    def _open(self, filename: str | Path) -> Run:
         """Opens a folder that `stored` made; nothing in it is executed."""
         self.run_ = load(filename)
         return self.run_

@@ -53,12 +53,12 @@ class MatchTrainer(BaseTrainer):
             model, [Task("label", "classification")], *args, n_epoch, earlystop_patience, device, gpus, model_path
         )
 
-    def scores(self, model: Any, x: Any) -> tuple[Tensor, Tensor | None]:
+    def _scores(self, model: Any, x: Any) -> tuple[Tensor, Tensor | None]:
         """Probabilities [B], or scores [B, candidates] with the positive in column 0."""
         found = model(x)
         return (torch.stack(list(found), 1), None) if self.mode == 1 else (found, None)
 
-    def losses(self, predicted: Tensor, label: Tensor) -> dict[str, Tensor]:
+    def _losses(self, predicted: Tensor, label: Tensor) -> dict[str, Tensor]:
         """By the mode; labels count in mode 0 alone."""
         if self.mode == 0:
             return {"loss": cross_entropy_of_probabilities(predicted, label)}
@@ -66,13 +66,13 @@ class MatchTrainer(BaseTrainer):
             return {"loss": F.softplus(predicted[:, 1] - predicted[:, 0]).mean()}
         return {"loss": F.cross_entropy(predicted.float(), label.new_zeros(len(predicted), dtype=torch.int64))}
 
-    def evaluator(self) -> LoaderEvaluator:
+    def _evaluator(self) -> LoaderEvaluator:
         """Of rows, or of candidates in rows."""
-        return LoaderEvaluator(self.scores, self.tasks, in_rows=self.mode > 0)
+        return LoaderEvaluator(self._scores, self.tasks, in_rows=self.mode > 0)
 
     def fit(self, train_dataloader: Loader, val_dataloader: Loader | None = None) -> Self:
         """As of `CTRTrainer`; in modes 1 and 2 validation is the chance that the positive is above a negative."""
-        self.trained(train_dataloader, val_dataloader)
+        self._train(train_dataloader, val_dataloader)
         return self
 
     def evaluate(self, model: nn.Module, data_loader: Loader) -> float:

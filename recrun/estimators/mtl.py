@@ -75,7 +75,7 @@ class MTLTrainer(BaseTrainer):
         args = (optimizer_fn, optimizer_params, scheduler_fn, scheduler_params)
         super().__init__(model, tasks, *args, n_epoch, earlystop_patience, device, gpus, model_path)
 
-    def losses(self, predicted: Tensor, label: Tensor) -> dict[str, Tensor]:
+    def _losses(self, predicted: Tensor, label: Tensor) -> dict[str, Tensor]:
         """One of each task."""
         found = {}
         for task, output_B, label_B in zip(self.tasks, predicted.unbind(1), label.unbind(1), strict=True):
@@ -85,7 +85,7 @@ class MTLTrainer(BaseTrainer):
                 found[task.name] = F.mse_loss(output_B.float(), label_B.float())
         return found
 
-    def weighting(self, train: Loader) -> Callable[..., Weighting]:
+    def _weighting(self, train: Loader) -> Callable[..., Weighting]:
         """The mean of the losses, or what `adaptive_params` says."""
         if self.entire_space and len(self.tasks) == 3:
             weights = {task.name: float(at > 0) for at, task in enumerate(self.tasks)}
@@ -100,12 +100,12 @@ class MTLTrainer(BaseTrainer):
         batch = self.device.move(packed(next(iter(train))))
         was_training = self.model.training
         self.model.eval()  # so that running statistics stay as they are
-        losses = self.losses(self.scores(self.model, unpacked(batch))[0], batch["label"])
+        losses = self._losses(self._scores(self.model, unpacked(batch))[0], batch["label"])
         shared = Shared(self.model, self.tasks, losses)
         self.model.train(was_training)
         return bound(partial(method, **settings), shared)
 
-    def monitor(self) -> str:
+    def _monitor(self) -> str:
         """The metric of `earlystop_taskid`."""
         return metric_of(self.tasks[self.earlystop_taskid], len(self.tasks))
 
@@ -130,7 +130,7 @@ class MTLTrainer(BaseTrainer):
         if val_dataloader is None:
             raise ConfigError("fit: val_dataloader is needed: early stopping and the best weights are by validation")
         self.file = f"model_{mode}_{seed}.safetensors"
-        self.trained(train_dataloader, val_dataloader)
+        self._train(train_dataloader, val_dataloader)
         names = [f"loss/{task.name}" for task in self.tasks] + [metric_of(task, len(self.tasks)) for task in self.tasks]
         found: pd.DataFrame = self.history[names]
         return [[float(value) for value in row] for row in found.to_numpy()]

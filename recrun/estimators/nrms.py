@@ -133,14 +133,14 @@ class NRMS(Estimator):
         """
         if (test_news_file is None) != (test_behaviors_file is None):
             raise ConfigError("fit: test_news_file and test_behaviors_file go together: give both or none")
-        folder = self.folder("data")
+        folder = self._folder("data")
         link(folder / "train", train_news_file, train_behaviors_file)
         link(folder / "valid", valid_news_file, valid_behaviors_file)
         if test_news_file is not None and test_behaviors_file is not None:
             link(folder / "test", test_news_file, test_behaviors_file)
         tests = {"trainer.test_every": 1} if test_news_file is not None else {}
         limits = {"step_limit": step_limit, "eval_limit": None}
-        run = self.trained({**self.overrides(), **limits, **tests, "dataset.path": folder}, self.seed)
+        run = self._train({**self.overrides(), **limits, **tests, "dataset.path": folder}, self.seed)
         for line in epoch_lines(run.history):
             report.text(line)
         return self
@@ -175,16 +175,16 @@ class NRMS(Estimator):
             NotFittedError: Before `fit`.
             DataError: A file cannot be used, or has no labels.
         """
-        folder = link(self.folder("evaluated"), news_filename, behaviors_file)
-        found = self.check_is_fitted().evaluate({"dataset.test": folder})
+        folder = link(self._folder("evaluated"), news_filename, behaviors_file)
+        found = self._fitted().evaluate({"dataset.test": folder})
         values = found.loc["test"].to_dict()
         wanted = [*(name for name in self.metrics if name in METRICS), *(f"ndcg@{k}" for k in cut_offs(self.metrics))]
         return {str(name): float(values[name]) for name in wanted}
 
     def predict(self, news_filename: str | Path, behaviors_file: str | Path) -> pd.DataFrame:
         """Ranks of each impression's candidates; see `recrun.Run.predict`. Labels are not needed."""
-        folder = link(self.folder("predicted"), news_filename, behaviors_file)
-        return self.check_is_fitted().predict("test", {"dataset.test": folder})
+        folder = link(self._folder("predicted"), news_filename, behaviors_file)
+        return self._fitted().predict("test", {"dataset.test": folder})
 
 
 def cut_offs(metrics: Sequence[str]) -> list[int]:

@@ -97,11 +97,11 @@ class RaCT(Estimator):
         for stage in chosen:
             refuse_unless("RaCT", "stages", stage, STAGES)
         events = events_of(X, ordered=False)
-        path = self.folder("data") / "interactions.npz"
+        path = self._folder("data") / "interactions.npz"
         np.savez(path, user=events.user, item=events.item)
         data = {"dataset": "interactions", "dataset.path": path, "dataset.order": "none", "split": "random"}
         self.n_users_, self.n_items_ = events.shape
-        self.trained({**data, **self.overrides(chosen), **overrides}, self.seed)
+        self._train({**data, **self.overrides(chosen), **overrides}, self.seed)
         self._objectives: dict[str, Any] = {}
         self._counts_B2: Tensor | None = None
         return self.eval()
@@ -130,7 +130,7 @@ class RaCT(Estimator):
     @property
     def model(self) -> Any:
         """The `nn.Module`, see recrun.models.ract."""
-        return self.check_is_fitted().model
+        return self._fitted().model
 
     def train(self, mode: bool = True) -> Self:
         """Puts the model into training mode, with dropout and noise; returns itself."""
@@ -150,12 +150,12 @@ class RaCT(Estimator):
         Returns:
             scores [B, items of X] (-inf for items that X has no event of), mu and logvar [B, latent_dimension / 2].
         """
-        actor, batch = self.model.actor, self.batch(rating_matrix)
+        actor, batch = self.model.actor, self._batch(rating_matrix)
         hidden_BH, kept_N = actor.encoder(batch)
         mu_BL, logvar_BL = actor.mean(hidden_BH).float(), actor.logvar(hidden_BH).float()
         self._counts_B2 = split_counts(batch["items_offsets"], kept_N)
         decoded_BH = actor.decoder(actor.reparameterize(mu_BL, logvar_BL))
-        return self.on_columns(all_logits(decoded_BH, actor.output)), mu_BL, logvar_BL
+        return self._on_columns(all_logits(decoded_BH, actor.output)), mu_BL, logvar_BL
 
     def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """A draw of the code, [B, latent]; `mu` itself in evaluation mode."""
@@ -173,21 +173,21 @@ class RaCT(Estimator):
 
     def calculate_actor_loss(self, interaction: Mapping[str, Any]) -> Tensor:
         """The mean negative log-likelihood of the users' items and the annealed KL term, scalar."""
-        return self.loss(ActorLoss, interaction, self.anneal_cap, self.total_anneal_steps)
+        return self._loss(ActorLoss, interaction, self.anneal_cap, self.total_anneal_steps)
 
     def calculate_critic_loss(self, interaction: Mapping[str, Any]) -> Tensor:
         """The critic's squared error and its penalty, scalar; the actor gets no gradient."""
-        return self.loss(CriticLoss, interaction)
+        return self._loss(CriticLoss, interaction)
 
     def calculate_ac_loss(self, interaction: Mapping[str, Any]) -> Tensor:
         """Minus the critic's prediction, which moves the actor alone, and the critic's own loss; scalar."""
-        return self.loss(ActorCriticLoss, interaction)
+        return self._loss(ActorCriticLoss, interaction)
 
-    def loss(self, objective: Any, interaction: Mapping[str, Any], *settings: Any) -> Tensor:
+    def _loss(self, objective: Any, interaction: Mapping[str, Any], *settings: Any) -> Tensor:
         """The sum of an objective's losses on users; its counters go on from call to call."""
         model = self.model
         made = self._objectives.setdefault(objective.__name__, objective(*settings))
-        losses = made(model, self.batch_of(interaction))
+        losses = made(model, self._batch_of(interaction))
         return sum_of(losses)
 
     def calculate_ndcg(self, predict_matrix: Tensor, true_matrix: Tensor, input_matrix: Tensor, k: int) -> Tensor:
@@ -209,6 +209,9 @@ class RaCT(Estimator):
 
         Args:
             actor_loss: The actor's loss of each user, without KL, [B].
+
+        Raises:
+            ConfigError: `forward` was not called, or on other users.
         """
         if self._counts_B2 is None or len(self._counts_B2) != len(actor_loss):
             raise ConfigError("construct_critic_input: call forward on the same users first")
@@ -247,11 +250,11 @@ class RaCT(Estimator):
         Args:
             interaction: `user_id` [B], rows of X.
         """
-        return self.on_columns(self.model(self.batch_of(interaction)))
+        return self._on_columns(self.model(self._batch_of(interaction)))
 
-    def batch_of(self, interaction: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _batch_of(self, interaction: Mapping[str, Any]) -> dict[str, Tensor]:
         """The training events of users, as the model reads them; none for a user that X has no event of."""
-        dataset: Any = self.check_is_fitted().dataset
+        dataset: Any = self._fitted().dataset
         users = np.asarray(torch.as_tensor(interaction["user_id"]), np.int64)
         if len(users) and not (users.min() >= 0 and users.max() < self.n_users_):
             raise ConfigError(f"user_id: expected rows of X, 0 to {self.n_users_ - 1}")
@@ -260,23 +263,23 @@ class RaCT(Estimator):
         train: Ragged = dataset.log.train.take(place)
         return ragged(train.keep((units[place] == users)[train.rows()]))
 
-    def batch(self, rating_matrix: Tensor) -> dict[str, Tensor]:
+    def _batch(self, rating_matrix: Tensor) -> dict[str, Tensor]:
         """The rows of a matrix over the columns of X, as the model reads them."""
         row, column = (part.numpy() for part in (rating_matrix != 0).cpu().nonzero(as_tuple=True))
         number = np.full(self.n_items_, -1)
-        number[self.columns()] = np.arange(len(self.columns()))
+        number[self._columns()] = np.arange(len(self._columns()))
         known = number[column] >= 0
         return ragged(Ragged.of(row[known], number[column[known]], len(rating_matrix)))
 
-    def on_columns(self, scores_BI: Tensor) -> Tensor:
+    def _on_columns(self, scores_BI: Tensor) -> Tensor:
         """Scores of the model's items at the columns of X."""
         found = scores_BI.new_full((len(scores_BI), self.n_items_), -torch.inf)
-        found[:, torch.from_numpy(self.columns())] = scores_BI
+        found[:, torch.from_numpy(self._columns())] = scores_BI
         return found
 
-    def columns(self) -> np.ndarray:
+    def _columns(self) -> np.ndarray:
         """The column of X of each of the model's items, int64 [n_items]."""
-        dataset: Any = self.check_is_fitted().dataset
+        dataset: Any = self._fitted().dataset
         return np.asarray(dataset.log.items, np.int64)
 
 

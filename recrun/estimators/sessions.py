@@ -82,11 +82,11 @@ class SessionEstimator(Estimator):
         if train.items is None and len(shapes) > 1:
             raise ConfigError(f"fit: X and validation_data have the shapes {', '.join(map(str, sorted(shapes)))}")
         self.items_, self.n_items_ = train.items, train.shape[1]
-        folder = self.folder("data")
+        folder = self._folder("data")
         write(folder / "train.npz", train, 0)
         for name, events in zip(("fold_in", "valid"), held, strict=True):
             write(folder / f"{name}.npz", renumbered(events, held), train.shape[0])
-        self.trained({**self.overrides(), **data_overrides(folder, train)}, self.seed)
+        self._train({**self.overrides(), **data_overrides(folder, train)}, self.seed)
         columns: dict[str, Any] = {"n_items": np.array(self.n_items_)}
         np.savez(
             self.run_.directory / COLUMNS, **columns | ({} if train.items is None else {"items": plain(train.items)})
@@ -138,7 +138,7 @@ class SessionEstimator(Estimator):
             NotFittedError: Before `fit` or `load`.
             ConfigError: X has another number of items than the training events had.
         """
-        run = self.check_is_fitted()
+        run = self._fitted()
         events = events_of(X, "X", self.items_)
         if events.shape[1] != self.n_items_:
             raise ConfigError(f"predict: X has {events.shape[1]} items, the training events had {self.n_items_}")
@@ -151,14 +151,14 @@ class SessionEstimator(Estimator):
         without = len(np.unique(events.user)) - len(users)
         if without:
             logger.warning("predict: %d users have no item that the model knows, and no scores", without)
-        parts = [self.scores(model, known.take(some), some) for some in batches(users, self.batch_size)]
+        parts = [self._scores(model, known.take(some), some) for some in batches(users, self.batch_size)]
         if not parts:
             return sp.csr_matrix(np.zeros(events.shape, np.float32))
         row, item, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return sp.csr_matrix((value, (row, column[item])), shape=events.shape)
 
     @torch.inference_mode()
-    def scores(self, model: Any, histories: Ragged, users: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _scores(self, model: Any, histories: Ragged, users: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores of some users: row, number of the item and value of each, [N]."""
         batch = {
             "items": torch.from_numpy(histories.items.astype(np.int64)),
@@ -174,14 +174,14 @@ class SessionEstimator(Estimator):
     @property
     def filename(self) -> str:
         """Where `save` writes: a folder named by class, criterion and the best value on validation."""
-        run = self.check_is_fitted()
+        run = self._fitted()
         monitor = MONITORS[self.stopping_criterion]
         value: Any = run.metrics.loc["valid", monitor]
         return f"{self.name}_{self.stopping_criterion}_{float(value):.6f}"
 
     def save(self) -> str:
         """Copies the run (config, weights, ids, metrics) to `filename` in the working directory; returns the name."""
-        return str(self.stored(self.filename))
+        return str(self._store(self.filename))
 
     def load(self, filename: str | Path) -> Self:
         """Takes the weights of a saved one, for `predict`. Nothing in the folder is executed.
@@ -189,7 +189,7 @@ class SessionEstimator(Estimator):
         Raises:
             ConfigError: The folder holds no GRU4Rec.
         """
-        run = self.loaded(filename)
+        run = self._open(filename)
         if not str(run.config["model"]["_target_"]).endswith("GRU4Rec"):
             raise ConfigError(f"{filename} holds a {run.config['model']['_target_']}, not a GRU4Rec")
         with np.load(run.directory / COLUMNS, allow_pickle=False) as stored:

@@ -80,41 +80,41 @@ class BaseTrainer:
         self._loop: TrainingLoop | None = None
         self._folder = TemporaryFolder()
 
-    def scores(self, model: Any, x: Any) -> tuple[Tensor, Tensor | None]:
+    def _scores(self, model: Any, x: Any) -> tuple[Tensor, Tensor | None]:
         """Predictions of a module, and a loss of its own."""
         return model(x), None
 
-    def losses(self, predicted: Tensor, label: Tensor) -> dict[str, Tensor]:
+    def _losses(self, predicted: Tensor, label: Tensor) -> dict[str, Tensor]:
         """Named losses of predictions."""
         return {"loss": cross_entropy_of_probabilities(predicted, label)}
 
-    def weighting(self, train: Loader) -> Callable[..., Weighting] | None:
+    def _weighting(self, train: Loader) -> Callable[..., Weighting] | None:
         """What turns the tasks' losses into gradients; None = their sum."""
         return None
 
-    def evaluator(self) -> LoaderEvaluator:
+    def _evaluator(self) -> LoaderEvaluator:
         """Evaluates predictions."""
-        return LoaderEvaluator(self.scores, self.tasks)
+        return LoaderEvaluator(self._scores, self.tasks)
 
-    def monitor(self) -> str:
+    def _monitor(self) -> str:
         """The metric that chooses the weights."""
-        return self.evaluator().monitor
+        return self._evaluator().monitor
 
-    def loop(self, train: Loader, valid: Loader | None, reporter: Any, stop: Callable[[], bool]) -> TrainingLoop:
+    def _make_loop(self, train: Loader, valid: Loader | None, reporter: Any, stop: Callable[[], bool]) -> TrainingLoop:
         """The training loop of the command, over loaders."""
         directory = self._folder.path / "fit"
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         trainer = Trainer(
-            Losses(self.scores, self.losses),
+            Losses(self._scores, self._losses),
             self.optimizer,
             self.n_epoch,
             self.lr,
             1,
-            weighting=self.weighting(train),
+            weighting=self._weighting(train),
             scheduler=self.scheduler,
             patience=self.earlystop_patience if valid is not None else None,
-            monitor=self.monitor(),
+            monitor=self._monitor(),
             keep="last" if valid is None else "best",
             save_seconds=1e9,
         )
@@ -130,14 +130,14 @@ class BaseTrainer:
             log=MetricsLog(directory),
             stop=stop,
         )
-        return TrainingLoop(trainer, self.model, LoaderData(train, valid, self.evaluator(), self.tasks), context)
+        return TrainingLoop(trainer, self.model, LoaderData(train, valid, self._evaluator(), self.tasks), context)
 
-    def trained(self, train: Loader, valid: Loader | None) -> None:
+    def _train(self, train: Loader, valid: Loader | None) -> None:
         """Trains, and leaves the weights that are kept in the model and in `model_path`."""
         self.model_path.mkdir(parents=True, exist_ok=True)
         self._loop = None
         with progress_bar() as reporter, stop_signals() as stop:
-            loop = self.loop(train, valid, reporter, stop.is_set)
+            loop = self._make_loop(train, valid, reporter, stop.is_set)
             try:
                 loop.run(0)
             except Interrupted as interruption:
@@ -158,9 +158,9 @@ class BaseTrainer:
         """
         with progress_bar() as reporter, stop_signals() as stop:
             if self._loop is None:
-                self._loop = self.loop(data_loader, None, reporter, stop.is_set)
+                self._loop = self._make_loop(data_loader, None, reporter, stop.is_set)
             loop = self._loop
-            loop.dataset = LoaderData(data_loader, None, self.evaluator(), self.tasks)
+            loop.dataset = LoaderData(data_loader, None, self._evaluator(), self.tasks)
             loop.train_epoch()
         means = loop.state.mean_losses()
         loop.progress.epoch, loop.progress.step = loop.progress.epoch + 1, 0
@@ -171,7 +171,7 @@ class BaseTrainer:
     def metrics(self, model: nn.Module, data_loader: Loader) -> dict[str, float]:
         """Every metric of a model on a loader of (x, y), by name."""
         counted(data_loader)
-        evaluator = self.evaluator()
+        evaluator = self._evaluator()
         return evaluator.metrics(*evaluator.predictions(model, map(packed, data_loader), self.device))
 
     def predict(self, model: nn.Module, data_loader: Loader) -> list[Any]:
@@ -181,7 +181,7 @@ class BaseTrainer:
             model: Any module.
             data_loader: Gives (x, y), or x alone.
         """
-        found: list[Any] = self.evaluator().predictions(model, map(packed, data_loader), self.device)[0].tolist()
+        found: list[Any] = self._evaluator().predictions(model, map(packed, data_loader), self.device)[0].tolist()
         return found
 
 
@@ -225,7 +225,7 @@ class CTRTrainer(BaseTrainer):
             model, [Task("label", "classification")], *args, n_epoch, earlystop_patience, device, gpus, model_path
         )
 
-    def scores(self, model: Any, x: Any) -> tuple[Tensor, Tensor | None]:
+    def _scores(self, model: Any, x: Any) -> tuple[Tensor, Tensor | None]:
         """Probabilities, and the module's own loss where there is one."""
         found = model(x)
         return (found, None) if self.loss_mode else (found[0], found[1])
@@ -237,7 +237,7 @@ class CTRTrainer(BaseTrainer):
             ConfigError: A loader cannot be iterated again.
             Diverged: The loss is not finite.
         """
-        self.trained(train_dataloader, val_dataloader)
+        self._train(train_dataloader, val_dataloader)
         return self
 
     def evaluate(self, model: nn.Module, data_loader: Loader) -> float:

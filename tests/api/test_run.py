@@ -158,7 +158,12 @@ def test_recommend_for_new_users(run):
     """A history of a known user's items gives the known user's recommendations: this model has no user vectors."""
     mine = EVENTS[EVENTS.user_id == 3].drop_duplicates("item_id")["item_id"].tolist()
     known = run.recommend([3], k=3)
-    for histories in ({"x": mine}, [mine], pd.DataFrame({"user_id": "x", "item_id": mine, "timestamp": 10**9})):
+    for histories in (
+        {"x": mine},
+        {"x": np.array(mine)},
+        [mine],
+        pd.DataFrame({"user_id": "x", "item_id": mine, "timestamp": 10**9}),
+    ):
         found = run.recommend(histories=histories, k=3)
         assert found["item"].tolist() == known["item"].tolist()
         assert found["score"].tolist() == pytest.approx(known["score"].tolist())

@@ -64,7 +64,7 @@ def test_parameters_and_defaults_of_the_contract(trainer):
 
 def test_the_default_optimizer_is_adam_with_weight_decay(tmp_path):
     trainer = CTRTrainer(Clicks(), model_path=tmp_path)
-    group = trainer.loop(TRAIN, None, None, bool).optimizer.param_groups[0]
+    group = trainer._make_loop(TRAIN, None, None, bool).optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (1e-3, 1e-5)
 
 
@@ -296,10 +296,10 @@ def test_the_tensors_that_tasks_share_are_found(tmp_path):
     """MetaBalance and GradNorm look at these: towers are each task's own."""
     model = Tasks()
     trainer = MTLTrainer(model, KINDS, adaptive_params={"method": "metabalance"}, model_path=tmp_path)
-    weighting = trainer.weighting(tasks())(model)
+    weighting = trainer._weighting(tasks())(model)
     assert weighting.norm_TP.shape == (2, 3)  # embedding, bottom's weight and bias
     norm = MTLTrainer(model, KINDS, adaptive_params={"method": "gradnorm"}, model_path=tmp_path)
-    assert norm.weighting(tasks())(model).weight_T.tolist() == [1, 1]
+    assert norm._weighting(tasks())(model).weight_T.tolist() == [1, 1]
 
 
 def test_early_stopping_watches_the_task_that_is_named(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy as np
 from recrun.data.io import memory
 from recrun.data.io.arrays import chunks_of
 from recrun.data.io.chunks import Chunk, Wanted
+from recrun.data.io.columns import Columns
 from recrun.data.io.layout import refuse_twice
+from recrun.data.io.raw_events import RawEvents
 from recrun.errors import DataError
 
 FORMS = (
@@ -21,7 +24,7 @@ FORMS = (
     "names to arrays"
 )
 
-Columns: TypeAlias = Mapping[str, np.ndarray]
+Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class MemoryTable:
     """
 
     name: str
-    columns: Columns
+    columns: Arrays
     names: Sequence[str] | None = None
 
     def called(self, names: Sequence[str] | None) -> MemoryTable:
@@ -59,7 +62,7 @@ class MemoryTable:
         """The table and the number of a row; the table alone below 0."""
         return f"{self.name}: row {row + 1}" if row >= 0 else self.name
 
-    def _named(self) -> Columns:
+    def _named(self) -> Arrays:
         if self.names is None:
             return self.columns
         if len(self.names) != len(self.columns):
@@ -92,6 +95,22 @@ def is_table(value: Any) -> bool:
     return (
         isinstance(value, Mapping) and bool(value) and all(isinstance(column, np.ndarray) for column in value.values())
     )
+
+
+def events_of_table(table: Any, columns: Columns | None = None) -> RawEvents:
+    """The events of a table, for a `dataset.source` that reads a format of one's own.
+
+    Args:
+        table: See FORMS.
+        columns: Names of its columns; None = recognised by common names.
+
+    Raises:
+        DataError: As for a file.
+    """
+    from recrun.data.io.event_reader import read_events
+
+    held = hold(table)
+    return read_events([(None, Path(held.name))], columns or Columns())
 
 
 def columns_of(table: Any) -> list[tuple[str, Any]]:
@@ -136,7 +155,7 @@ def plain(name: str, column: Any) -> np.ndarray:
     return array
 
 
-def digest(columns: Columns) -> str:
+def digest(columns: Arrays) -> str:
     """sha256 of names, types and cells."""
     found = hashlib.sha256()
     for name, column in columns.items():
