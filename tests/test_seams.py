@@ -231,6 +231,10 @@ class Notebook:
         for row in rows:
             self.append(row)
 
+    def finish(self, results):
+        with self.path.open("a") as file:
+            file.write(f"found {sorted(results['test'])[0]}\\n")
+
     def close(self):
         with self.path.open("a") as file:
             file.write("closed\\n")
@@ -421,7 +425,7 @@ def test_a_file_format(folder, capsys):
 def test_a_tracker(folder):
     run(folder, "model=mult_vae", "model.mlp_hidden_size=[8]", "model.latent_dimension=4", "tracker=notebook")
     notes = next((folder / "outputs").rglob("notes.txt")).read_text().splitlines()
-    assert notes == ["1 valid", "2 valid", "3 valid", notes[3], "closed"]
+    assert notes == ["1 valid", "2 valid", "3 valid", notes[3], "found coverage@10", "closed"]
     assert notes[3].endswith("test")
 
 
