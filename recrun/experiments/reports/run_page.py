@@ -191,6 +191,8 @@ def machine(run: Stored) -> tuple[tuple[str, str], ...]:
     commit = f"{git.get('commit')}{' with changes' if git.get('dirty') else ''}" if git else None
     memory = {key: run.results.get(f"peak_{key}_mb") for key in ("memory", "gpu_memory")}
     found = {
+        "name": record.get("name"),
+        "tags": ", ".join(map(str, tags)) if isinstance(tags := record.get("tags"), list) and tags else None,
         "directory": run.directory,
         "seed": run.config.get("seed"),
         "commit of the working directory": commit,
