@@ -95,6 +95,11 @@ class Chart:
     legend: bool = True
 
     @property
+    def right_edge(self) -> float:
+        """Where the frame ends; the template reads it."""
+        return self.width - RIGHT
+
+    @property
     def floor(self) -> float:
         """Where the x axis is."""
         return self.height - BOTTOM
