@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from recrun.interfaces import TrainingEvents
@@ -18,7 +19,7 @@ from recrun.models.layers.set_model import SetModel
 from recrun.types import Batch, Count, FromData, NonNegative, Positive
 
 INITIAL = 0.1  # standard deviation of a score before the first epoch, as in the paper
-FLOATS_AT_ONCE = 1 << 22  # of gathered factors
+FLOATS_AT_ONCE = 1 << 18  # of gathered factors and systems: what fits a cache
 
 
 class ALS(SetModel):
@@ -30,7 +31,8 @@ class ALS(SetModel):
             +  r (sum_u (|S_u| + a n_items)^e |w_u|^2  +  sum_i (|S_i| + a n_units)^e |h_i|^2)
 
     with unobserved_weight a, regularization r and its exponent e. An epoch solves all w, then all h, exactly: a system
-    of D equations per unit or item, many at once by Cholesky's method. It takes time |S| D^2 + (units + items) D^3.
+    of D equations per unit or item, or of |S_u| where these are fewer, many at once by Cholesky's method. With m the
+    less of |S_u| and D it takes time |S_u| D m + m^3 per unit or item.
 
     Args:
         n_items: Items in the catalogue.
@@ -82,16 +84,17 @@ class ALS(SetModel):
         lengths_B, width = offsets.diff(), other_ID.shape[1]
         strength_B = self.regularization * (lengths_B + self.unobserved_weight * len(other_ID)) ** self.exponent
         solved_BD = other_ID.new_zeros(len(lengths_B), width)
-        for rows, longest in blocks(lengths_B, FLOATS_AT_ONCE // width):
+        values_D, basis_DD = torch.linalg.eigh(gram.double())
+        weights_D, basis_DD = (self.unobserved_weight * values_D.clamp(min=0)).float(), basis_DD.float()
+        rotated_ID = other_ID @ basis_DD
+        for rows, longest in blocks(lengths_B, FLOATS_AT_ONCE, width):
             position = torch.arange(longest, device=offsets.device)
             inside = position < lengths_B[rows, None]
             at = (offsets[rows, None] + position).where(inside, 0)
-            taken_RLD = other_ID[index_N[at]] * inside[:, :, None]
-            left = torch.baddbmm(gram, taken_RLD.mT, taken_RLD, beta=self.unobserved_weight)
-            left.diagonal(dim1=1, dim2=2).add_(strength_B[rows, None])
-            right = taken_RLD.sum(1)[:, :, None]
-            solved_BD[rows] = torch.cholesky_solve(right, torch.linalg.cholesky(left))[:, :, 0]
-        return solved_BD
+            taken_RLD = F.embedding(index_N[at], rotated_ID).mul_(inside[:, :, None])
+            solved_BD[rows] = (few if longest < width else many)(taken_RLD, weights_D + strength_B[rows, None])
+        found: Tensor = solved_BD @ basis_DD.t()
+        return found
 
     def embed_users(self, batch: Batch) -> Tensor:
         """w of the batch's units, float32 [B, D]: inner products with the items' factors are the scores."""
@@ -117,8 +120,26 @@ def rows_of(matrix: Sparse, device: torch.device) -> tuple[Tensor, Tensor]:
     return columns.to(device), offsets.to(device)
 
 
-def blocks(lengths_B: Tensor, entries: int) -> Iterator[tuple[Tensor, int]]:
-    """Rows of similar length, with their greatest: so many that, padded, they have `entries` entries at most, or one.
+def many(taken_RLD: Tensor, diagonal_RD: Tensor) -> Tensor:
+    """(A + Z^T Z)^-1 Z^T 1 of R rows with a diagonal A each, from their D x D systems, [R, D]."""
+    left = taken_RLD.mT @ taken_RLD
+    left.diagonal(dim1=1, dim2=2).add_(diagonal_RD)
+    return torch.cholesky_solve(taken_RLD.sum(1)[:, :, None], torch.linalg.cholesky(left))[:, :, 0]
+
+
+def few(taken_RLD: Tensor, diagonal_RD: Tensor) -> Tensor:
+    """The same from L x L systems: A^-1 Z^T (1 + Z A^-1 Z^T)^-1 1, by Woodbury's identity; rows of 0 add nothing."""
+    scaled_RLD = taken_RLD / diagonal_RD[:, None]
+    left = scaled_RLD @ taken_RLD.mT
+    left.diagonal(dim1=1, dim2=2).add_(1)
+    ones = left.new_ones(len(left), left.shape[1], 1)
+    shares_RL1 = torch.cholesky_solve(ones, torch.linalg.cholesky(left))
+    solved_RD: Tensor = (shares_RL1.mT @ scaled_RLD)[:, 0]
+    return solved_RD
+
+
+def blocks(lengths_B: Tensor, floats: int, width: int) -> Iterator[tuple[Tensor, int]]:
+    """Rows of similar length, with their greatest: so many that vectors and systems have `floats` numbers, or one.
 
     Empty rows are left out.
     """
@@ -126,6 +147,7 @@ def blocks(lengths_B: Tensor, entries: int) -> Iterator[tuple[Tensor, int]]:
     lengths = falling[: int((lengths_B > 0).sum())].tolist()
     at = 0
     while at < len(lengths):
-        end = at + max(1, entries // lengths[at])
+        small = min(lengths[at], width)
+        end = at + max(1, floats // (lengths[at] * width + small * small))
         yield order[at : min(end, len(lengths))], lengths[at]
         at = end

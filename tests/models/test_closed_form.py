@@ -10,7 +10,7 @@ from sklearn.linear_model import ElasticNet
 
 from recrun.errors import ConfigError
 from recrun.interfaces import TrainingEvents
-from recrun.models.als import ALS, blocks
+from recrun.models.als import ALS, blocks, few, many
 from recrun.models.ease import EASE, invert_
 from recrun.models.item_knn import ItemKNN
 from recrun.models.layers import sparse_rows
@@ -231,8 +231,21 @@ def test_als_never_makes_its_loss_greater():
 
 def test_blocks_hold_all_rows_that_are_not_empty_once():
     lengths = torch.tensor([3, 0, 7, 1, 1, 3, 50])
-    found = [(rows.tolist(), longest) for rows, longest in blocks(lengths, 10)]
+    # with vectors of 2 numbers a row of 50 needs 100 and a system of 4, one of 3 needs 6 and 4, one of 1 needs 2 and 1
+    found = [(rows.tolist(), longest) for rows, longest in blocks(lengths, 30, 2)]
     assert found == [([6], 50), ([2], 7), ([0, 5, 3], 3), ([4], 1)]
+
+
+@pytest.mark.parametrize("longest", [1, 3, 8])
+def test_als_solves_the_same_from_systems_of_either_size(longest):
+    """Rows of any length up to `longest`, with zeros behind, against NumPy in float64."""
+    rng = np.random.default_rng(0)
+    taken = rng.normal(size=(6, longest, 4)) * (np.arange(longest) < rng.integers(1, longest + 1, (6, 1)))[:, :, None]
+    diagonal = rng.random((6, 4)) + 0.1
+    expected = [np.linalg.solve(np.diag(d) + z.T @ z, z.sum(0)) for z, d in zip(taken, diagonal, strict=True)]
+    given = [torch.from_numpy(array).float() for array in (taken, diagonal)]
+    for solver in (few, many):
+        np.testing.assert_allclose(solver(*given), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_pure_svd_projects_on_leading_singular_vectors():
