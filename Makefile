@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check docs smoke gpu-check bench-guard bench audit clean
+.PHONY: help setup demo test test-all check docs fuzz torture smoke gpu-check bench-guard bench audit clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ docs: setup  ## Build the site in build/site
 	@$(BIN)/python -c "import zensical, mkdocstrings" 2>/dev/null || $(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
 	$(BIN)/python docs/generate.py build/docs
 	$(BIN)/python -m zensical build --clean --strict
+
+fuzz: setup  ## Read 100,000 damaged files and configs (some 20 minutes)
+	RECRUN_FUZZ=100000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz --numprocesses auto --maxprocesses 8
+
+torture: setup  ## Let 1,000 runs be killed, interrupted and out of disk (some 30 minutes)
+	RECRUN_TORTURE=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/torture --numprocesses auto --maxprocesses 8
 
 smoke: setup  ## Run every model for a few steps
 	$(BIN)/recrun -m "model=glob(*)" step_limit=3 epochs=1 output_dir=$(VENV)/smoke

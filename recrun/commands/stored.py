@@ -35,12 +35,15 @@ def predict(words: list[str]) -> int:
     if "--session" in values:
         return predict_next(directory, values, overrides)
     output, split = Path(needed(values, "--output", "predict")), split_named(values)
+    from recrun.config.quoting import quoted
     from recrun.config.stored import recompose
     from recrun.config.validate import check
 
     refuse_training_keys("predict", overrides)
     if "--input" in values:
-        overrides.append(f"{input_key(recompose(directory, overrides).config)}={Path(values['--input']).absolute()}")
+        overrides.append(
+            f"{input_key(recompose(directory, overrides).config)}={quoted(str(Path(values['--input']).absolute()))}"
+        )
     composed = recompose(directory, overrides)
     check(composed, training=False)
     from recrun.experiments import predict

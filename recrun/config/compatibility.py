@@ -54,6 +54,8 @@ class Together:
 
     def candidates(self, objective: str) -> None:
         """An objective that compares a row's candidates needs batches that have some."""
+        if signature(objective).attributes.get("needs_labels"):
+            self.labels(objective)
         if not signature(objective).attributes.get("needs_candidates"):
             return
         makers = [self.config[name]["_target_"] for name in ("loader", "dataset") if self.config.get(name)]
@@ -63,6 +65,15 @@ class Together:
                 f"{self.origins.named('objective', objective)} compares the candidates of a row, and "
                 f"{self.batches_of()} has none{self.origins.of('trainer.objective')}\n"
                 f"choose objective={self.usual_objective() or 'pointwise'}"
+            )
+
+    def labels(self, objective: str) -> None:
+        """An objective that compares scores with labels is not for a loader of positives alone."""
+        loader = self.config.get("loader")
+        if loader and signature(loader["_target_"]).attributes.get("has_labels") is False:
+            raise ConfigError(
+                f"{self.origins.named('objective', objective)} compares scores with labels, and {self.batches_of()} "
+                f"has none{self.origins.of('trainer.objective')}\nchoose objective={self.usual_objective() or 'elbo'}"
             )
 
     def batches_of(self) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recrun.config import renamed
+from recrun.config import quoting, renamed, user_source
 from recrun.config.composition import Composition, explained, keep_own_values, key_of, refuse_hydra, register_resolvers
 from recrun.config.hints import elsewhere
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
@@ -72,7 +72,7 @@ def composer(folders: Sequence[Path] = (), files: FileCache | None = None) -> It
 
 def refuse_bombs(folder: Path) -> None:
     """Refuses YAML files of a conf folder that would never be read to their end."""
-    for path in [folder / "config.yaml", *(path for group in GROUPS for path in (folder / group).glob("*.yaml"))]:
+    for path in (path for group in GROUPS for path in (folder / group).glob("*.yaml")):
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         if "&" in text and "*" in text:
             with explained():
@@ -95,8 +95,9 @@ def _register_search_path() -> None:
     class UserFolders(SearchPathPlugin):
         def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
             for folder in reversed(_folders):
-                search_path.prepend("recrun-user", f"file://{folder}")
+                search_path.prepend("recrun-user", f"{user_source.SCHEME}://{folder}")
 
+    user_source.register()
     Plugins.instance().register(UserFolders)
 
 
@@ -212,7 +213,9 @@ class Composer:
             if override.is_hydra_override():
                 refuse_hydra(line, key)
             elif override.is_sweep_override():
-                raise ConfigError(f"{line}: several values need -m (a list is written {key}=[a,b])")
+                raise ConfigError(
+                    f"{line}: several values need -m (a list is written {key}=[a,b])" + quoting.hint(line)
+                )
             elif override.is_delete():
                 chosen.append(line)
             elif self._is_group(key) and not isinstance(override.value(), dict):

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from recrun.config import quoting
 from recrun.config.schema import signature
 from recrun.config.search_path import chosen_in, conf_dir, options, targets_in
 from recrun.config.targets import Permission, granted
@@ -180,7 +181,9 @@ def explained() -> Iterator[None]:
         raise
     except Exception as error:
         word = getattr(error, "override", None)
-        raise ConfigError(f"cannot read '{word}': {one_line(error)}" if word else one_line(error)) from None
+        if word:
+            raise ConfigError(f"cannot read '{word}'{quoting.hint(word) or f': {one_line(error)}'}") from None
+        raise ConfigError(one_line(error)) from None
 
 
 def one_line(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from recrun.config.composition import Composition, one_line, register_resolvers
 from recrun.config.search_path import search_path
 from recrun.config.targets import Permission, grant, granted
 from recrun.errors import ConfigError, RecrunError
+from recrun.runtime import cache_folder
 from recrun.runtime.run_files import read_json, read_text, refuse_bomb
 
 if TYPE_CHECKING:
@@ -94,8 +95,24 @@ def raw(directory: Path) -> dict[str, Any]:
 
 
 def load(directory: Path) -> dict[str, Any]:
-    """The resolved config of a run directory; see `read`."""
-    return resolved(read(directory), directory / "config.yaml")
+    """The resolved config of a run directory, with a cache of this user's; see `read`."""
+    node = read(directory)
+    keep_own_cache(node)
+    return resolved(node, directory / "config.yaml")
+
+
+def keep_own_cache(node: DictConfig) -> None:
+    """Puts this user's own folder at `dataset.cache`, which is written to, unless they have named that one before."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    register_resolvers()
+    try:
+        folder = OmegaConf.select(node, "dataset.cache")
+    except (OmegaConfBaseException, RecursionError):
+        folder = ""
+    if folder is not None and not cache_folder.claimed(folder):
+        node.dataset.cache = cache_folder.default()
 
 
 def refuse_untrusted(config: Mapping[str, Any]) -> None:
@@ -152,6 +169,7 @@ def known_in(folders: Sequence[Path]) -> Iterator[Mapping[str, Any]]:
 def recompose(directory: Path, overrides: Sequence[str]) -> Composition:
     """The config of a run with further overrides: values are set, typed group choices come from the conf folders."""
     node = read(directory)
+    keep_own_cache(node)
     if not overrides:
         from omegaconf import OmegaConf
 

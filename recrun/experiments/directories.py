@@ -21,6 +21,7 @@ from recrun.config.yaml_text import to_text
 from recrun.console import report
 from recrun.errors import ConfigError, Interrupted, InUse, OutOfTime, Pruned, RecrunError
 from recrun.experiments import preflight
+from recrun.runtime.cache_folder import claim
 from recrun.runtime.run_files import open_plain, read_json
 
 INTERRUPTED = 130
@@ -85,6 +86,7 @@ def prepare(composed: Composition, directory: Path | None = None) -> Path:
     else:
         directory.mkdir()
     write_config(composed, directory)
+    claim(composed.config["dataset"].get("cache"))
     return directory
 
 

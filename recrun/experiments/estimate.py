@@ -27,10 +27,11 @@ from recrun.evaluation.next_item import NextItem
 from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.costs import Estimate, EvaluationCost, StageCost
 from recrun.experiments.results import save_units
-from recrun.experiments.run import ALL_THREADS, vocabulary_text
+from recrun.experiments.run import ALL_THREADS
 from recrun.interfaces import Dataset, TrainingStatus
 from recrun.runtime import memory
 from recrun.runtime.device import Device
+from recrun.runtime.escapes import as_lines
 from recrun.training.settings import StageContext, TrainerSettings
 from recrun.training.stage_data import steps_per_epoch
 from recrun.types import Split
@@ -85,7 +86,7 @@ def estimate(config: dict[str, Any]) -> Estimate:
         data_seconds=time.perf_counter() - started,
         data_mb=memory.peak_memory_mb(),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        vocabulary_bytes=sum(len(vocabulary_text(ids).encode()) for ids in dataset.vocabulary().values()),
+        vocabulary_bytes=sum(len(as_lines(ids).encode()) for ids in dataset.vocabulary().values()),
     )
     with tempfile.TemporaryDirectory(prefix="recrun-estimate-") as folder:
         for name, trainer in trainers.items():

@@ -12,7 +12,7 @@ from recrun.config.composition import key_of
 from recrun.config.schema import signature
 from recrun.config.stage_order import trainer_of
 from recrun.config.stored import raw
-from recrun.errors import ConfigError
+from recrun.errors import ConfigError, RecrunError
 from recrun.experiments.run_record import (
     RunRecord,
     config_sha256,
@@ -132,6 +132,8 @@ def reopen(directory: Path, stage: str) -> None:
     path = directory / "results.json"
     if path.is_file():
         results = read_json(path)
+        if not isinstance(results.get("stages"), dict):
+            raise RecrunError(f"{path} is damaged: stages is no mapping")
         results["stages"].pop(stage, None)
         write_json(path, results)
 

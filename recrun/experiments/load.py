@@ -19,9 +19,10 @@ from recrun.experiments import run_record
 from recrun.experiments.build import Config, build_dataset, build_model, sizes_for
 from recrun.experiments.instantiate import resolve
 from recrun.experiments.results import Results, evaluate_splits
-from recrun.experiments.run import ALL_THREADS, load_config, vocabulary_text
+from recrun.experiments.run import ALL_THREADS, load_config
 from recrun.interfaces import Dataset
 from recrun.runtime.device import Device
+from recrun.runtime.escapes import as_lines
 from recrun.runtime.run_files import open_plain, read_text
 
 logger = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ def same_vocabulary(directory: Path, config: Mapping[str, Any], dataset: Dataset
     for name, ids in dataset.vocabulary().items():
         path = directory / "vocabulary" / f"{name}.txt"
         decides = {name, f"n_{name}", "features"} & known.keys()  # features are made of all that a table learned
-        if decides and vocabulary(path) != vocabulary_text(ids):
+        if decides and vocabulary(path) != as_lines(ids):
             raise CheckpointError(
                 f"{directory} was trained with other {name}: {path} is not what this data set holds, in its order"
             )

@@ -24,6 +24,7 @@ from recrun.experiments.build import build_model
 from recrun.experiments.load import Loaded, load, refuse_other_model, vocabulary
 from recrun.experiments.outputs import refuse_overwriting
 from recrun.interfaces import Dataset
+from recrun.runtime.escapes import from_lines, in_array, in_cells
 from recrun.types import Side, Split
 
 Score: TypeAlias = tuple[str, float]  # an item's id and its score
@@ -46,12 +47,16 @@ def predict(directory: Path, config: Mapping[str, Any], split: Split, output: Pa
 
     Raises:
         ConfigError: The file cannot be written, or `k` means nothing to the evaluator.
-        DataError: The data have no such part.
+        DataError: The data have no such part, or an id that would break its row.
     """
     refuse_folder(output, "")
     refuse_overwriting(output, directory, config)
     refuse_k(config, k)
-    lines = (f"{line}\n" for line in predictions(load(directory, config), split, k))
+    loaded = load(directory, config)
+    for name, ids in loaded.dataset.vocabulary().items():
+        if name in ("users", "items"):
+            in_cells(ids, name[:-1])
+    lines = (f"{line}\n" for line in predictions(loaded, split, k))
     first = next(lines)
     count = 0
 
@@ -107,9 +112,9 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
 
     def write(file: IO[bytes]) -> None:
         if output.suffix == ".npz":
-            np.savez(file, ids=names, vectors=table)
+            np.savez(file, ids=in_array(names), vectors=table)
         else:
-            rows = zip(names, table.tolist(), strict=True)
+            rows = zip(in_cells(names, side), table.tolist(), strict=True)
             file.writelines(("\t".join([name, *(f"{x:.7g}" for x in row)]) + "\n").encode() for name, row in rows)
 
     replace(output, write)
@@ -118,7 +123,7 @@ def embed(directory: Path, config: Mapping[str, Any], side: Side, split: Split, 
 
 def session_model(directory: Path, config: Mapping[str, Any]) -> tuple[list[str], nn.Module]:
     """Ids of the items and the model of a run, in eval mode and on the CPU; without its data."""
-    ids = vocabulary(directory / "vocabulary" / "items.txt").splitlines()
+    ids = from_lines(vocabulary(directory / "vocabulary" / "items.txt")).tolist()
     weights = checkpoint.find(directory)
     refuse_other_model(weights, config["model"])
     model = build_model(config, SimpleNamespace(sizes={"n_items": len(ids)})).eval()
@@ -143,7 +148,7 @@ def vectors(loaded: Loaded, side: Side, split: Split) -> tuple[np.ndarray, np.nd
     ids, rows = [], []
     with torch.inference_mode(), device.autocast():
         for names, batch in dataset.entities(side, split):
-            ids.append(names.astype(str))
+            ids.append(names)
             rows.append(getattr(model.eval(), f"embed_{side}s")(device.move(batch)).float().cpu().numpy())
     if not ids:
         raise nothing_in(dataset, split, f"no {side}s")

@@ -12,6 +12,7 @@ from torch import nn
 from recrun.errors import RecrunError
 from recrun.interfaces import Dataset
 from recrun.runtime.device import Device
+from recrun.runtime.escapes import in_array
 from recrun.runtime.run_files import read_json
 from recrun.training.monitor import names_of_tasks, with_mean
 from recrun.training.progress import Progress
@@ -59,7 +60,7 @@ def stage_results(progress: Progress, found: Mapping[Split, Evaluation], greater
 def save_units(path: Path, evaluation: Evaluation) -> None:
     """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
     path.parent.mkdir(exist_ok=True)
-    arrays: dict[str, Any] = {"ids": evaluation.ids.astype(str), **evaluation.units}
+    arrays: dict[str, Any] = {"ids": in_array(evaluation.ids), **evaluation.units}
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     with fresh.open("xb") as file:

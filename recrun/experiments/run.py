@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from recrun import __version__
@@ -31,6 +30,7 @@ from recrun.experiments.watched import watched
 from recrun.interfaces import Dataset, Log, Reporter
 from recrun.runtime import memory
 from recrun.runtime.device import Device
+from recrun.runtime.escapes import as_lines
 from recrun.runtime.process import Deadline, exclusive, log_file, settled, stop_signals
 from recrun.runtime.ranks import Ranks
 from recrun.runtime.run_files import read_json, refuse_links
@@ -168,7 +168,7 @@ class Run:
         for name, ids in self.dataset.vocabulary().items():
             path = self.directory / "vocabulary" / f"{name}.txt"
             path.parent.mkdir(exist_ok=True)
-            run_record.write_text(path, vocabulary_text(ids))
+            run_record.write_text(path, as_lines(ids))
 
     def start_weights(self) -> dict[str, Any] | None:
         """Loads `pre_model_path`, if there is one, before the first stage begins, and says what that was."""
@@ -269,8 +269,3 @@ def load_config(directory: Path) -> Config:
     config = stored.load(directory)
     stored.refuse_untrusted(config)
     return config
-
-
-def vocabulary_text(values: np.ndarray) -> str:
-    """One value per line; the line number less one is the index."""
-    return "".join(f"{value}\n" for value in values)

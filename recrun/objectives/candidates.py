@@ -65,6 +65,7 @@ class Pointwise(Objective):
     """
 
     excludes: ClassVar[tuple[str, ...]] = ("per_task",)
+    needs_labels: ClassVar[bool] = True
     refuses: ClassVar[dict[str, dict[Any, str]]] = {
         "loader.negatives": {"batch": "a target needs negatives of its own, loader.negatives=query"},
         "loader.num_negatives": {0: "draw some, or choose objective=catalogue_softmax"},

@@ -170,6 +170,7 @@ def group(store: Store, rank: int, size: int, device: torch.device) -> Iterator[
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", LOOPBACK)
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     try:

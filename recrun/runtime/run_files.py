@@ -8,11 +8,15 @@ from __future__ import annotations
 import json
 import os
 import stat
+import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
 from recrun.errors import ConfigError, DataError, MissingFile
 
+# What numpy and zipfile raise for files of arrays that are not whole.
+DAMAGED = (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile, MemoryError, RuntimeError)
 LIMIT = 256 << 20  # bytes of a text file that is read whole; metrics.jsonl of the longest runs has some 20 MB
 NODES, DEPTH = 100_000, 100  # of YAML, written out
 
@@ -59,7 +63,7 @@ def open_plain(path: Path, flags: int) -> IO[bytes]:
 
     Raises:
         MissingFile: It does not exist.
-        DataError: It is a link, no plain file, or cannot be opened.
+        DataError: It is a link, no plain file, or cannot be opened; or is to be written to and has a second name.
     """
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -71,6 +75,9 @@ def open_plain(path: Path, flags: int) -> IO[bytes]:
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise DataError(f"{path} is no plain file")
+    if flags & os.O_ACCMODE != os.O_RDONLY and os.fstat(handle).st_nlink > 1:
+        os.close(handle)
+        raise DataError(f"{path} has a second name (a hard link), which would be written to as well: put a copy there")
     reading, appending = flags & os.O_ACCMODE == os.O_RDONLY, flags & os.O_APPEND
     return os.fdopen(handle, "rb" if reading else "ab" if appending else "r+b")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import pickle
 import sys
 
@@ -10,8 +11,9 @@ from omegaconf import OmegaConf
 from worlds.small_run import copy_of, finished, snapshot
 
 from recrun import cli
-from recrun.config import targets
+from recrun.config import stored, targets
 from recrun.experiments.run_record import config_sha256
+from recrun.runtime import cache_folder
 
 EVIL = "import pathlib\npathlib.Path({canary!r}).touch()\nclass Model:\n    pass\n"
 
@@ -341,3 +343,58 @@ def test_what_the_user_trusts_is_run(stranger, tmp_path, capsys, monkeypatch, tr
     assert not (tmp_path / "CANARY").exists()
     assert cli.main(["evaluate", str(stranger), *words]) == 0
     assert (tmp_path / "CANARY").exists()
+
+
+FILES = [".lock", "recrun.log", "evaluations.jsonl", "metrics.jsonl", "run.json", "results.json", "config.yaml"]
+FILES += ["run.json.new", "metrics.jsonl.new", "results.json.new", "units/test.npz", "units/test.npz.new"]
+FILES += ["vocabulary/items.txt", "vocabulary/items.txt.new", "train/last/state.pt", "report.html", "report.html.new"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_second_name_of_a_file_outside_is_not_written_to(stranger, tmp_path, name):
+    outside, path = tmp_path / "home" / "precious", stranger / name
+    if path.exists():
+        outside.write_bytes(path.read_bytes())  # so that the run can be read
+    path.unlink(missing_ok=True)
+    os.link(outside, path)
+    before = outside.read_bytes()
+    for verb in (*VERBS.values(), ["report", "RUN"], ["list", "runs", str(tmp_path)]):
+        assert cli.main([str(stranger) if word == "RUN" else word for word in verb]) in (0, 1, 2)
+        assert outside.read_bytes() == before
+
+
+@pytest.mark.parametrize("source", ["synthetic", "file"])
+def test_the_cache_that_a_run_names_is_not_written_to(stranger, tmp_path, monkeypatch, source):
+    monkeypatch.setenv("RECRUN_CACHE", str(tmp_path / "mine"))
+    place = tmp_path / "home" / "cache"
+    if source == "file":
+        rows = "".join(f"{n % 40},{n * 7 % 20}\n" for n in range(400))
+        (tmp_path / "log.csv").write_text("user,item\n" + rows)
+        change(stranger, "dataset.source", None)
+        change(stranger, "dataset.path", str(tmp_path / "log.csv"))
+    for folder in (str(place), "${oc.env:HOME}/recrun-test-cache", f"{tmp_path}/home/../home/cache"):
+        change(stranger, "dataset.cache", folder)
+        for verb in ("evaluate", "resume"):
+            cli.main([str(stranger) if word == "RUN" else word for word in VERBS[verb]])
+        assert not place.exists()
+        assert not (pathlib.Path.home() / "recrun-test-cache").exists()
+
+
+def test_a_cache_that_the_user_named_is_used_again(tmp_path):
+    place = str(tmp_path / "cache")
+    assert not cache_folder.claimed(place)
+    run = finished(tmp_path / "runs", f"dataset.cache={place}")
+    assert cache_folder.claimed(place)
+    assert stored.load(run)["dataset"]["cache"] == place
+    (tmp_path / "cache" / cache_folder.TAG).write_text("Signature: of another program")
+    assert stored.load(run)["dataset"]["cache"] == cache_folder.default()
+    assert stored.raw(run)["dataset"]["cache"] == place
+
+
+@pytest.mark.parametrize("key", ["model", "dataset.source", "trainer.optimizer", "stage"])
+@pytest.mark.parametrize("verb", ["list", "compare", "report"])
+def test_verbs_that_only_show_make_nothing(stranger, tmp_path, key, verb):
+    change(stranger, key, {"_target_": "os.system", "command": f"touch {tmp_path / 'CANARY'}"})
+    words = {"list": ["list", "runs", str(tmp_path)], "compare": ["compare", str(stranger)]}
+    assert cli.main(words.get(verb, [verb, str(stranger)])) in (0, 1, 2)
+    assert not (tmp_path / "CANARY").exists()

@@ -15,6 +15,7 @@ from recrun.data.events.side_tables import ID, EncodedSide, SideFields, SideTabl
 from recrun.data.events.split_log import SplitLog
 from recrun.data.types import TRAIN, Ids, as_text
 from recrun.errors import CheckpointError, ConfigError
+from recrun.runtime.escapes import from_lines
 
 
 class SideSource(Protocol):
@@ -74,7 +75,7 @@ class RunVocabulary:
         for field in fields(cls):
             path = folder / f"{field.name}.txt"
             try:
-                found[field.name] = np.array(path.read_text(encoding="utf-8").split("\n")[:-1], object)
+                found[field.name] = from_lines(path.read_bytes().decode())
             except FileNotFoundError:
                 if field.name in ("users", "items"):
                     raise CheckpointError(f"{path} is missing: {folder} is not the vocabulary of a run") from None

@@ -10,10 +10,10 @@ from operator import itemgetter
 
 import numpy as np
 
-from recrun.data.io.escapes import escaped, unescaped
 from recrun.data.types import Ids, Int32, Mask
 from recrun.errors import CheckpointError, ConfigError, DataError
 from recrun.features import Features, Field
+from recrun.runtime.escapes import escaped, unescaped
 
 log = logging.getLogger("recrun")
 
@@ -75,7 +75,8 @@ class SideFields:
         Raises:
             CheckpointError: It speaks of other fields, or of these in another order.
         """
-        cut = [unescaped(line).partition("=")[::2] for line in names.tolist()]
+        mine = sorted((*self.fields, *self.lists), key=len, reverse=True)  # a name may hold "=" too
+        cut = [_name_and_word(unescaped(line), mine) for line in names.tolist()]
         found = {name: [word for _, word in lines][1:] for name, lines in groupby(cut, itemgetter(0))}
         if list(found) != [*self.fields, *self.lists]:
             raise CheckpointError(
@@ -83,6 +84,11 @@ class SideFields:
                 f"dataset.{self.key}_fields and {self.key}_lists"
             )
         return found
+
+
+def _name_and_word(line: str, names: Sequence[str]) -> tuple[str, str]:
+    name = next((name for name in names if line.startswith(f"{name}=")), line.partition("=")[0])
+    return name, line[len(name) + 1 :]
 
 
 def encode(side: SideTable | None, ids: Ids, known: Mask, wanted: SideFields, names: Ids | None = None) -> EncodedSide:
@@ -100,7 +106,7 @@ def encode(side: SideTable | None, ids: Ids, known: Mask, wanted: SideFields, na
         DataError: The table describes none of those a model is to be trained with.
         CheckpointError: `names` speak of other fields.
     """
-    _refuse_unknown(side, [*wanted.fields, *wanted.lists], wanted.key)
+    _refuse_unknown(side, wanted.fields, wanted.lists, wanted.key)
     words = None if names is None else wanted.words(names)
     in_table = _rows(side, ids)
     absent = 0 if side is None else _absent(side, ids, in_table, wanted.key, training=names is None)
@@ -139,12 +145,15 @@ class _Table:
         return code + np.int32(self.fields[-1].first)
 
 
-def _refuse_unknown(side: SideTable | None, names: Sequence[str], key: str) -> None:
+def _refuse_unknown(side: SideTable | None, fields: Sequence[str], lists: Sequence[str], key: str) -> None:
     columns = [] if side is None else list(side.columns)
-    for name in names:
+    for name in (*fields, *lists):
         if name not in columns and name != ID:
             where = f"dataset.{key}_table is not given" if side is None else f"{side.name} has {', '.join(columns)}"
             raise ConfigError(f"dataset.{key}_fields or {key}_lists names {name}, but {where}; {ID} is always there")
+    for name in lists:
+        if name == "sparse" or name in (f"{other}_offsets" for other in lists):
+            raise ConfigError(f"dataset.{key}_lists: {name!r} is what a batch calls something else; rename the column")
 
 
 def _rows(side: SideTable | None, ids: Ids) -> np.ndarray:

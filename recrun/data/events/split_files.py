@@ -17,6 +17,7 @@ from recrun.data.io.files import EVENT_SPLITS
 from recrun.data.ragged import Ragged
 from recrun.data.types import DROPPED, TRAIN, Ids, Int64, as_text
 from recrun.errors import DataError
+from recrun.runtime.escapes import in_cells
 
 Form: TypeAlias = Literal["tsv", "inter"]
 
@@ -60,10 +61,10 @@ class SplitFiles:
             DataError: An id cannot be written in a line of a table.
         """
         log, kept = self.log, self.kept()
-        found: dict[str, np.ndarray] = {self.unit_column: texts(log.units, "unit")[log.unit[kept]]}
+        found: dict[str, np.ndarray] = {self.unit_column: in_cells(log.units, "unit")[log.unit[kept]]}
         if log.owners is not None:
-            found["user_id"] = texts(log.owners, "user")[log.unit[kept]]
-        found["item_id"] = texts(log.items, "item")[log.item[kept]]
+            found["user_id"] = in_cells(log.owners, "user")[log.unit[kept]]
+        found["item_id"] = in_cells(log.items, "item")[log.item[kept]]
         if log.time is not None:
             found["timestamp"] = numbers(log.time[kept])
         if log.rank is not None:
@@ -122,7 +123,7 @@ class SplitFiles:
         for split in CODES:
             units = rankings(self.made, split)
             if len(units):
-                table = units_table(units, self.unit_column, texts(self.made.items, "item"), separator)
+                table = units_table(units, self.unit_column, in_cells(self.made.items, "item"), separator)
                 rows[f"units/{split}.tsv"] = write_table(folder / "units" / f"{split}.tsv", table)
         return rows
 
@@ -130,17 +131,6 @@ class SplitFiles:
         """Units, and items of the catalogue, that no file names."""
         units = int(np.count_nonzero(np.diff(self.made.offsets) == 0))
         return units, len(self.made.items) - len(np.unique(self.made.item))
-
-
-def texts(ids: Ids, what: str) -> Ids:
-    """Ids as text. Raises DataError for one that would not stay in its cell."""
-    found = as_text(ids)
-    for name in found:
-        if any(character in name for character in "\t\n\r"):
-            raise DataError(
-                f"{what} id {name!r} holds a tab or a line break: it cannot be written in a table; rename it"
-            )
-    return found
 
 
 def numbers(times: np.ndarray) -> np.ndarray:
@@ -163,7 +153,7 @@ def separator_of(items: Ids) -> str:
 def units_table(units: Rankings, name: str, items: Ids, separator: str) -> dict[str, Ids]:
     """A row per unit: its id, its input in order, what it has seen, and its targets."""
     return {
-        name: texts(units.ids, "unit"),
+        name: in_cells(units.ids, "unit"),
         "input": joined_rows(units.inputs, items, separator),
         "seen": joined_rows(units.seen, items, separator),
         "targets": joined_rows(units.targets, items, separator),

@@ -6,12 +6,13 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from recrun.runtime.run_files import DAMAGED
 
 log = logging.getLogger("recrun")
 
@@ -79,6 +80,6 @@ def _load(path: Path) -> Arrays | None:
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         log.warning("the cached data in %s cannot be read (%s) and are made anew", path, error)
         return None

@@ -105,7 +105,7 @@ class Archive:
         try:
             with zipfile.ZipFile(part) as archive, archive.open(member) as source, temporary.open("wb") as file:
                 shutil.copyfileobj(source, file, BLOCK)
-        except (KeyError, zipfile.BadZipFile, zlib.error) as error:
+        except (KeyError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise DataError(f"{self.url}: not a zip file with {member} in it ({error})") from None
         temporary.replace(target)
 

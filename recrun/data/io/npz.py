@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import numpy as np
 from recrun.data.io.arrays import chunks_of
 from recrun.data.io.chunks import Chunk, Wanted
 from recrun.errors import DataError
+from recrun.runtime.run_files import DAMAGED
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,16 @@ class ArrayFile:
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
         try:
-            with np.load(self.path, allow_pickle=False) as stored:
-                if {"format", "shape", "data"} <= set(stored.files):
-                    return self._matrix()
-                arrays = {name: stored[name] for name in stored.files if stored[name].ndim in (1, 2)}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            with self.path.open("rb") as file:
+                stored = np.load(file, allow_pickle=False)
+                if not isinstance(stored, np.lib.npyio.NpzFile):
+                    raise ValueError("it holds a single array, without a name")
+                with stored:
+                    if {"format", "shape", "data"} <= set(stored.files):
+                        return self._matrix()
+                    every = ((name, stored[name]) for name in stored.files)
+                    arrays = {name: array for name, array in every if array.ndim in (1, 2)}
+        except DAMAGED as error:
             raise DataError(f"{self.path}: not a .npz file of plain arrays ({error})") from None
         lengths = [len(array) for array in arrays.values()]
         rows = max(set(lengths), key=lengths.count, default=0)

@@ -61,7 +61,7 @@ class ParquetFile:
             with pq.ParquetFile(self.path) as file:
                 yield file
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{self.path}: cannot be read as Parquet ({error})") from None
+            raise DataError(f"{self.path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 
 class _Column:

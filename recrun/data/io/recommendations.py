@@ -15,7 +15,7 @@ from recrun.data.io.columns import COMMON_NAMES
 from recrun.data.io.files import TEXT_ENDINGS, kind
 from recrun.data.io.formats import data_file
 from recrun.data.io.layout import LONGEST_HEADER, TABBED
-from recrun.data.io.streams import decoded, open_bytes
+from recrun.data.io.streams import CARRIAGE_RETURN, decoded, open_bytes
 from recrun.data.ragged import Ragged
 from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import DataError
@@ -80,19 +80,23 @@ def read_recommendations(path: Path) -> Recommendations:
 def opened(path: Path) -> tuple[DataFile, dict[str, str]]:
     """The file, and the name of the column of each role that it has."""
     if kind(path) not in ("", *TEXT_ENDINGS):
-        file = data_file(path)
-        found = roles(file.header())
-        if not {"user", "item"} <= found.keys():
-            raise DataError(f"{path}: no column of users and of items; the columns are {', '.join(file.header())}")
-        return file, found
+        return with_header(path)
     cells = first_row(path)
     if {"user", "item"} <= roles(cells).keys():
-        file = data_file(path)
-        return file, roles(file.header())
+        return with_header(path)
     if len(cells) not in HEADLESS:
         raise DataError(f"{path}:1: {len(cells)} cells; {FORM}, or the first line names the columns (user, item, …)")
     names = HEADLESS[len(cells)]
     return data_file(path, names), {name: name for name in names}
+
+
+def with_header(path: Path) -> tuple[DataFile, dict[str, str]]:
+    """A file whose header names the columns, and the column of each role."""
+    file = data_file(path)
+    found = roles(file.header())
+    if not {"user", "item"} <= found.keys():
+        raise DataError(f"{path}: no column of users and of items; the columns are {', '.join(file.header())}")
+    return file, found
 
 
 def first_row(path: Path) -> list[str]:
@@ -101,6 +105,8 @@ def first_row(path: Path) -> list[str]:
         line = decoded(path, 1, stream.readline(LONGEST_HEADER)).rstrip("\r\n")
     if not line.strip():
         raise DataError(f"{path}: the file is empty, or its first line is")
+    if "\r" in line:
+        raise DataError(f"{path}:1: {CARRIAGE_RETURN}")
     separator = "\t" if kind(path) in TABBED else max((",", "\t", ";", "|"), key=line.count)
     return next(csv.reader([line], delimiter=separator)) if separator in line else line.split()
 

@@ -65,7 +65,10 @@ def _plain(path: Path, file: Any) -> Any:
             raise DataError(f"{path}: {len(members)} files in the archive, expected one; unpack it")
         if members[0].flag_bits & 1:
             raise DataError(f"{path}: the archive asks for a password; unpack it")
-        return archive.open(members[0])
+        try:
+            return archive.open(members[0])
+        except RuntimeError as error:  # a method or an encryption that is not supported
+            raise zipfile.BadZipFile(str(error)) from None
     return file
 
 

@@ -119,22 +119,24 @@ class TextFile:
 
         layout = self.layout
         as_text = wanted.texts | wanted.lists.keys() | dates
-        types: dict[int, Any] = {}
-        for place, name in enumerate(layout.names):
+        types: dict[str, Any] = {}
+        places = list(map(str, range(len(layout.names))))  # labels that pandas does not take for positions
+        for place, name in zip(places, layout.names, strict=True):
             if name in wanted.columns:
                 number = np.int64 if name in wanted.integers else np.float64
                 types[place] = object if name in as_text else number
 
         def by_name(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-            return {layout.names[at]: frame[at].to_numpy() for at in types}
+            return {layout.names[int(at)]: frame[at].to_numpy() for at in types}
 
-        optional = [at for at, kind in types.items() if kind is np.float64 and layout.names[at] not in wanted.required]
+        numbers = [at for at, kind in types.items() if kind is np.float64]
+        optional = [at for at in numbers if layout.names[int(at)] not in wanted.required]
         try:
             with pd.read_csv(
                 lines,  # type: ignore[call-overload]
                 sep=layout.delimiter.decode(),
                 header=None,
-                names=range(len(layout.names)),
+                names=places,
                 usecols=list(types),
                 dtype=types,
                 na_filter=bool(optional),

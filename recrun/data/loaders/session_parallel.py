@@ -43,6 +43,7 @@ class SessionParallel:
     """
 
     kind: ClassVar[str] = "session_parallel"
+    has_labels: ClassVar[bool] = False
     sequential: ClassVar[bool] = True
     needs_order: ClassVar[bool] = True
 

@@ -22,6 +22,7 @@ class UserRows:
     """
 
     kind: ClassVar[str] = "user_rows"
+    has_labels: ClassVar[bool] = False
 
     def bind(self, log: SplitLog, features: FeatureTables) -> UserRowBatches:
         """The batches of a log; features are not read."""

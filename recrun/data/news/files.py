@@ -123,7 +123,7 @@ def read_behaviors(path: Path, news: News) -> Behaviors:
         seen += len(uniques)
         labelled = _has_labels(block) if labelled is None else labelled
         candidates.append(_candidates(block, known, labelled))
-    distinct, number = _distinct_histories(histories, known)
+    distinct, number = _distinct_histories(path, histories, known)
     flat, lengths, labels = (np.concatenate(parts) for parts in zip(*candidates, strict=True))
     unknown = int((distinct.items == 0).sum())
     kept, order = _without_unknown(distinct)
@@ -225,14 +225,17 @@ def _lookup(known: Any, names: list[bytes]) -> Int32:
     return np.maximum(found, 0).astype(np.int32)
 
 
-def _distinct_histories(parts: list[Names], known: Any) -> tuple[Ragged, Int64]:
+def _distinct_histories(path: Path, parts: list[Names], known: Any) -> tuple[Ragged, Int64]:
     """The different histories of all blocks, and which of them each entry of `parts` is."""
     import pandas as pd
 
     number, uniques = pd.factorize(np.concatenate(parts))
     column = np.frombuffer("".join(f"{text}\n" for text in uniques).encode(), np.uint8)
     _, counts = _tokens(column)
-    return Ragged(offsets_of(counts), _lookup(known, column.tobytes().split())), number
+    names = column.tobytes().split()
+    if len(names) != counts.sum():
+        raise DataError(f"{path}: a history holds control characters; news ids are separated by blanks")
+    return Ragged(offsets_of(counts), _lookup(known, names)), number
 
 
 def _without_unknown(histories: Ragged) -> tuple[Ragged, Int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from itertools import pairwise
@@ -14,17 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recrun.data.io.checksums import intact, seal
 from recrun.data.ragged import offsets_of
 from recrun.data.types import Float, Int64
 from recrun.types import Count, Index, NonNegative, Probability
 
-FORMAT = 1  # raise it when the same arguments would give other files than before
+FORMAT = 2  # raise it when the same arguments would give other files than before
 SYLLABLES = np.array([a + b for a in "bdfgklmnprstvz" for b in "aeiou"])
 WORDS_PER_TOPIC = 40
 TOPICS_PER_CATEGORY = 4
 LIKED = 3  # topics a user
 LONGEST_HISTORY = 300
 CANDIDATES = (2, 200)
+
+log = logging.getLogger(__name__)
 
 
 class TopicNews:
@@ -81,9 +85,13 @@ class TopicNews:
             place = Path(cache).expanduser()
             place.mkdir(parents=True, exist_ok=True)
         folder = place / f"synthetic-news-{key}"
+        if folder.is_dir() and not intact(folder):
+            log.warning("the news in %s are damaged and are made anew", folder)
+            shutil.rmtree(folder)
         if not folder.is_dir():
             unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=place))
             NewsWorld(**self.settings).write(unfinished)
+            seal(unfinished)
             if folder.is_dir():  # another process was faster
                 shutil.rmtree(unfinished)
             else:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from recrun.data.io.positions import positions
 from recrun.data.news.files import Names, News
 from recrun.errors import DataError
+from recrun.runtime.run_files import DAMAGED
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 
@@ -88,7 +89,7 @@ def numbered_vectors(path: Path, words: list[str], dictionary: str) -> Float32:
     """
     try:
         table = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: not a table of numbers in NumPy's format ({error})") from None
     if not isinstance(table, np.ndarray) or table.ndim != 2 or table.dtype.kind != "f":
         raise DataError(f"{path}: expected one table of float numbers, a row for each word")

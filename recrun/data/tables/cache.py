@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from recrun.data.io.checksums import intact, seal
 from recrun.data.tables.column_store import ColumnStore, read_columns
 from recrun.data.tables.encoding import Encoding
 from recrun.data.tables.prepare import ABOUT, PART, prepare
@@ -24,7 +25,7 @@ from recrun.data.tables.split import PARTS
 from recrun.data.types import Ids, Int8
 from recrun.errors import CheckpointError, DataError
 
-FORMAT = 2  # raise it when the same input and settings would give other columns than before
+FORMAT = 4  # raise it when the same input and settings would give other columns than before
 
 log = logging.getLogger("recrun")
 
@@ -100,7 +101,9 @@ def prepared(source: TableSource, recipe: Recipe, cache: str | None) -> Prepared
 
 
 def stored(folder: Path, recipe: Recipe) -> Prepared | None:
-    """What the cache holds; None if that is nothing that can be read."""
+    """What the cache holds; None if that is nothing, or is damaged."""
+    if not intact(folder):
+        return None
     try:
         return Prepared.load(folder, recipe)
     except (OSError, ValueError, KeyError, CheckpointError):
@@ -110,7 +113,7 @@ def stored(folder: Path, recipe: Recipe) -> Prepared | None:
 def made_in(folder: Path, source: TableSource, recipe: Recipe) -> Prepared:
     """A new table in a folder of the cache, replacing what is there."""
     if folder.exists():
-        log.warning("the cached table in %s cannot be read and is made anew", folder)
+        log.warning("the cached table in %s is damaged and is made anew", folder)
         shutil.rmtree(folder)
     begun = folder.with_name(f".{folder.name}")
     shutil.rmtree(begun, ignore_errors=True)  # of a process that was killed
@@ -140,6 +143,7 @@ def make(source: TableSource, recipe: Recipe, folder: Path) -> None:
     recipe.schema.require(source.header(), source.location(-1))
     try:
         prepare(source, recipe, folder)
+        seal(folder)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise DataError(f"{folder.parent}: the prepared table cannot be written there ({error})") from None

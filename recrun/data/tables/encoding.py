@@ -12,10 +12,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from recrun.data.io.escapes import escaped, unescaped
 from recrun.data.io.positions import positions
 from recrun.data.types import Float, Ids, Int32, Int64
 from recrun.errors import CheckpointError
+from recrun.runtime.escapes import as_lines, escaped, from_lines, unescaped
 
 ScaleKind: TypeAlias = Literal["standard", "log", "minmax", "none"]
 
@@ -165,7 +165,7 @@ class Encoding:
     def save(self, folder: Path) -> None:
         """Writes ids.txt and dense.txt, as a run directory's `vocabulary` folder has them."""
         for name, lines in (("ids", self.ids), ("dense", self.dense())):
-            (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            (folder / f"{name}.txt").write_text(as_lines(lines), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, hashed: Sequence[str] = ()) -> Encoding:
@@ -198,5 +198,5 @@ def _vocabularies(ids: Sequence[str], hashed: Sequence[str]) -> Iterator[Vocabul
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a file that ends with a newline, taken apart at newlines alone."""
-    return path.read_bytes().decode().split("\n")[:-1]
+    """The lines of a file of a vocabulary."""
+    return list(from_lines(path.read_bytes().decode()))

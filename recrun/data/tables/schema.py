@@ -258,6 +258,8 @@ def _length(path: str, length: object) -> None:
 def _label(name: str, keys: str | Mapping[str, Any] | None) -> Label:
     keys = {"kind": keys or "classification"} if keys is None or isinstance(keys, str) else keys
     path = f"dataset.tasks.{name}"
+    if name == "mean":
+        raise ConfigError(f"{path}: mean/auc is the mean over the tasks; give the task another name")
     _known(path, keys, TASK_KEYS)
     kind, at_least, equals = keys.get("kind", "classification"), keys.get("at_least"), keys.get("equals")
     if kind not in get_args(TaskKind):

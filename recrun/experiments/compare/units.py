@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +13,12 @@ import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
 
 from recrun.errors import DataError
+from recrun.runtime.run_files import DAMAGED
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Strings: TypeAlias = npt.NDArray[np.str_]
 
 IDS, OWN_IDS, OWN_WEIGHTS = "ids", ":ids", ":weights"  # a metric of groups: group_auc, group_auc:ids, group_auc:weights
-DAMAGED = (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile, MemoryError, RuntimeError)
 
 
 @dataclass(frozen=True)

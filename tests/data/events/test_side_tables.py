@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from recrun.data.events.side_reader import read_side
 from recrun.data.events.side_tables import SideFields, SideTable, encode
-from recrun.errors import DataError
-from recrun.experiments.run import vocabulary_text
+from recrun.errors import ConfigError, DataError
+from recrun.runtime.escapes import as_lines, from_lines
 
 IDS = np.array(["000", "001", "002", "003", "004"], object)
 YEAR = SideFields("item", ["id", "year"])
@@ -67,8 +67,8 @@ def test_a_table_that_lacks_most_is_told_and_one_that_lacks_some_is_not(caplog):
 def test_any_value_is_kept_in_lines_and_known_again(values):
     side = SideTable("t", IDS, {"year": np.array(values, object)})
     made = encoded(side)
-    kept = np.array(vocabulary_text(made.names).split("\n")[:-1], str)
-    assert "\r" not in vocabulary_text(made.names)  # which a file of text would not give back
+    kept = from_lines(as_lines(made.names))
+    assert "\r" not in as_lines(made.names)  # which a file of text would not give back
     again = encoded(side, kept)
     assert again.names.tolist() == made.names.tolist()
     assert again.values["sparse"].tolist() == made.values["sparse"].tolist()
@@ -99,3 +99,17 @@ def test_fields_and_lists_by_hand():
     assert made.absent == 1
     assert [(field.name, field.first, field.size) for field in made.features.fields] == [("id", 0, 4), ("age", 4, 3)]
     assert made.features.n_ids == 10
+
+
+@pytest.mark.parametrize(("lists", "name"), [(["sparse"], "sparse"), (["tags", "tags_offsets"], "tags_offsets")])
+def test_a_list_cannot_take_the_place_of_something_else_in_a_batch(lists, name):
+    side = SideTable("t", IDS, dict.fromkeys(lists, IDS))
+    with pytest.raises(ConfigError, match=rf"item_lists: '{name}' is what a batch calls something else; rename"):
+        encode(side, IDS, np.ones(5, bool), SideFields("item", ["id"], lists))
+
+
+def test_a_column_may_have_an_equals_sign_in_its_name():
+    side = SideTable("t", IDS, {"a": IDS, "a=b": IDS})
+    wanted = SideFields("item", ["a", "a=b"])
+    made = encode(side, IDS, np.ones(5, bool), wanted)
+    assert encode(side, IDS, np.ones(5, bool), wanted, made.names).names.tolist() == made.names.tolist()

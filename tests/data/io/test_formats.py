@@ -491,7 +491,8 @@ def test_news_are_read_as_other_text(tmp_path):
 
 @pytest.mark.parametrize("read", [log, lambda path: table(path, texts=["user"])])
 def test_what_is_refused_by_its_name_or_its_content(tmp_path, read):
-    content = b"user,item\n1,2\n"
+    content, single = b"user,item\n1,2\n", io.BytesIO()
+    np.save(single, np.arange(3))
     for name, bytes_, fault in (
         ("t.csv.zst", b"\x28\xb5\x2f\xfd", "unknown kind of file; allowed endings are .csv"),
         ("t.xlsx", b"PK", "unknown kind of file"),
@@ -503,6 +504,7 @@ def test_what_is_refused_by_its_name_or_its_content(tmp_path, read):
         ("t.csv.xz", content, "broken xz file"),
         ("t.csv.zip", content, "broken zip file"),
         ("t.npz", content, "not a .npz file"),
+        ("single.npz", single.getvalue(), "not a .npz file of plain arrays .it holds a single array"),
         ("t.parquet", content, "cannot be read as Parquet"),
     ):
         (tmp_path / name).write_bytes(bytes_)

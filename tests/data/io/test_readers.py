@@ -146,6 +146,7 @@ BROKEN = {
     "blank_file": ("\n \n", r"a.csv: the file is empty"),
     "header_only": ("user,item\n", r"a.csv: no rows behind the header"),
     "header_only_open": ("user,item", r"a.csv: no rows behind the header"),
+    "header_with_rating": ("user,title,item,time", r"a.csv: no rows behind the header"),
     "empty_user": ("user,item\n1,2\n,3\n", r"a.csv:3: column user is empty"),
     "empty_item": ("user,item\na,2\nb,\n", r"a.csv:3: column item is empty"),
     "after_quoted_lines": ('user,t,item\n1,"a\nb",2\n1,"c\nd",\n', r"a.csv:4: column item is empty"),

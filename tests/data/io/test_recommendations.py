@@ -71,3 +71,16 @@ def test_ids_are_texts(tmp_path):
 def test_what_cannot_be_used_is_refused(tmp_path, text, message):
     with pytest.raises(DataError, match=message):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"user::_id,item_id,rank\nu,7,1\n", "no column of users and of items; the columns are user, _id,item_id,rank"),
+        (b"user\ritem\nu\t7\n", "lines end with a carriage return alone"),
+    ],
+)
+def test_a_header_that_does_not_name_columns(tmp_path, content, fault):
+    (tmp_path / "lists.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"lists.csv.*: {fault}"):
+        read_recommendations(tmp_path / "lists.csv")

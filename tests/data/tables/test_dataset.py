@@ -374,6 +374,7 @@ CONTRADICTIONS = {
         "'label' is what a batch calls something else",
     ),
     "no tasks": ({"tasks": {}}, "dataset.tasks is missing"),
+    "a task called mean": ({"tasks": {"mean": {"column": "click"}}}, "mean.auc is the mean over the tasks"),
     "no features": ({"sparse": []}, "no features"),
     "twice": ({"dense": ["user"]}, "'user' is a feature more than once"),
     "a label too": ({"sparse": ["click"]}, "'click' is the label of task click and a feature too"),
