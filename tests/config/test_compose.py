@@ -32,7 +32,8 @@ TABLES = (
 )
 SAMPLED = ("cross_entropy", "bpr", "bpr_max", "top1", "top1_max", "full_softmax")
 FITS = {
-    "stage": {"actor_pretrain": "ract", "critic_pretrain": "ract", "finetune": "ract", "train": "mult_vae"},
+    "stage": dict.fromkeys(("actor_pretrain", "critic_pretrain", "finetune"), "ract")
+    | {"train": "mult_vae", "rq_kmeans": "tiger", "generative": "tiger"},
     "dataset": dict.fromkeys(NEWS, "nrms")
     | dict.fromkeys(LOGS, "gru4rec")
     | dict.fromkeys(TABLES, "deepfm")
@@ -45,7 +46,7 @@ FITS = {
     | dict.fromkeys(SAMPLED, "gru4rec")
     | {"multi_task": "mmoe", "calibrated": "aitm"}
     | dict.fromkeys(("in_batch", "catalogue_softmax", "sampled_softmax", "gbce"), "dssm")
-    | {"none": "popularity", "cloze": "bert4rec"},
+    | {"none": "popularity", "cloze": "bert4rec", "graph_constraints": "ultra_gcn", "semantic_ids": "tiger"},
     "weighting": dict.fromkeys(("none", "fixed", "uwl", "gradnorm", "metabalance"), "mmoe"),
     "trainer": dict.fromkeys(("ctr", "mtl"), "nrms") | {"closed_form": "popularity"},
 }
@@ -88,8 +89,9 @@ def test_every_option_composes_and_passes(group, option, tmp_path, monkeypatch):
     words = [f"{group}={option}"]
     if group == "stage":
         words.append(f"model={FITS['stage'][option]}")
-        if option in ("critic_pretrain", "finetune"):
-            follows = {"critic_pretrain": "actor_pretrain", "finetune": "critic_pretrain"}[option]
+        before = {"critic_pretrain": "actor_pretrain", "finetune": "critic_pretrain", "generative": "rq_kmeans"}
+        if option in before:
+            follows = before[option]
             words.append(f"pre_model_path={checkpoint(tmp_path / 'checkpoint', follows)}")
     if option in ("interactions", "mind", "sessions", "table"):
         words.append("dataset.path=somewhere")
