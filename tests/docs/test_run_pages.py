@@ -1,5 +1,6 @@
 """What the pages tell people to type is typed, from top to bottom, on small data and for few steps."""
 
+import importlib
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from worlds.doc_pages import PAGES, QUICK, ROOT, steps
 from recrun import cli
 from recrun.api import start, sweep
 from recrun.api.overrides import words_of
+from recrun.config import schema
 from recrun.console.usage import VERBS
 
 LONG = os.environ.get("RECRUN_TEST_ALL") == "1"
@@ -91,6 +93,8 @@ class Reader:
         wanted = 2 if step.output and step.output[0].startswith("error: ") else 0
         for run in self.runs() if "RUN" in words else [""]:
             self.capsys.readouterr()
+            importlib.invalidate_caches()  # a command is a process of its own, which sees the files that are there now
+            schema.forget()
             code = cli.main([run if word == "RUN" else word for word in words])
             if code == wanted:
                 break

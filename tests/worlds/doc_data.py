@@ -30,6 +30,8 @@ def write(folder: Path) -> None:
     text(folder / "train.csv", [criteo(rng) for _ in range(1_500)], "\t")
     for part in ("train", "valid"):
         news(folder / "mind" / part, rng)
+    sections = ["data: {title_size: 8, his_size: 5}", "model: {word_emb_dim: 8, head_num: 2, head_dim: 4}"]
+    (folder / "nrms.yaml").write_text("\n".join(sections), encoding="utf-8")
 
 
 def write_public(root: Path) -> None:
@@ -65,7 +67,14 @@ def write_public(root: Path) -> None:
 def tables():
     """The tables that Python on a page speaks of."""
     rows = pd.DataFrame(events(random.Random(1), 300), columns=["user", "item", "time"])
-    return {"frame": rows, "items": pd.DataFrame({"item": range(ITEMS), "brand": [n % 4 for n in range(ITEMS)]})}
+    files = {
+        f"{part}_{name}": f"mind/{part}/{name}.tsv" for part in ("train", "valid") for name in ("news", "behaviors")
+    }
+    files |= {f"test_{name}": f"mind/valid/{name}.tsv" for name in ("news", "behaviors")}
+    return files | {
+        "frame": rows,
+        "items": pd.DataFrame({"item": range(ITEMS), "brand": [n % 4 for n in range(ITEMS)]}),
+    }
 
 
 def events(rng, longest_pause, items=ITEMS):
