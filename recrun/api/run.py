@@ -208,7 +208,8 @@ class Run:
         """Goes on exactly where the run stopped, or gives its last stage more epochs; returns itself.
 
         Args:
-            epochs: Epochs of the last stage in all, more than it had; None = those of the config.
+            epochs: Epochs of the last stage in all, more than it had; None = those of the config. A finished run can
+                have more if it kept the state of its optimizer, `keep_state=last`.
 
         Raises:
             ConfigError: More epochs cannot be had, or config.yaml was edited.

@@ -192,8 +192,9 @@ def test_embed(run):
 
 
 def test_resume_gives_more_epochs(folder):
-    longer = recrun.run(SMALL, {"output_dir": folder, "epochs": 3}, data=EVENTS)
-    shorter = recrun.run(SMALL, {"output_dir": folder}, data=EVENTS)
+    keys = {"output_dir": folder, "keep_state": "last"}
+    longer = recrun.run(SMALL, {**keys, "epochs": 3}, data=EVENTS)
+    shorter = recrun.run(SMALL, keys, data=EVENTS)
     assert shorter.resume(epochs=3) is shorter
     assert same_weights(longer, shorter)
     assert shorter.resume().status == "finished"
