@@ -52,6 +52,21 @@ def lower_is_better(metric: str) -> bool:
 
 
 @dataclass(frozen=True)
+class GroupValues:
+    """A metric with one value for each group of rows.
+
+    Attributes:
+        ids: Of the groups [G], each once.
+        weights: What a group counts in the mean, positive [G].
+        values: float64 [G].
+    """
+
+    ids: np.ndarray
+    weights: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What an evaluator finds.
 
@@ -60,9 +75,11 @@ class Evaluation:
         ids: Ids of the units, as strings [U].
         units: One value per unit for every metric that has one, {"ndcg@10": float64 [U]}.
         instead: Metrics that these data leave undefined (no AUC of one class), each with the one to go on by.
+        groups: Of metrics whose units are groups of rows (group_auc of tables) their values.
     """
 
     metrics: Metrics
     ids: np.ndarray
     units: dict[str, np.ndarray]
     instead: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, GroupValues] = field(default_factory=dict)

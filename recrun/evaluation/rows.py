@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from recrun.evaluation.impressions import impression_metrics
 from recrun.evaluation.metrics import greater_is_better
 from recrun.features import Task
 from recrun.interfaces import ComputeDevice, Dataset
-from recrun.types import Count, Evaluation, Split
+from recrun.types import Count, Evaluation, GroupValues, Split
 
 Float32: TypeAlias = npt.NDArray[np.float32]
 Float64: TypeAlias = npt.NDArray[np.float64]
@@ -30,9 +30,10 @@ Int64: TypeAlias = npt.NDArray[np.int64]
 class Results:
     """What is known of one task, or of several: see `Evaluation`."""
 
-    metrics: dict[str, float]
-    units: dict[str, Float64]
-    instead: dict[str, str]
+    metrics: dict[str, float] = field(default_factory=dict)
+    units: dict[str, Float64] = field(default_factory=dict)
+    instead: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, GroupValues] = field(default_factory=dict)
 
 
 class RowMetrics:
@@ -96,7 +97,7 @@ class RowMetrics:
             raise DataError(f"the {split} split has no labels: its rows can be predicted, not evaluated")
         whole = {name: np.concatenate(values) for name, values in parts.items() if values}
         tasks: Sequence[Task] = dataset.sizes["tasks"]
-        results = Results({}, {}, {})
+        results = Results()
         for at, task in enumerate(tasks):
             prefix = f"{task.name}/" if len(tasks) > 1 else ""
             scores, labels = np.ascontiguousarray(whole["score"][:, at]), np.ascontiguousarray(whole["label"][:, at])
@@ -106,17 +107,19 @@ class RowMetrics:
                 evaluate_classification(results, prefix, scores, labels)
                 if "group" in whole:
                     self.evaluate_groups(results, prefix, scores, labels, whole["group"])
-        return Evaluation(results.metrics, dataset.units(split)[: len(whole["score"])], results.units, results.instead)
+        ids = dataset.units(split)[: len(whole["score"])]
+        return Evaluation(results.metrics, ids, results.units, results.instead, results.groups)
 
     def evaluate_groups(self, results: Results, prefix: str, scores: Float32, labels: Float32, groups: Int64) -> None:
-        """Adds group_auc."""
+        """Adds group_auc: the mean, and the value of each group."""
         auc_G, rows_G = group_auc(scores, labels > 0, groups)
         both = ~np.isnan(auc_G)
-        if both.any():
-            weights = rows_G[both] if self.group_weights == "rows" else None
-            results.metrics[f"{prefix}group_auc"] = float(np.average(auc_G[both], weights=weights))
-        else:
+        if not both.any():
             results.instead[f"{prefix}group_auc"] = results.instead.get(f"{prefix}auc", f"{prefix}auc")
+            return
+        weights = rows_G[both] if self.group_weights == "rows" else np.ones_like(rows_G[both])
+        results.metrics[f"{prefix}group_auc"] = float(np.average(auc_G[both], weights=weights))
+        results.groups[f"{prefix}group_auc"] = GroupValues(np.unique(groups)[both], weights, auc_G[both])
 
     def scored(
         self, model: nn.Module, dataset: Dataset, split: Split, device: ComputeDevice
@@ -167,7 +170,7 @@ def evaluate_regression(results: Results, prefix: str, values: Float32, labels: 
 
 
 def group_auc(scores_N: Float32, positive_N: npt.NDArray[np.bool_], group_N: Int64) -> tuple[Float64, Int64]:
-    """AUC within each group, float64 [G], NaN where it has one class; and its number of rows, int64 [G]."""
+    """Of each group, in ascending order, its AUC, float64 [G], NaN where it has one class; and its rows, int64 [G]."""
     order = np.argsort(group_N, kind="stable")
     _, begins = np.unique(group_N[order], return_index=True)
     offsets = np.append(begins, len(order)).astype(np.int64)

@@ -58,9 +58,17 @@ def stage_results(progress: Progress, found: Mapping[Split, Evaluation], greater
 
 
 def save_units(path: Path, evaluation: Evaluation) -> None:
-    """One value per unit and metric, with the units' ids, as a .npz of plain arrays."""
+    """One value per unit and metric, with the units' ids, as a .npz of plain arrays.
+
+    A metric over groups is stored with their ids and weights: `group_auc`, `group_auc:ids`, `group_auc:weights`. One
+    group alone is not: it says nothing of others.
+    """
     path.parent.mkdir(exist_ok=True)
     arrays: dict[str, Any] = {"ids": in_array(evaluation.ids), **evaluation.units}
+    for name, groups in evaluation.groups.items():
+        if len(groups.ids) > 1:
+            own = {"": groups.values, ":ids": groups.ids.astype(str), ":weights": groups.weights}
+            arrays |= {f"{name}{suffix}": values for suffix, values in own.items()}
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     with fresh.open("xb") as file:

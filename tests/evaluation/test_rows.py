@@ -131,6 +131,11 @@ def test_group_auc_is_the_mean_over_groups_that_have_both_classes(rng, weights):
     found = judge(Rows(scores, labels, group=groups), batch_size=50, group_weights=weights)
     expected = np.average(areas, weights=rows if weights == "rows" else None)
     assert found.metrics["group_auc"] == pytest.approx(expected, abs=1e-12)
+    values = found.groups["group_auc"]
+    assert values.values == pytest.approx(areas)
+    assert values.weights.tolist() == (rows if weights == "rows" else [1] * len(rows))
+    with_both = [g for g in np.unique(groups) if 0 < labels[groups == g].sum() < (groups == g).sum()]
+    assert values.ids.tolist() == with_both
 
 
 def test_a_group_of_one_class_has_no_auc():

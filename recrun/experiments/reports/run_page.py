@@ -115,8 +115,8 @@ def metrics(run: Stored) -> tuple[str, tuple[Chart, ...], Table | None]:
     found = {split: intervals(run, split) if stated[split] else {} for split in SPLITS}
     there = [split for split in SPLITS if stated[split]]
     rows = [(name, *(estimate(stated[split].get(name), found[split].get(name)) for split in there)) for name in names]
-    units = {split: next(iter(values.values())) for split, values in found.items() if values}
-    counted = ", ".join(f"{one.units:,} {one.unit} of {split}" for split, one in units.items())
+    units = [f"{one.units:,} {one.unit} of {split}" for split, values in found.items() for one in values.values()]
+    counted = ", ".join(dict.fromkeys(units))
     monitor = f"Epochs were chosen by validation {run.results.get('monitor')}."
     note = f"Means over {counted}, with 95% intervals (bootstrap over these). " if counted else ""
     return f"{note}{monitor}", (), Table(("metric", *there), tuple(rows))

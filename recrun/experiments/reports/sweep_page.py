@@ -99,10 +99,10 @@ def settings_section(directory: Path) -> list[Section]:
         Estimate(setting.name, found[shown].mean, found[shown].interval.low, found[shown].interval.high)
         for setting, found in zip(settings, values, strict=True)
     ]
-    one = next(iter(values[0].values()))
+    units = " and ".join(dict.fromkeys(f"{one.units:,} {one.unit}" for one in values[0].values()))
     header = ("setting", "seeds", *(f"{split} {name}" for name in names))
     note = (
-        f"Means over {one.units:,} {one.unit} of {split}, ± standard deviation over seeds, with 95% intervals "
+        f"Means over {units} of {split}, ± standard deviation over seeds, with 95% intervals "
         "(bootstrap over these and over seeds)."
     )
     chart = interval_chart(f"{split} {shown}, with 95% intervals", shown, estimates)
