@@ -62,8 +62,10 @@ __all__ = [
 
 def train(*overrides: str) -> dict[str, Any]:
     """The older form of `recrun.run`: returns results.json's content with the run's "directory"."""
+    from recrun.config import local_code
     from recrun.experiments import directories
 
+    local_code.install()
     return directories.train(overrides)
 
 
