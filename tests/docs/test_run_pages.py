@@ -27,6 +27,7 @@ FEWER = {  # of what takes long
     "devices": "2",
     "seed": "0,1",
 }
+RUN = re.compile(r"(?<![^=])RUN$")
 STAMP = re.compile(r"outputs/([\w/]+)/(?:\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d|…|\.\.\.)")
 
 
@@ -91,11 +92,11 @@ class Reader:
         if "pip" in words:
             return
         wanted = 2 if step.output and step.output[0].startswith("error: ") else 0
-        for run in self.runs() if "RUN" in words else [""]:
+        for run in self.runs() if any(RUN.search(word) for word in words) else [""]:
             self.capsys.readouterr()
             importlib.invalidate_caches()  # a command is a process of its own, which sees the files that are there now
             schema.forget()
-            code = cli.main([run if word == "RUN" else word for word in words])
+            code = cli.main([RUN.sub(run, word) for word in words])
             if code == wanted:
                 break
         said = self.capsys.readouterr()

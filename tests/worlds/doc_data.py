@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.csv
 import pyarrow.parquet
+import torch
+from scipy.sparse import csr_matrix
 
 USERS, ITEMS = 80, 90
 
@@ -52,6 +54,8 @@ def write_public(root: Path) -> None:
     text(root / "ml-100k" / "ml-100k.item", [*items, *films], "\t")
     rows = [*events(rng, longest_pause=40_000, items=300)]
     text(root / "ml-1m" / "ratings.dat", [(str(u), str(i), "5", str(t)) for u, i, t in rows], "::")
+    histories = [[str(user), *(str(item) for other, item, _ in rows if other == user)] for user in range(USERS)]
+    text(root / "amazon-beauty" / "sequences.txt", histories, " ")
     people = [["x"] * 42 for _ in range(200)]
     for number, person in enumerate(people):
         for column in (0, 5, 16, 17, 18, 30, 39):  # numbers
@@ -71,10 +75,27 @@ def tables():
         f"{part}_{name}": f"mind/{part}/{name}.tsv" for part in ("train", "valid") for name in ("news", "behaviors")
     }
     files |= {f"test_{name}": f"mind/valid/{name}.tsv" for name in ("news", "behaviors")}
+    times = csr_matrix((rows["time"].astype(float), (rows["user"], rows["item"])), shape=(USERS, ITEMS))
+    files |= dict.fromkeys(("X", "val_in", "val_out", "X_test"), times)
+    files["model"] = Clicks()
+    label = torch.arange(64) % 2
+    batch = ({"age": label + torch.rand(64)}, label.float())
+    files |= {f"{part}_loader": [batch] for part in ("train", "val", "test")}
     return files | {
         "frame": rows,
         "items": pd.DataFrame({"item": range(ITEMS), "brand": [n % 4 for n in range(ITEMS)]}),
     }
+
+
+class Clicks(torch.nn.Module):
+    """A model as Torch-RecHub's trainers have them: probabilities from a batch of columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(1, 1)
+
+    def forward(self, batch):
+        return self.linear(batch["age"][:, None]).sigmoid().squeeze(1)
 
 
 def events(rng, longest_pause, items=ITEMS):
