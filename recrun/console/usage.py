@@ -152,12 +152,15 @@ Runs with other data, another split or another evaluation are refused.
   --output FILE       where to write it (default: stdout)""",
     "report": """\
 recrun report RUN|SWEEP [--output FILE]
+recrun report RUN|SWEEP ... [--baseline NAME | --all-pairs] [--metric NAME,NAME] [--split valid|test]
+              [--correction holm|bh] --output FILE
 
 Writes one HTML file that needs nothing else and loads nothing: learning curves with the kept epoch, metrics with
 intervals, their distribution over units, losses, times, data, code and machine, and the command to repeat the run; of a
-sweep its settings over seeds. With report=true a run writes it when it has finished.
+sweep its settings over seeds. With report=true a run writes it when it has finished. Several runs or sweeps, or an
+option of recrun compare (see there), make the page of a comparison: means, differences with tests, and what they show.
 
-  --output FILE   default: report.html in the directory""",
+  --output FILE   default: report.html in the directory; a comparison needs it""",
     "clean": """\
 recrun clean RUN|SWEEP [--dry-run]
 

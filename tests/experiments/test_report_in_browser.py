@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Reports of a run in three stages, of a sweep over seeds and of a search."""
+    """Reports of a run in three stages, of a sweep over seeds, of a search and of the sweep's settings compared."""
     folder = tmp_path_factory.mktemp("pages")
     sources = [word for word in WORDS if word.startswith("dataset") or word in ("threads=1", "device=cpu")]
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +45,10 @@ def pages(tmp_path_factory):
         assert cli.main(["-m", "search=random", "search.trials=5", *WORDS, *space, "output_dir=search"]) == 0
         found = {"run": next(folder.glob("run/*/*/*"))}
         found |= {name: next((folder / name / "multirun").iterdir()) for name in ("sweep", "search")}
-        return {name: write_report(directory.absolute()) for name, directory in found.items()}
+        compared = ["report", str(found["sweep"]), "--all-pairs", "--output", "comparison.html"]
+        assert cli.main(compared) == 0
+        reports = {name: write_report(directory.absolute()) for name, directory in found.items()}
+        return {**reports, "comparison": folder / "comparison.html"}
 
 
 def browse(tmp_path, path, *flags):
@@ -55,7 +58,7 @@ def browse(tmp_path, path, *flags):
     return done.stdout, done.stderr
 
 
-PAGES = pytest.mark.parametrize("name", ["run", "sweep", "search"])
+PAGES = pytest.mark.parametrize("name", ["run", "sweep", "search", "comparison"])
 
 
 @PAGES

@@ -54,6 +54,8 @@ def run(words: Sequence[str]) -> int:
         DataError: A file of a run is damaged.
     """
     options = parse(words)
+    if options.output is not None and FORMATS[options.format] is None:
+        raise ConfigError("--output needs --format csv, json, latex or markdown")
     table, runs = compared(options)
     write(table, options, runs)
     return 0
@@ -87,8 +89,13 @@ def write(table: ComparisonResult, options: Options, runs: Sequence[StoredRun]) 
         report.note(f"{len(runs)} runs compared in {options.output}")
 
 
-def parse(words: Sequence[str]) -> Options:
+def parse(words: Sequence[str], verb: str = "compare", options: Sequence[str] = OPTIONS) -> Options:
     """The options, each as `--name VALUE` or `--name=VALUE`.
+
+    Args:
+        words: Of the command line, after the verb.
+        verb: The command that has them.
+        options: Which of OPTIONS it takes.
 
     Raises:
         ConfigError: An option that is unknown, incomplete, given twice or at odds with another.
@@ -101,30 +108,27 @@ def parse(words: Sequence[str]) -> Options:
         if not word.startswith("--"):
             paths.append(Path(word))
             continue
-        if name not in OPTIONS:
-            hint = did_you_mean(name, OPTIONS)
-            raise ConfigError(f"compare: unknown option {name}{hint} (there are: {', '.join(OPTIONS)})")
+        if name not in options:
+            hint = did_you_mean(name, options)
+            raise ConfigError(f"{verb}: unknown option {name}{hint} (there are: {', '.join(options)})")
         if name in values:
-            raise ConfigError(f"compare: {name} is given twice{'; separate metrics by commas' * (name == '--metric')}")
+            raise ConfigError(f"{verb}: {name} is given twice{'; separate metrics by commas' * (name == '--metric')}")
         values[name] = "yes" if name == "--all-pairs" and not has_value else given if has_value else next(rest, "")
         if not values[name] or (name == "--all-pairs" and has_value):
-            raise ConfigError(f"compare: {name} {'takes no' if name == '--all-pairs' else 'needs a'} value")
-    return checked(paths, values)
+            raise ConfigError(f"{verb}: {name} {'takes no' if name == '--all-pairs' else 'needs a'} value")
+    return checked(paths, values, verb)
 
 
-def checked(paths: Sequence[Path], values: Mapping[str, str]) -> Options:
+def checked(paths: Sequence[Path], values: Mapping[str, str], verb: str) -> Options:
     """Options whose values are among those allowed."""
     if not paths:
-        raise ConfigError("compare needs runs or sweeps: recrun compare outputs/… (recrun list runs shows them)")
+        raise ConfigError(f"{verb} needs runs or sweeps: recrun {verb} outputs/… (recrun list runs shows them)")
     for name, allowed in CHOICES.items():
         if name in values and values[name] not in allowed:
             hint = did_you_mean(values[name], allowed)
             raise ConfigError(f"{name} {values[name]}: expected {', '.join(allowed)}{hint}")
     if "--baseline" in values and "--all-pairs" in values:
-        raise ConfigError("compare: --baseline and --all-pairs exclude each other")
-    chosen = values.get("--format", "terminal")
-    if "--output" in values and FORMATS[chosen] is None:
-        raise ConfigError("--output needs --format csv, json, latex or markdown")
+        raise ConfigError(f"{verb}: --baseline and --all-pairs exclude each other")
     return Options(
         paths=tuple(paths),
         metrics=tuple(name for name in values.get("--metric", "").split(",") if name),
@@ -132,7 +136,7 @@ def checked(paths: Sequence[Path], values: Mapping[str, str]) -> Options:
         all_pairs="--all-pairs" in values,
         split="valid" if values.get("--split") == "valid" else "test",
         correction="bh" if values.get("--correction") == "bh" else "holm",
-        format=chosen,
+        format=values.get("--format", "terminal"),
         output=Path(values["--output"]) if "--output" in values else None,
     )
 

@@ -236,9 +236,8 @@ def paper_caption(table: ComparisonResult) -> str:
 def cells(table: ComparisonResult, markup: Markup) -> list[list[str]]:
     """The table of settings with its head: best bold, second underlined, marks of significance."""
     rows = [["", *(markup.escape(metric) for metric in table.metrics)]]
-    for at, setting in enumerate(table.settings):
-        name = setting if table.baseline is not None else f"{letter(at)} {setting}"
-        row = [markup.escape(name)]
+    for setting in table.settings:
+        row = [markup.escape(setting_name(table, setting))]
         for metric in table.metrics:
             summary = table.summary(setting, metric)
             style = styles(table, metric, markup).get(summary.mean, "%s")
@@ -248,6 +247,11 @@ def cells(table: ComparisonResult, markup: Markup) -> list[list[str]]:
             row.append(f"{style % f'{summary.mean:.{DIGITS}f}'}{sd}{raised}")
         rows.append(row)
     return rows
+
+
+def setting_name(table: ComparisonResult, setting: str) -> str:
+    """A setting; of all pairs with the letter that marks stand for it."""
+    return setting if table.baseline is not None else f"{letter(table.settings.index(setting))} {setting}"
 
 
 def styles(table: ComparisonResult, metric: str, markup: Markup) -> dict[float, str]:

@@ -189,8 +189,8 @@ def histogram(title: str, x_name: str, values: npt.NDArray[np.float64]) -> Chart
     return Chart(title, x_name, across.ticks(x_ticks), up.ticks(y_ticks), bars=tuple(bars))
 
 
-def interval_chart(title: str, x_name: str, estimates: Sequence[Estimate]) -> Chart | None:
-    """A row per estimate: its name above, its interval as a line and its value as a dot."""
+def interval_chart(title: str, x_name: str, estimates: Sequence[Estimate], form: str = ".4f") -> Chart | None:
+    """A row per estimate: its name and value, in some format, above, its interval as a line and its value as a dot."""
     if not estimates:
         return None
     ends = [end for one in estimates for end in (one.low, one.high)]
@@ -200,7 +200,8 @@ def interval_chart(title: str, x_name: str, estimates: Sequence[Estimate]) -> Ch
     for at, one in enumerate(estimates):
         y = TOP + ROW * at + 24
         segment = f"{across(one.low):.1f},{y:.1f} {across(one.high):.1f},{y:.1f}"
-        lines.append(Line(f"{one.name}: {one.value:.4f}", segment, (Mark(across(one.value), y, f"{one.value:.4f}"),)))
+        value = f"{one.value:{form}}"
+        lines.append(Line(f"{one.name}: {value}", segment, (Mark(across(one.value), y, value),)))
     height = TOP + ROW * len(estimates) + BOTTOM
     names = tuple(Tick(TOP + ROW * at + 14, shortened(line.name)) for at, line in enumerate(lines))
     return Chart(title, x_name, across.ticks(x_ticks), names, tuple(lines), height=height, left=RIGHT, named_rows=True)

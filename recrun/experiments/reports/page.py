@@ -27,6 +27,7 @@ class Section:
     """A heading and what is below it.
 
     Attributes:
+        lines: Sentences, a line each.
         facts: Names and values.
         text: Shown as it is, in lines: a command, a config.
     """
@@ -37,11 +38,12 @@ class Section:
     table: Table | None = None
     facts: tuple[tuple[str, str], ...] = ()
     text: str = ""
+    lines: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing but a heading."""
-        return not (self.note or self.charts or self.table or self.facts or self.text)
+        return not (self.note or self.charts or self.table or self.facts or self.text or self.lines)
 
 
 @dataclass(frozen=True)

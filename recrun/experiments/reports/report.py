@@ -1,11 +1,14 @@
-"""`recrun report`: a page of a run or a sweep, and where it is written."""
+"""`recrun report`: a page of a run, a sweep or a comparison, and where it is written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from recrun.errors import ConfigError
+from recrun.experiments.compare.command import Options
 from recrun.experiments.outputs import RUN_FILES
+from recrun.experiments.reports.comparison_page import comparison_page
 from recrun.experiments.reports.page import Page, write
 from recrun.experiments.reports.run_page import run_page
 from recrun.experiments.reports.sweep_page import sweep_page
@@ -30,6 +33,22 @@ def write_report(directory: Path, output: Path | None = None) -> Path:
         raise ConfigError(f"--output {path}: this is one of the run's own files; give another name")
     write(page_of(directory), path)
     return path
+
+
+def write_comparison(options: Options, output: Path, words: Sequence[str]) -> Path:
+    """Writes the page of a comparison.
+
+    Args:
+        options: What is compared, and how.
+        output: The file; not within a run that is compared.
+        words: What was typed, after `recrun report`.
+
+    Raises:
+        ConfigError: The runs cannot be compared, or the file would replace something else than a report.
+        RecrunError: A file of a run is damaged.
+    """
+    write(comparison_page(options, words), output)
+    return output
 
 
 def page_of(directory: Path) -> Page:
