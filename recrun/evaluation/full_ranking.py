@@ -18,6 +18,7 @@ from recrun.errors import DataError
 from recrun.evaluation import metrics as M
 from recrun.evaluation.event_data import EventData, sampled
 from recrun.evaluation.finite import NaNLast
+from recrun.evaluation.profile import UnitProfile
 from recrun.evaluation.top_k import top_k
 from recrun.interfaces import ComputeDevice
 from recrun.types import Batch, Count, Counts, Evaluation, Split
@@ -118,6 +119,13 @@ class FullRanking:
                 + ("; evaluator.mask_seen=false ranks items that were seen before" if len(dataset.units(split)) else "")
             )
         return units.take(sampled(len(units), self.valid_sample)) if split == "valid" and self.valid_sample else units
+
+    def profile(self, dataset: EventData, split: Split) -> UnitProfile:
+        """How active the units of a split are, and how popular their targets."""
+        units = self.units(dataset, split)
+        counts = dataset.item_counts()[units.targets.items]
+        sums = np.bincount(units.targets.rows(), counts, minlength=len(units))
+        return UnitProfile(units.ids, units.inputs.lengths(), sums / units.targets.lengths())
 
     def item_counts(self, dataset: EventData) -> Tensor:
         """Training events of each item, where a metric of one's own may ask."""

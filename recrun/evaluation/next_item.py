@@ -17,6 +17,7 @@ from recrun.evaluation.event_data import EventData, sampled
 from recrun.evaluation.finite import NaNLast
 from recrun.evaluation.full_ranking import best_items, lines, ragged_fields, row_of, scorer
 from recrun.evaluation.metrics import Metric, greater_is_better
+from recrun.evaluation.profile import UnitProfile
 from recrun.interfaces import ComputeDevice
 from recrun.types import Count, Counts, Evaluation, Metrics, Split
 
@@ -99,6 +100,11 @@ class NextItem:
         units = self.values(rank, bpr)
         means: Metrics = {name: float(values.mean()) for name, values in units.items()}
         return Evaluation(means, ids, units)
+
+    def profile(self, dataset: EventData, split: Split) -> UnitProfile:
+        """How many events precede those of a split, and how popular their items are."""
+        events = dataset.next_items(split)
+        return UnitProfile(events.ids, events.length, dataset.item_counts()[events.target].astype(np.float64))
 
     def scored(
         self, model: nn.Module, dataset: EventData, events: NextItems, device: ComputeDevice, numbers: NaNLast

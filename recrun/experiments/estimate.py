@@ -26,7 +26,7 @@ from recrun.errors import ConfigError
 from recrun.evaluation.next_item import NextItem
 from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.costs import Estimate, EvaluationCost, StageCost
-from recrun.experiments.results import save_units
+from recrun.experiments.results import save_profile, save_units
 from recrun.experiments.run import ALL_THREADS
 from recrun.interfaces import Dataset, TrainingStatus
 from recrun.runtime import memory
@@ -200,15 +200,17 @@ class Timing:
                 break
             batches = batches * 2 if wanted is None else min(wanted, batches * 2)
         units, seconds = timed[-1]
-        path = self.folder / f"{split}.npz"
+        path, about = self.folder / f"{split}.npz", self.folder / f"{split}_profile.npz"
         save_units(path, found)
+        save_profile(about, self.dataset, split, found)
+        size = sum(file.stat().st_size for file in (path, about) if file.is_file())
         if is_whole or batches == wanted:
-            return EvaluationCost(min(spent for of, spent in timed if of == units), path.stat().st_size, units, units)
+            return EvaluationCost(min(spent for of, spent in timed if of == units), size, units, units)
         total = self.units(split) if wanted is None else min(self.units(split), units * wanted // batches)
         fewer, sooner = timed[-2] if len(timed) > 1 else (0, 0.0)
         each = max(0.0, seconds - sooner) / (units - fewer)  # what an evaluation does once is in both
         whole = seconds + each * max(0, total - units)
-        return EvaluationCost(whole, path.stat().st_size * total // units, units, total)
+        return EvaluationCost(whole, size * total // units, units, total)
 
     def units(self, split: Split) -> int:
         """How many units an evaluation of a whole split has."""

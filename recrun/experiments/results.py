@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from recrun.errors import RecrunError
+from recrun.evaluation.profile import profile_of
 from recrun.interfaces import Dataset
 from recrun.runtime.device import Device
 from recrun.runtime.escapes import in_array
@@ -69,8 +70,22 @@ def save_units(path: Path, evaluation: Evaluation) -> None:
         if len(groups.ids) > 1:
             own = {"": groups.values, ":ids": groups.ids.astype(str), ":weights": groups.weights}
             arrays |= {f"{name}{suffix}": values for suffix, values in own.items()}
+    write_arrays(path, arrays)
+
+
+def save_profile(path: Path, dataset: Dataset, split: Split, evaluation: Evaluation) -> None:
+    """Activity and popularity of the units that were evaluated, in the order of their values; nothing where unknown."""
+    found = profile_of(dataset, split, evaluation.ids)
+    path.unlink(missing_ok=True)
+    if found is not None:
+        path.parent.mkdir(exist_ok=True)
+        write_arrays(path, {"activity": found.activity, "popularity": found.popularity})
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """An .npz, whole or not at all."""
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     with fresh.open("xb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **dict(arrays))  # type: ignore[arg-type]
     fresh.replace(path)

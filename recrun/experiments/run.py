@@ -25,7 +25,14 @@ from recrun.experiments import pruning, run_record
 from recrun.experiments.build import Config, build_dataset, build_model, build_trainers
 from recrun.experiments.disk import refuse_full_disk, tidy
 from recrun.experiments.instantiate import instantiate
-from recrun.experiments.results import Results, earlier_results, evaluate_splits, save_units, stage_results
+from recrun.experiments.results import (
+    Results,
+    earlier_results,
+    evaluate_splits,
+    save_profile,
+    save_units,
+    stage_results,
+)
 from recrun.experiments.watched import watched
 from recrun.interfaces import Dataset, Log, Reporter
 from recrun.runtime import memory
@@ -230,6 +237,7 @@ class Run:
             context.log.append({**test_row, "metrics": results["test"], "losses": {}})
         for split, evaluation in found.items():
             save_units(self.directory / "units" / f"{split}.npz", evaluation)
+            save_profile(self.directory / "profiles" / f"{split}.npz", self.dataset, split, evaluation)
         digest = checkpoint.read_card(context.directory / trainer.keep)["weights_sha256"]
         self.record.stage(
             context.stage,

@@ -213,7 +213,8 @@ def test_the_jobs_of_a_sweep_are_beside_its_plan(stranger, tmp_path, capsys, dir
 LINKS = [
     *(".lock", "recrun.log", "evaluations.jsonl", "run.json.new", "metrics.jsonl.new", "results.json.new"),
     *("config.yaml.new", "vocabulary/items.txt.new", "units/test.npz.new", "train/last.new", "train/best.new"),
-    *("metrics.jsonl", "run.json", "results.json", "tensorboard", "wandb", "vocabulary", "units", "train", ".hydra"),
+    *("metrics.jsonl", "run.json", "results.json", "tensorboard", "wandb", "vocabulary", "units", "profiles"),
+    *("train", ".hydra"),
 ]
 
 

@@ -102,12 +102,21 @@ def blocks_of(runs: Sequence[StoredRun], metrics: Sequence[str], split: Split) -
         for found in read_units(path, metrics):
             refuse_other_results(run, path, found, split)
             kinds.setdefault((found.grouped, *found.values), {})[str(run.directory)] = found
-    unit = printable(runs[0].results.get("unit") or "units")
-    next_item = "next_item" in str(runs[0].evaluator.get("_target_"))
+    unit, by_session = unit_of(runs[0]), is_by_session(runs[0])
     for (grouped, *names), files in kinds.items():
         if len(files) < len(runs):
             raise DataError(f"{names[0]} has a value for each group in some runs only: they are of different versions")
-        yield matched(files, "groups" if grouped else unit, next_item and not grouped)
+        yield matched(files, "groups" if grouped else unit, by_session and not grouped)
+
+
+def unit_of(run: StoredRun) -> str:
+    """What a run calls its units, in the plural."""
+    return printable(run.results.get("unit") or "units")
+
+
+def is_by_session(run: StoredRun) -> bool:
+    """Whether the ids of a run's units are `<session>:<position>`, and sessions belong together."""
+    return "next_item" in str(run.evaluator.get("_target_"))
 
 
 def refuse_other_results(run: StoredRun, path: Path, found: UnitValues, split: Split) -> None:

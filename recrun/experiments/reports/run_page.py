@@ -20,12 +20,18 @@ from recrun.experiments.compare.runs import (
 from recrun.experiments.reports.charts import Chart, Points, histogram, line_chart
 from recrun.experiments.reports.estimates import Value, unit_values, values_of
 from recrun.experiments.reports.page import Page, Section, Table
+from recrun.experiments.reports.unit_bins import bin_charts
 from recrun.experiments.run_record import MetricsLog
 from recrun.runtime.run_files import inside, read_json, read_plain, read_text, refuse_links
 from recrun.types import Split
 
 SPLITS: tuple[Split, ...] = ("valid", "test")
 MOST_LOSSES = 12  # charts of losses; a model of many tasks has more than anyone looks at
+BY_KIND = "By activity and popularity"
+BY_KIND_NOTE = (
+    "Units in bins of about equal size, with means and 95% intervals: by the events of a unit's input, and by the "
+    "training events of its targets, in the mean over these."
+)
 NO_NUMBER, NO_BREAK = "-", "\N{NO-BREAK SPACE}"
 
 Json = Mapping[str, Any]
@@ -95,6 +101,7 @@ def run_page(directory: Path) -> Page:
             Section("Metrics", *metrics(run)),
             Section("Learning curves", charts=curves(run)),
             Section("Distribution over units", charts=distributions(run)),
+            like_units(run),
             Section("Losses", charts=losses(run)),
             Section("Time", table=times(run)),
             Section("Data", facts=facts(mapping(run.record.get("dataset")))),
@@ -170,6 +177,16 @@ def distributions(run: Stored) -> tuple[Chart, ...]:
             title = f"{split} {monitor}: {(values == 0).mean():.0%} of {len(values):,} are 0"
             found.append(histogram(title, monitor, values))
     return tuple(found)
+
+
+def like_units(run: Stored) -> Section:
+    """The metric that decided by activity of units and popularity of their targets, where the run knows them."""
+    if run.status != "finished":
+        return Section(BY_KIND)
+    stored, monitor = read_run(run.directory), str(run.results.get("monitor"))
+    splits = [split for split in SPLITS if mapping(run.results.get(split))]
+    charts = tuple(chart for split in splits for chart in bin_charts(stored, split, monitor))
+    return Section(BY_KIND, BY_KIND_NOTE if charts else "", charts)
 
 
 def times(run: Stored) -> Table | None:
