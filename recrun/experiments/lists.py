@@ -24,6 +24,7 @@ from recrun.experiments.directories import new_directory
 from recrun.experiments.instantiate import instantiate
 from recrun.experiments.results import save_profile, save_units
 from recrun.experiments.run_record import RunRecord, now, write_json, write_text
+from recrun.runtime.run_files import profile_file
 from recrun.types import Evaluation, Split
 
 HOW = ("evaluator", "eval_limit")  # what runs must share to be compared, whatever was typed: no part of a name
@@ -67,7 +68,7 @@ def evaluate_file(composed: Composition, path: Path, split: Split, name: str | N
         lists={"file": str(path.absolute()), "sha256": digest, "split": split, **counts},
     )
     save_units(directory / "units" / f"{split}.npz", evaluation)
-    save_profile(directory / "profiles" / f"{split}.npz", dataset, split, evaluation)
+    save_profile(profile_file(directory, split), dataset, split, evaluation)
     write_json(directory / "results.json", results(evaluation, split, dataset))
     record.update(status="finished", end=now())
     return directory, {"metrics": evaluation.metrics, **counts}

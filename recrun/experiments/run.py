@@ -40,7 +40,7 @@ from recrun.runtime.device import Device
 from recrun.runtime.escapes import as_lines
 from recrun.runtime.process import Deadline, exclusive, log_file, settled, stop_signals
 from recrun.runtime.ranks import Ranks
-from recrun.runtime.run_files import read_json, refuse_links
+from recrun.runtime.run_files import profile_file, read_json, refuse_links
 from recrun.training.monitor import which
 from recrun.training.settings import StageContext
 from recrun.training.trainer import Trainer
@@ -237,7 +237,7 @@ class Run:
             context.log.append({**test_row, "metrics": results["test"], "losses": {}})
         for split, evaluation in found.items():
             save_units(self.directory / "units" / f"{split}.npz", evaluation)
-            save_profile(self.directory / "profiles" / f"{split}.npz", self.dataset, split, evaluation)
+            save_profile(profile_file(self.directory, split), self.dataset, split, evaluation)
         digest = checkpoint.read_card(context.directory / trainer.keep)["weights_sha256"]
         self.record.stage(
             context.stage,

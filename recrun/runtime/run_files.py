@@ -54,6 +54,11 @@ def inside(directory: Path, *names: str) -> Path:
     return path
 
 
+def profile_file(directory: Path, split: str) -> Path:
+    """Where a run keeps what its evaluated units are like; by another name than their values in units/."""
+    return inside(directory, "profiles", f"{split}_units.npz")
+
+
 def open_plain(path: Path, flags: int) -> IO[bytes]:
     """Opens a plain file without following a link and without waiting for the other end of a pipe.
 

@@ -20,7 +20,7 @@ VERBS = {
 FILES = [
     *("config.yaml", "run.json", "results.json", "metrics.jsonl", "recrun.log", ".lock", "vocabulary/items.txt"),
     *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "vocabulary/users.txt"),
-    *("units/valid.npz", "units/test.npz", "profiles/valid.npz", "profiles/test.npz"),
+    *("units/valid.npz", "units/test.npz", "profiles/valid_units.npz", "profiles/test_units.npz"),
     *("train/best/model.json", "train/best/model.safetensors"),
     *("train/last/model.json", "train/last/model.safetensors", "train/last/state.pt"),
 ]

@@ -29,7 +29,7 @@ def small(tmp_path_factory):
 
 
 def arrays(directory, folder):
-    with np.load(directory / folder / "test.npz") as file:
+    with np.load(directory / folder / ("test.npz" if folder == "units" else "test_units.npz")) as file:
         return dict(file)
 
 
@@ -102,7 +102,7 @@ def test_the_page_has_the_means_of_the_bins(small):
 
 def profiled(directory, activity, popularity):
     (directory / "profiles").mkdir()
-    np.savez(directory / "profiles" / "test.npz", activity=np.array(activity), popularity=np.array(popularity))
+    np.savez(directory / "profiles" / "test_units.npz", activity=np.array(activity), popularity=np.array(popularity))
     return directory
 
 
@@ -134,5 +134,5 @@ def test_runs_that_know_nothing_of_their_units_have_no_such_charts(small, tmp_pa
 def test_a_damaged_profile_is_refused_with_its_file(tmp_path, activity):
     directory = store_run(tmp_path / "run", {"ndcg@10": [0.1, 0.2, 0.3]})
     profiled(directory, activity, np.ones(3))
-    with pytest.raises(DataError, match=r"profiles/test\.npz: activity must be 3 numbers"):
+    with pytest.raises(DataError, match=r"profiles/test_units\.npz: activity must be 3 numbers"):
         page_of(directory)

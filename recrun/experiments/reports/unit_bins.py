@@ -16,7 +16,7 @@ from recrun.experiments.compare.runs import StoredRun
 from recrun.experiments.compare.units import UnitValues, matched, metric_names, opened_npz, read_units
 from recrun.experiments.reports.charts import Chart, Estimate, interval_chart
 from recrun.experiments.reports.estimates import normal
-from recrun.runtime.run_files import inside
+from recrun.runtime.run_files import inside, profile_file
 from recrun.types import Split
 
 BINS = 5
@@ -63,7 +63,7 @@ def bin_charts(run: StoredRun, split: Split, metric: str) -> Iterator[Chart]:
     Raises:
         DataError: A file is damaged.
     """
-    path = inside(run.directory, "profiles", f"{split}.npz")
+    path = profile_file(run.directory, split)
     units = inside(run.directory, "units", f"{split}.npz")
     if not path.is_file() or metric not in metric_names(units):
         return
