@@ -26,6 +26,7 @@ from recrun.errors import ConfigError
 from recrun.evaluation.next_item import NextItem
 from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.costs import Estimate, EvaluationCost, StageCost
+from recrun.experiments.disk import tidy
 from recrun.experiments.results import save_profile, save_units
 from recrun.experiments.run import ALL_THREADS
 from recrun.interfaces import Dataset, TrainingStatus
@@ -123,6 +124,7 @@ class Timing:
         step = self.step_seconds(watch)
         before = max(0.0, watch.rows[0]["train_seconds"] - step * size)  # shuffling, drawing, the first batch
         costs = self.evaluations()
+        tidy(self.folder / name, self.config)  # as a finished stage is
         cost = StageCost(
             epochs=trainer.epochs,
             steps=steps,

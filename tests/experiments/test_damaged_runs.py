@@ -22,7 +22,7 @@ FILES = [
     *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "vocabulary/users.txt"),
     *("units/valid.npz", "units/test.npz", "profiles/valid_units.npz", "profiles/test_units.npz"),
     *("train/best/model.json", "train/best/model.safetensors"),
-    *("train/last/model.json", "train/last/model.safetensors", "train/last/state.pt"),
+    *("train/last/model.json", "train/last/model.safetensors"),
 ]
 
 
