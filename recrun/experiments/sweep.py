@@ -21,7 +21,6 @@ from recrun.experiments.instantiate import InstantiationError, instantiate
 from recrun.experiments.launchers import Launcher, Serial, Workers
 from recrun.experiments.sweep_jobs import Jobs, Listed
 from recrun.experiments.sweep_plan import Job
-from recrun.experiments.sweep_run import Sweep
 from recrun.experiments.sweep_summary import conclude
 from recrun.experiments.trials import Trials
 from recrun.runtime.process import exclusive
@@ -175,6 +174,8 @@ def carry_out(
     Raises:
         InUse: Another process carries out the sweep.
     """
+    from recrun.experiments.sweep_run import Sweep  # its table needs rich, for which a mistake need not wait
+
     refuse_links(directory)
     with exclusive(directory):
         stored = sweep_plan.read(directory)
