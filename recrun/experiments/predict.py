@@ -218,9 +218,17 @@ def write_lines(file: IO[bytes], first: str, others: Iterable[str]) -> int:
 
 
 def replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Puts a whole new file in place, or none. Raises RecrunError if it cannot be written."""
+    """Puts a whole new file in place, or none; writes into a device or a pipe, which stays what it is.
+
+    Raises:
+        RecrunError: It cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                write(file)
+            return
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
             write(file)

@@ -1,6 +1,8 @@
 """Predictions and embeddings of finished runs, as a person asks for them; and news runs stopped within an epoch."""
 
+import os
 import re
+import threading
 import zipfile
 
 import numpy as np
@@ -219,3 +221,17 @@ def test_k_is_refused_where_no_catalogue_is_ranked(news_run, tmp_path, capsys):
     assert cli.main(["predict", str(news_run), "--output", str(tmp_path / "p.txt"), "--k", "5"]) == 2
     assert "does not rank a catalogue" in capsys.readouterr().err
     assert not (tmp_path / "p.txt").exists()
+
+
+def test_a_pipe_is_written_into_and_stays_a_pipe(ranking_run, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
+    received: list[str] = []
+    reader.start()
+    assert cli.main(["predict", str(ranking_run), "--output", str(pipe), "--k", "3"]) == 0
+    reader.join()
+    assert pipe.is_fifo()
+    assert cli.main(["predict", str(ranking_run), "--output", str(tmp_path / "file"), "--k", "3"]) == 0
+    assert received == [(tmp_path / "file").read_text()]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
