@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 from omegaconf import OmegaConf
 
-import recrun.config.compose as composition
+from recrun.config import composition
 from recrun.config.compose import compose, composer
 from recrun.config.hints import override_notes
 from recrun.config.search_path import GROUPS, conf_dir, options, search_path
@@ -458,7 +458,7 @@ def test_a_typed_mapping_that_adds_to_another_is_told():
     composed = compose(words)
     (note,) = override_notes(composed)
     assert list(composed.config["dataset"]["tasks"]) == ["income", "marital", "rich"]
-    assert note.endswith("to leave that out: ~dataset.tasks.income ~dataset.tasks.marital")
+    assert note.endswith("to leave them out: ~dataset.tasks.income ~dataset.tasks.marital")
     composed = compose([*words, *note.split()[-2:]])
     assert list(composed.config["dataset"]["tasks"]) == ["rich"]
     assert not override_notes(composed)
