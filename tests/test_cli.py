@@ -191,7 +191,7 @@ def test_hydras_flags_only_look(run, capsys):  # noqa: F811
     assert "recrun-user" not in capsys.readouterr().out
     Path("conf").mkdir()
     assert cli.main(["--info", "searchpath"]) == 0
-    assert f"file://{Path('conf').resolve()}" in capsys.readouterr().out
+    assert f"://{Path('conf').resolve()}" in capsys.readouterr().out
     assert not run.seen
 
 

@@ -86,7 +86,7 @@ def split_files(settings: EventSettings, split: EventSplit) -> SplitFiles:
 def read_back(folder: Path, keys: Mapping[str, Any]) -> SplitLog:
     """The split that files hold, read as `SplitFiles.keys` say."""
     mine = {key.partition(".")[2]: value for key, value in keys.items()}
-    of_split = ("in_order", "catalogue", "test_input", "targets")
+    of_split = ("in_order", "hold_out_units", "catalogue", "test_input", "targets")
     settings = EventSettings(
         path=str(folder.absolute()),
         **{name: mine[name] for name in mine if name not in of_split and "." not in name},

@@ -92,6 +92,7 @@ class SplitFiles:
             "dataset.order": "time" if timed else "none",
             "dataset.filters.repeats": "keep",
             "split.in_order": self.made.assignment.in_order,
+            "split.hold_out_units": self.made.assignment.whole_units,
             "split.catalogue": "all" if len(self.made.items) == len(self.log.items) else "train",
             "split.test_input": self.made.test_input,
             "split.targets": self.made.targets,

@@ -190,6 +190,8 @@ class Provided(EventSplit):
         seed: Of the draw of users' events.
         in_order: Whether held-out events come after the input, so that an earlier one is part of the input of a later
             one where every event is predicted; None = where the events have an order.
+        hold_out_units: Whether units are held out whole: then a unit's own earlier events are the input of its targets;
+            None = where the events have an order and no unit has events in two files.
     """
 
     needs: ClassVar[str | None] = "split files"
@@ -198,6 +200,7 @@ class Provided(EventSplit):
     valid_fraction: Probability | None = None
     seed: Index = 0
     in_order: bool | None = None
+    hold_out_units: bool | None = None
 
     def assign(self, log: EventLog) -> Assignment:
         """See the protocol."""
@@ -207,16 +210,26 @@ class Provided(EventSplit):
             raise ConfigError(
                 f"split.valid_days={self.valid_days} and split.valid_fraction={self.valid_fraction}: give one of them"
             )
-        part, by_units = log.part.copy(), units_in_one_part(log)
+        part, by_units = log.part.copy(), self.by_units(log)
         asked = bool((part == VALID).any() or self.valid_days or self.valid_fraction)
         tested = bool((part == TEST).any())
         if not (part == VALID).any():
             part = self.with_validation(log, part, by_units)
-        if by_units and log.rank is not None:
+        if by_units:
             return whole_units(part, valid=asked, test=tested)
         splits: tuple[Split, ...] = (*(("valid",) if asked else ()), *(("test",) if tested else ()))
         ordered = log.rank is not None
         return Assignment(part, in_order=ordered if self.in_order is None else self.in_order, asked=splits)
+
+    def by_units(self, log: EventLog) -> bool:
+        """Whether units are held out whole. Raises ConfigError if they shall be and cannot."""
+        possible = log.rank is not None and units_in_one_part(log)
+        if self.hold_out_units and not possible:
+            raise ConfigError(
+                "split.hold_out_units=true needs events in order, and each unit's in one file alone; "
+                "leave the key out, and earlier files are the input of later ones"
+            )
+        return possible if self.hold_out_units is None else self.hold_out_units
 
     def with_validation(self, log: EventLog, part: Int8, by_units: bool) -> Int8:
         """The codes with validation events taken from training, if the keys say so."""
@@ -225,7 +238,7 @@ class Provided(EventSplit):
             return rules.hold_out_days(log, part, VALID, self.valid_days)
         if not self.valid_fraction:
             return part
-        if by_units and log.rank is not None:
+        if by_units:
             return rules.hold_out_latest(log, part, VALID, self.valid_fraction)
         rng, train = np.random.default_rng(self.seed), np.flatnonzero(part == TRAIN)
         drawn = rules.random_share(log.unit[train], self.valid_fraction, rng)

@@ -14,7 +14,7 @@ from recrun.data.events.log import EventLog
 from recrun.data.events.queries import next_item_queries, rankings
 from recrun.data.events.split_files import SplitFiles, differences
 from recrun.data.events.split_log import CODES, divide
-from recrun.errors import DataError
+from recrun.errors import ConfigError, DataError
 from recrun.experiments.write_split import read_back
 
 
@@ -142,3 +142,16 @@ def test_differences_are_named():
     moved = small(splits.LeaveLastOut(), items="abcadb")
     assert "training events" in differences(one.made, moved.made)
     assert "catalogue" in differences(one.made, moved.made)
+
+
+def test_units_that_were_in_two_files_are_not_held_out_whole_when_one_file_is_left(tmp_path):
+    """Of u, the event of an item that nobody trained on is in no file; its others are in valid alone."""
+    events = [("u", "x"), ("u", "a"), ("u", "a"), ("v", "a")]
+    raw = raw_events(events, [1, 2, 3, 4], [2, 1, 1, 0])
+    log = Filters().apply(raw, "user", "time")
+    files = SplitFiles(log, divide(log, splits.Provided(catalogue="train")), "user")
+    assert not files.made.assignment.whole_units
+    files.write(tmp_path, "tsv")
+    assert evaluated(read_back(tmp_path, files.keys()), "valid") == evaluated(files.made, "valid") == []
+    with pytest.raises(ConfigError, match="hold_out_units=true needs events in order, and each unit's in one file"):
+        divide(log, splits.Provided(hold_out_units=True))
