@@ -7,6 +7,7 @@ matrix product that made it. Here equal scores rank in catalogue order, on every
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 
@@ -26,6 +27,8 @@ def top_k(scores_BI: Tensor, k: int) -> Tensor:
     k = min(k, scores_BI.shape[1])
     if scores_BI.device.type == "cpu":
         threads = torch.get_num_threads()
+        if threads == 1:
+            return torch.from_numpy(_top_k_of_part(scores_BI.numpy(), k))
         parts = np.array_split(scores_BI.numpy(), threads)
         return torch.from_numpy(np.concatenate(list(_pool(threads).map(partial(_top_k_of_part, k=k), parts))))
     bits = (scores_BI + 0.0).view(torch.int32).long()
@@ -38,6 +41,9 @@ def top_k(scores_BI: Tensor, k: int) -> Tensor:
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Workers for slices of a batch: NumPy lets them run side by side."""
     return ThreadPoolExecutor(threads, thread_name_prefix="top_k")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork: work for them would wait forever
 
 
 def _top_k_of_part(scores: np.ndarray, k: int) -> np.ndarray:

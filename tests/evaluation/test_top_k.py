@@ -1,5 +1,8 @@
 """The best k: the same as a stable full sort, ties, infinities and odd sizes included."""
 
+import os
+import signal
+
 import pytest
 import torch
 from hypothesis import given
@@ -57,3 +60,17 @@ def test_nan_gives_valid_indices():
 def test_the_same_on_a_gpu():
     scores = (torch.randn(20, 5000) * 10).round()
     assert torch.equal(top_k(scores.cuda(), 100).cpu(), top_k(scores, 100))
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    scores = torch.randn(8, 50)
+    torch.set_num_threads(2)
+    try:
+        expected = top_k(scores, 5)
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # else the test waits as long as the child
+            os._exit(0 if torch.equal(top_k(scores, 5), expected) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        torch.set_num_threads(1)
