@@ -252,7 +252,7 @@ def test_fold_in_of_nobody():
 )
 def test_strong_holds_out_units_and_shows_a_share_of_each(catalogue, order, rows, fold_in, min_events, seed):
     log = log_of(rows, order)
-    split = splits.Strong(1, fold_in, min_events, seed, catalogue)
+    split = splits.Strong(1, fold_in, min_events, seed, catalogue=catalogue)
     found = split.assign(log)
     parts = parts_by_unit(log, found.part)
     trained = [unit for unit, part in parts.items() if TRAIN in part]
