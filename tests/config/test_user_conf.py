@@ -46,7 +46,7 @@ def test_an_option_that_does_not_say_where_it_belongs_is_refused_with_the_missin
         check(compose([f"{group}=mine"]))
 
 
-@pytest.mark.parametrize("model", ["gru4rec", "mult_vae", "bpr_mf"])
+@pytest.mark.parametrize("model", ["gru4rec", "mult_vae"])
 def test_an_objective_of_labels_is_not_for_positives_alone(model):
     with pytest.raises(ConfigError, match=r"objective=pointwise compares scores with labels, and loader=\w+ has none"):
         check(compose([f"model={model}", "objective=pointwise"]))

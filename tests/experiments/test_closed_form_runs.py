@@ -64,7 +64,7 @@ def test_new_users_of_other_data_are_served(name, tmp_path):
 def test_a_finished_stage_is_not_solved_again(tmp_path, monkeypatch):
     from recrun.models.user_knn import UserKNN
 
-    directory, results = run("user_knn", tmp_path, *(f"dataset.source.{word}" for word in SMALL))
+    directory, results = run("user_knn", tmp_path, "keep_state=last", *(f"dataset.source.{word}" for word in SMALL))
     record = json.loads((directory / "run.json").read_text())
     (directory / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
     (directory / "results.json").unlink()

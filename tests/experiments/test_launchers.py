@@ -126,7 +126,7 @@ def test_a_worker_that_dies_marks_its_job_and_the_others_go_on(here, capsys):
 @pytest.mark.parametrize("launcher", ELSEWHERE[1:], ids=lambda words: words[0].partition("=")[2])
 def test_resume_skips_continues_and_tries_again_with_every_launcher(here, capsys, launcher):
     """Of three jobs the first finishes, the second is out of time and the third has no weights to start from."""
-    words = ["-m", *WORDS, "seed=0,1,2", "epochs=3", "trainer.batch_size=8"]
+    words = ["-m", *WORDS, "seed=0,1,2", "epochs=3", "trainer.batch_size=8", "keep_state=last"]
     assert cli.main([*words, "output_dir=whole"]) == 0
     assert cli.main([*words, "output_dir=cut", "time_limit=1h"]) == 0
     cut, whole = sweep_in("cut"), sweep_in("whole")

@@ -11,6 +11,7 @@ from recrun.config.validate import check
 from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.instantiate import instantiate
 from recrun.runtime.device import Device
+from recrun.training.settings import TrainerSettings
 
 CPU = Device.named("cpu", "fp32")
 DAY = 86_400
@@ -20,7 +21,7 @@ SMALL = {
     "session_parallel": ["model.layers=[8]", "loader.num_negatives=8"],
     "pairs": ["model.embedding_dim=8"],
 }
-OWN = {"esasrec": ["loader.num_negatives=8"]}
+OWN = {name: ["loader.num_negatives=8"] for name in ("esasrec", "hstu", "ultra_gcn")}
 SPLITS = {
     "random": [],
     "temporal": ["split.test_fraction=0.15", "split.valid_fraction=0.15"],
@@ -78,7 +79,7 @@ def trained(config, folder):
         (folder / name).mkdir(parents=True)
         context = context_in(folder / name, stage=name, card=dataset.fingerprints, step_limit=2, eval_limit=1)
         progress = trainer.fit(model, dataset, context)
-        assert progress.steps == 2 or "epochs" not in config["trainer"]
+        assert progress.steps == (2 if isinstance(trainer, TrainerSettings) else 1)
     return dataset, model
 
 

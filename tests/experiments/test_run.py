@@ -16,7 +16,7 @@ from recrun.config.compose import compose
 from recrun.config.stored import recompose
 from recrun.config.validate import check
 from recrun.errors import CheckpointError, ConfigError, DataError, RecrunError
-from recrun.experiments import load, run, run_record
+from recrun.experiments import disk, load, run, run_record
 from recrun.experiments.build import build_dataset
 from recrun.experiments.directories import prepare
 from recrun.experiments.instantiate import InstantiationError, instantiate
@@ -238,7 +238,7 @@ def test_the_collector_leaves_alone_what_was_there_before_a_run():
 
 
 def test_a_disk_without_room_is_found_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     directory = prepared(tmp_path, "epochs=1")
     with pytest.raises(RecrunError, match="free some space or give another output_dir"):
         run.execute(directory)

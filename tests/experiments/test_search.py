@@ -28,7 +28,7 @@ from recrun.experiments import trials as trial_jobs
 from recrun.experiments.best_trials import pareto_front
 from recrun.experiments.directories import Outcome
 from recrun.experiments.study import Study, losses_of
-from recrun.experiments.sweep import Sweep
+from recrun.experiments.sweep_run import Sweep
 
 SPACE = ["trainer.lr=tag(log,interval(1e-4,1e-2))", "model.latent_dimension=choice(64,200)"]
 OPTIONS = {

@@ -283,7 +283,7 @@ def pairs_of_two_colours(folder, like):
     data = event_data(
         path,
         "random",
-        Pairs(num_negatives=4, negatives=like.batches.drawing.whose),
+        Pairs(num_negatives=4, negatives=like.batches.drawing.negatives),
         FullRanking(("recall",), (5,), "recall@5"),
     )
 
@@ -350,12 +350,14 @@ def test_a_smoke_run_leaves_a_whole_run_directory(overrides, tmp_path):
             "samples_per_second",
         }
         assert keys == set(results["stages"][stage])
-        assert (directory / stage / "last" / "state.pt").exists()
+        assert (directory / stage / "last" / "model.safetensors").exists()
+        assert not (directory / stage / "last" / "state.pt").exists()  # keep_state=none
     units = np.load(directory / "units" / "test.npz")
     values = {name: units[name] for name in set(units) & set(results["test"])}
     assert values
-    assert {name: results["test"][name] for name in values} == pytest.approx({n: v.mean() for n, v in values.items()})
-    assert {len(value) for value in values.values()} == {len(units["ids"])}
+    means = {n: np.average(v, weights=units.get(f"{n}:weights")) for n, v in values.items()}
+    assert {name: results["test"][name] for name in values} == pytest.approx(means)
+    assert all(len(v) == len(units.get(f"{n}:ids", units["ids"])) for n, v in values.items())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

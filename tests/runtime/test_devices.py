@@ -141,7 +141,7 @@ def test_stopped_after_a_short_batch_and_resumed_the_bits_are_the_same(tmp_path,
 
 def test_the_weight_of_kl_counts_the_steps_on_every_rank(tmp_path):
     """Four steps an epoch, of which rank 1 takes part in three; beta is that of the step before."""
-    directory = prepared(tmp_path, *NOISY["mult_vae"], "devices=2")
+    directory = prepared(tmp_path, *NOISY["mult_vae"], "devices=2", "keep_state=last")
     run.execute(directory)
     state = checkpoint.load_state(directory / "train" / "last")
     assert int(state["objective"]["kl.steps"]) == 8

@@ -38,7 +38,6 @@ class Pairs(Drawing):
     """
 
     kind: ClassVar[str] = "pairs"
-    has_labels: ClassVar[bool] = False
     has_candidates: ClassVar[bool] = True
 
     num_negatives: Index = 1
