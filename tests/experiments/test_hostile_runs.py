@@ -320,11 +320,11 @@ def test_escapes_in_names_do_not_reach_the_terminal(stranger, tmp_path, capsys):
 
 
 def test_code_that_is_not_here_is_looked_for_where_the_run_began(stranger, capsys):
-    change(stranger, "model._target_", "mine.Model")
+    change(stranger, "model._target_", "absent_code.Model")  # a name that no other test makes a module of
     record = json.loads((stranger / "run.json").read_text())
     (stranger / "run.json").write_text(json.dumps({**record, "working_directory": "/home/me/project"}))
     errors = refused("evaluate", stranger, capsys)
-    assert "there is no module 'mine'; the run was started in /home/me/project: go there" in errors
+    assert "there is no module 'absent_code'; the run was started in /home/me/project: go there" in errors
 
 
 @pytest.mark.parametrize("trusted", [["plugins=[evil_module]"], ["--trust"]])
