@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from recrun.estimators.base import refuse_unless
-from recrun.estimators.sessions import CRITERIA, LOSSES, OPTIMIZERS, SessionEstimator
+from recrun.estimators.sessions import LOSSES, SessionEstimator
 
 
 class GRU4RecNegSampling(SessionEstimator):
@@ -42,6 +41,9 @@ class GRU4RecNegSampling(SessionEstimator):
         validation_sample_size: Users that validation uses; None = all.
     """
 
+    loss_fn: str
+    num_negatives: int
+
     def __init__(  # the interface of another library
         self,
         num_layers: int = 1,
@@ -67,17 +69,7 @@ class GRU4RecNegSampling(SessionEstimator):
         predict_topK: int | None = None,
         validation_sample_size: int | None = None,
     ) -> None:
-        refuse_unless(type(self).__name__, "loss_fn", loss_fn, LOSSES)
-        refuse_unless(type(self).__name__, "optimization_algorithm", optimization_algorithm, OPTIMIZERS)
-        refuse_unless(type(self).__name__, "stopping_criterion", stopping_criterion, CRITERIA)
-        self.num_layers, self.hidden_size, self.num_components = num_layers, hidden_size, num_components
-        self.dropout, self.loss_fn, self.optimization_algorithm = dropout, loss_fn, optimization_algorithm
-        self.momentum, self.clipnorm, self.bptt = momentum, clipnorm, bptt
-        self.num_negatives, self.batch_size, self.max_epochs = num_negatives, batch_size, max_epochs
-        self.learning_rate, self.stopping_criterion, self.stop_early = learning_rate, stopping_criterion, stop_early
-        self.max_iter_no_change, self.min_improvement, self.seed = max_iter_no_change, min_improvement, seed
-        self.save_best_to_file, self.keep_last, self.predict_topK = save_best_to_file, keep_last, predict_topK
-        self.validation_sample_size = validation_sample_size
+        self._keep(locals())
 
     def overrides(self) -> dict[str, Any]:
         """The parameters as keys of the config."""
@@ -117,15 +109,7 @@ class GRU4RecCrossEntropy(SessionEstimator):
         predict_topK: int | None = None,
         validation_sample_size: int | None = None,
     ) -> None:
-        refuse_unless(type(self).__name__, "optimization_algorithm", optimization_algorithm, OPTIMIZERS)
-        refuse_unless(type(self).__name__, "stopping_criterion", stopping_criterion, CRITERIA)
-        self.num_layers, self.hidden_size, self.num_components = num_layers, hidden_size, num_components
-        self.dropout, self.optimization_algorithm, self.momentum = dropout, optimization_algorithm, momentum
-        self.clipnorm, self.bptt, self.batch_size, self.max_epochs = clipnorm, bptt, batch_size, max_epochs
-        self.learning_rate, self.stopping_criterion, self.stop_early = learning_rate, stopping_criterion, stop_early
-        self.max_iter_no_change, self.min_improvement, self.seed = max_iter_no_change, min_improvement, seed
-        self.save_best_to_file, self.keep_last, self.predict_topK = save_best_to_file, keep_last, predict_topK
-        self.validation_sample_size = validation_sample_size
+        self._keep(locals())
 
     def overrides(self) -> dict[str, Any]:
         """The parameters as keys of the config."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ import torch
 
 from recrun.data.ragged import Ragged
 from recrun.errors import ConfigError
-from recrun.estimators.base import Estimator
+from recrun.estimators.base import Estimator, refuse_unless
 from recrun.estimators.interactions import events_of, logger
 from recrun.estimators.session_files import batches, data_overrides, plain, renumbered, write
 from recrun.evaluation.top_k import top_k
@@ -29,6 +30,7 @@ MONITORS = {"recall": "recall@50", "ndcg": "ndcg@50", "precision": "precision@10
 LOSSES = {"top1": "top1", "top1-max": "top1_max", "bpr": "bpr", "bpr-max": "bpr_max"}
 COLUMNS = "columns.npz"  # in a run's directory: what the columns of X were
 OPTIMIZERS = {"adagrad": "adagrad", "sgd": "row_sgd"}
+CHOICES = {"loss_fn": LOSSES, "optimization_algorithm": OPTIMIZERS, "stopping_criterion": CRITERIA}
 
 
 class SessionEstimator(Estimator):
@@ -56,6 +58,18 @@ class SessionEstimator(Estimator):
     validation_sample_size: int | None
     items_: np.ndarray | None
     n_items_: int
+
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Checks a constructor's parameters, and keeps them under their names.
+
+        Args:
+            given: Its `locals()` as it begins: the parameters, and `self`.
+        """
+        values = {name: value for name, value in given.items() if name != "self"}
+        for name, allowed in CHOICES.items():
+            if name in values:
+                refuse_unless(self.name, name, values[name], allowed)
+        vars(self).update(values)
 
     def fit(self, X: Any, validation_data: tuple[Any, Any]) -> Self:
         """Trains, validating after every epoch, and keeps the best weights (the last with `keep_last`).
