@@ -26,7 +26,7 @@ from recrun.errors import ConfigError
 from recrun.evaluation.next_item import NextItem
 from recrun.experiments.build import build_dataset, build_model, build_trainers
 from recrun.experiments.costs import Estimate, EvaluationCost, StageCost
-from recrun.experiments.disk import tidy
+from recrun.experiments.disk import bytes_in, tidy
 from recrun.experiments.results import save_profile, save_units
 from recrun.experiments.run import ALL_THREADS
 from recrun.interfaces import Dataset, TrainingStatus
@@ -146,7 +146,7 @@ class Timing:
         seconds = float(watch.rows[0]["train_seconds"])
         valid = costs["valid"].seconds if "valid" in costs else 0.0
         whole = sum(each.seconds for each in costs.values())
-        size = folder_bytes(self.folder / name)
+        size = bytes_in(self.folder / name)
         return StageCost(1, 1, 1, seconds, seconds, int("valid" in costs), valid, 0.0, whole, size, whole=True), costs
 
     def fit(self, name: str, trainer: Any, steps: int | None) -> Stopwatch:
@@ -238,9 +238,4 @@ def checkpoint_bytes(directory: Path, trainer: TrainerSettings) -> int:
     last = directory / "last"
     weights = sum((last / name).stat().st_size for name in (checkpoint.WEIGHTS, checkpoint.CARD))
     copies = int(trainer.keep == "best") + (trainer.epochs // trainer.save_step if trainer.save_step else 0)
-    return folder_bytes(last) + copies * weights
-
-
-def folder_bytes(folder: Path) -> int:
-    """Of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return bytes_in(last) + copies * weights

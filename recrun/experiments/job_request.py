@@ -13,6 +13,7 @@ from typing import Any
 from recrun.config import local_code, targets
 from recrun.errors import RecrunError
 from recrun.experiments import directories
+from recrun.experiments.directories import Outcome
 from recrun.experiments.run_record import RunRecord, now
 
 
@@ -39,9 +40,10 @@ def carry_out(request: Mapping[str, Any]) -> dict[str, Any]:
     return asdict(directories.attempt(Path(request["directory"])))
 
 
-def mark_failed(directory: Path, error: str) -> None:
-    """Writes into run.json that a run failed, where its process could not do so itself."""
+def died(directory: Path, error: str) -> Outcome:
+    """The outcome of a job whose process could not say it; run.json gets it too."""
     with suppress(OSError, RecrunError):
         record = RunRecord(directory)
         if record.values.get("status") == "running":
             record.update(status="failed", end=now(), error=error)
+    return Outcome(error=error, code=1)

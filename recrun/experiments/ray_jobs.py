@@ -12,7 +12,7 @@ from typing import Any
 from recrun.errors import ConfigError
 from recrun.experiments import directories
 from recrun.experiments.directories import Outcome
-from recrun.experiments.job_request import carry_out, job_request, mark_failed
+from recrun.experiments.job_request import carry_out, died, job_request
 from recrun.runtime.process import stop_signals
 
 POLL_SECONDS = 0.2
@@ -74,8 +74,7 @@ class RayJobs:
                 return Outcome(code=directories.INTERRUPTED)
             lines = str(error).splitlines() or [""]
             what = f"its task died: {type(error).__name__}: {lines[0]}"
-        mark_failed(directory, what)
-        return Outcome(error=what, code=1)
+        return died(directory, what)
 
     def interrupt(self) -> None:
         """See Workers. Ray interrupts the main thread of a task, at which a run saves and stops."""

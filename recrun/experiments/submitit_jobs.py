@@ -14,7 +14,7 @@ from typing import Any
 from recrun.errors import ConfigError
 from recrun.experiments import directories
 from recrun.experiments.directories import Outcome
-from recrun.experiments.job_request import carry_out, job_request, mark_failed
+from recrun.experiments.job_request import carry_out, died, job_request
 from recrun.runtime.process import stop_signals
 
 POLL_SECONDS = {"local": 0.2, "slurm": 5.0}
@@ -70,8 +70,7 @@ class SubmititJobs:
                 return Outcome(code=directories.INTERRUPTED)
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             what = f"its job {job.job_id} died: {lines[-1].strip()} (its log: {job.paths.stderr})"
-        mark_failed(directory, what)
-        return Outcome(error=what, code=1)
+        return died(directory, what)
 
     def interrupt(self) -> None:
         """See Workers. Slurm, like this, sends SIGTERM, at which a run saves and stops."""

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from recrun.experiments import directories
 from recrun.experiments.directories import Outcome
-from recrun.experiments.job_request import job_request, mark_failed
+from recrun.experiments.job_request import died, job_request
 from recrun.runtime.process import stop_signals
 
 POLL_SECONDS = 0.2  # how often a wait for workers looks for a signal to stop
@@ -73,8 +73,7 @@ class Pool:
         self.origins.add(self.idle[-1].origin)
         if self.interrupted:
             return Outcome(code=directories.INTERRUPTED)
-        mark_failed(directory, reply)
-        return Outcome(error=reply, code=1)
+        return died(directory, reply)
 
     def interrupt(self) -> None:
         """See Workers."""
